@@ -1,0 +1,101 @@
+"""What the two sides say to each other: a frozen spec goes in, reports come back, an outcome ends it.
+
+Only the standard library is imported here: the Optuna side and the Lightning side both import this file, and
+neither imports the other.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Mode = Literal["min", "max"]
+NonFinitePolicy = Literal["prune", "fail", "ignore"]
+ScorePolicy = Literal["best", "last"] | Callable[[Sequence[Any]], Any]
+"""The best value, the last, or a function of all: floats, or tuples where several metrics are monitored."""
+Values = tuple[float, ...]
+
+
+class StopReason(str, enum.Enum):
+    """Why a fit ended."""
+
+    COMPLETED = "completed"
+    PRUNED = "pruned"
+    NON_FINITE = "non_finite"
+    FAILED = "failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    INTERRUPTED = "interrupted"
+
+
+class Reporter(Protocol):
+    """Where a trial's values go, and where the decision to stop it comes from."""
+
+    def report(self, values: Values, step: int) -> str | None:
+        """Take the values of one validation.
+
+        Args:
+            values: one value for each monitored metric.
+            step: the 0-based count of validations in this trial.
+
+        Returns:
+            Why the trial should stop, or None to go on.
+        """
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is tuned: which metrics, which way is better, and which of a trial's values is its score."""
+
+    monitor: tuple[str, ...]
+    mode: tuple[Mode, ...]
+    score: ScorePolicy = "best"
+    non_finite: NonFinitePolicy = "prune"
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything that is needed to train one trial, as plain values.
+
+    Attributes:
+        number: the trial's number in its study.
+        config: the resolved config, with ``seed_everything``; what is written beside the checkpoint.
+        directory: the trial's own folder.
+        objective: what is tuned.
+        callbacks: fresh Lightning callbacks of the user's, for this trial only.
+        save_checkpoints: whether ``best.ckpt`` and ``last.ckpt`` are written.
+    """
+
+    number: int
+    config: Mapping[str, Any]
+    directory: Path
+    objective: Objective
+    callbacks: tuple[Any, ...] = ()
+    save_checkpoints: bool = True
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """How one trial ended.
+
+    Attributes:
+        reason: why it ended.
+        detail: the reason in one line, for a person.
+        score: one value for each monitored metric; None unless the trial completed.
+        epochs: training epochs that were begun.
+        duration: seconds from building the model to the end of the fit.
+        checkpoint: the checkpoint of the best validation, where one was kept.
+        traceback: the traceback of ``error`` as text.
+        error: what was raised, where the trial failed or was interrupted.
+    """
+
+    reason: StopReason
+    detail: str = ""
+    score: Values | None = None
+    epochs: int = 0
+    duration: float = 0.0
+    checkpoint: Path | None = None
+    traceback: str = ""
+    error: BaseException | None = field(default=None, compare=False)

@@ -1,0 +1,100 @@
+"""Reading and writing the files of a study: YAML or JSON in, YAML out, never half a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightningtune.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads YAML 1.1, where ``1e-5`` is a string; everyone who writes a config means the number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes repeated values in full: anchors in a config help nobody."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def load_yaml(text: str, source: str = "YAML") -> Any:
+    """Parse YAML (and so JSON too), safely, with ``1e-5`` read as a number.
+
+    Args:
+        text: the document.
+        source: what it is called in an error.
+
+    Raises:
+        ConfigError: when it is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def dump_yaml(value: Any) -> str:
+    """Write plain values as YAML, keys in their own order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a mapping from a ``.yaml``, ``.yml`` or ``.json`` file.
+
+    Raises:
+        ConfigError: when the file is missing, malformed, or not a mapping at its top.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(str(p) for p in path.parent.glob("*") if p.suffix in {".yaml", ".yml", ".json"})
+        known = f" In its folder: {', '.join(near[:5])}." if near else ""
+        raise ConfigError(f"The file '{path}' does not exist.{known}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The file '{path}' cannot be read: {error}") from error
+    if path.suffix == ".json":
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"'{path}' is not valid JSON: {error}") from error
+    else:
+        value = load_yaml(text, f"'{path}'")
+    value = {} if value is None else value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"'{path}' must hold a mapping at its top, but holds a {type(value).__name__}.")
+    return dict(value)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place at the end, or vanishes on an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step: a reader sees the old file or the new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,307 @@
+"""One parameter: a tuple, a list, a YAML mapping or an Optuna distribution becomes a `Parameter`."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from lightningtune.errors import SearchSpaceError, did_you_mean
+
+FORMS: Mapping[str, tuple[str, ...]] = {
+    "uniform": ("low", "high"),
+    "loguniform": ("low", "high"),
+    "discrete_uniform": ("low", "high", "q"),
+    "int": ("low", "high", "step"),
+    "int_log": ("low", "high"),
+    "categorical": ("choices",),
+}
+"""The forms of a parameter, each with its arguments; only the ``step`` of ``int`` may be left out."""
+
+
+class NoDefault(Exception):  # noqa: N818 - a finding, not an error
+    """The user's own defaults cannot be expressed in the search space; the message says why."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of a search space.
+
+    Attributes:
+        name: what Optuna knows it by.
+        distribution: what Optuna samples from.
+        paths: the config paths (or bare parameter names) that receive the value.
+        choices: the values of a categorical, in the order of ``distribution.choices``; empty otherwise. They differ
+            from what Optuna stores where Optuna cannot store the value itself.
+    """
+
+    name: str
+    distribution: BaseDistribution
+    paths: tuple[str, ...]
+    choices: tuple[Any, ...] = ()
+
+    def suggest(self, trial: Any) -> Any:
+        """Sample from an Optuna trial (or anything with its ``suggest_*`` methods) and return the value."""
+        d = self.distribution
+        if isinstance(d, FloatDistribution):
+            return trial.suggest_float(self.name, d.low, d.high, step=d.step, log=d.log)
+        if isinstance(d, IntDistribution):
+            return trial.suggest_int(self.name, d.low, d.high, step=d.step, log=d.log)
+        return self.value_of(trial.suggest_categorical(self.name, self._stored))
+
+    @property
+    def _stored(self) -> tuple[Any, ...]:
+        assert isinstance(self.distribution, CategoricalDistribution)
+        return self.distribution.choices
+
+    def value_of(self, stored: Any) -> Any:
+        """Map what Optuna stores to the value that the config receives."""
+        if not self.choices:
+            return stored
+        return copy.deepcopy(self.choices[_index(self._stored, stored)])
+
+    def stored_as(self, value: Any) -> Any:
+        """Map a value to what Optuna stores for it.
+
+        Raises:
+            NoDefault: when the value cannot be expressed by this parameter.
+        """
+        if self.choices:
+            for stored, choice in zip(self._stored, self.choices, strict=True):
+                if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+                    return stored
+            raise NoDefault(f"{self.name}={value!r} is not among its choices {list(self.choices)!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise NoDefault(f"{self.name}={value!r} is not a number, its range is {describe(self)}")
+        if isinstance(self.distribution, IntDistribution) and value != int(value):
+            raise NoDefault(f"{self.name}={value!r} is not an integer, its range is {describe(self)}")
+        if getattr(self.distribution, "log", False) and value <= 0:
+            raise NoDefault(f"{self.name}={value!r} has no logarithm, its range is {describe(self)}")
+        return value
+
+    @property
+    def corners(self) -> tuple[Any, ...]:
+        """The values at the ends: low and high, or every choice."""
+        if self.choices:
+            return self.choices
+        return (self.distribution.low, self.distribution.high)  # type: ignore[attr-defined]
+
+    @property
+    def grid(self) -> list[Any] | None:
+        """Every value as Optuna stores it, or None when there is no end to them."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return list(d.choices)
+        if isinstance(d, IntDistribution):
+            return list(range(d.low, d.high + 1, d.step))
+        if isinstance(d, FloatDistribution) and (d.step or d.single()):
+            step = d.step or 1.0
+            count = round((d.high - d.low) / step) + 1
+            return [min(d.low + i * step, d.high) for i in range(count)]
+        return None
+
+    def to_spec(self) -> dict[str, Any]:
+        """Return the YAML form that `parse_parameter` reads back."""
+        d = self.distribution
+        form: dict[str, Any]
+        if isinstance(d, CategoricalDistribution):
+            form = {"type": "categorical", "choices": copy.deepcopy(list(self.choices))}
+        elif isinstance(d, IntDistribution):
+            form = {"type": "int_log" if d.log else "int", "low": d.low, "high": d.high}
+            form |= {"step": d.step} if d.step != 1 else {}
+        else:
+            assert isinstance(d, FloatDistribution)
+            kind = "discrete_uniform" if d.step else "loguniform" if d.log else "uniform"
+            form = {"type": kind, "low": d.low, "high": d.high}
+            form |= {"q": d.step} if d.step else {}
+        return form if self.paths == (self.name,) else form | {"paths": list(self.paths)}
+
+
+def _index(stored: Sequence[Any], value: Any) -> int:
+    return next(i for i, s in enumerate(stored) if s == value and isinstance(s, bool) == isinstance(value, bool))
+
+
+def describe(parameter: Parameter) -> str:
+    """Say a parameter's range in a few words, for people.
+
+    Example:
+        >>> describe(parse_parameter("lr", ("loguniform", 1e-5, 0.1)))
+        'loguniform 1e-05 … 0.1'
+    """
+    spec = parameter.to_spec()
+    if parameter.choices:
+        text = ", ".join(str(choice) for choice in parameter._stored)
+    else:
+        text = f"{spec['low']} … {spec['high']}"
+        text += "".join(f" step {spec[key]}" for key in ("q", "step") if key in spec)
+    feeds = "" if parameter.paths == (parameter.name,) else f" → {', '.join(parameter.paths)}"
+    return f"{spec['type']} {text}{feeds}"
+
+
+def parse_parameter(name: str, spec: Any) -> Parameter:
+    """Read one entry of a search space.
+
+    Args:
+        name: the parameter's name; also the config path it feeds, unless ``spec`` has ``paths``.
+        spec: ``("loguniform", 1e-5, 0.1)``, the same as a list, ``{"type": "loguniform", "low": 1e-5, "high": 0.1}``
+            (with ``paths`` where one value feeds several), or an Optuna distribution.
+
+    Raises:
+        SearchSpaceError: naming the parameter, what is wrong and what would be right.
+
+    Example:
+        >>> parse_parameter("hidden", ("int", 16, 64, 16)).grid
+        [16, 32, 48, 64]
+    """
+    if not isinstance(name, str) or not name or any(not part for part in name.split(".")):
+        raise SearchSpaceError(f"A parameter's name must be a name or a dotted path, but got {name!r}.")
+    if isinstance(spec, CategoricalDistribution):
+        return _categorical(name, spec.choices, (name,))
+    if isinstance(spec, BaseDistribution):
+        return Parameter(name, spec, (name,))
+    if isinstance(spec, Mapping):
+        return _from_mapping(name, spec)
+    if isinstance(spec, Sequence) and not isinstance(spec, str) and spec:
+        kind, *values = spec
+        arguments = FORMS[_kind(name, kind)]
+        required = len(arguments) - (kind == "int")
+        if not required <= len(values) <= len(arguments):
+            raise SearchSpaceError(f"'{name}': {_form(kind)} is the form, but got {tuple(spec)!r}.")
+        return _from_mapping(name, {"type": kind, **dict(zip(arguments, values, strict=False))})
+    raise SearchSpaceError(f"'{name}': expected one of {', '.join(map(_form, FORMS))}, but got {spec!r}.")
+
+
+def _kind(name: str, kind: Any) -> str:
+    if not isinstance(kind, str) or kind not in FORMS:
+        hint = did_you_mean(str(kind), FORMS)
+        raise SearchSpaceError(f"'{name}': {kind!r} is not a kind of parameter.{hint} Allowed: {', '.join(FORMS)}.")
+    return kind
+
+
+def _form(kind: str) -> str:
+    arguments = [f"[{a}]" if (kind, a) == ("int", "step") else a for a in FORMS[kind]]
+    return f"({', '.join([repr(kind), *arguments])})"
+
+
+def _from_mapping(name: str, spec: Mapping[str, Any]) -> Parameter:
+    if "type" not in spec:
+        raise SearchSpaceError(f"'{name}': a mapping needs 'type', one of {', '.join(FORMS)}; got {dict(spec)!r}.")
+    kind = _kind(name, spec["type"])
+    allowed = ("type", *FORMS[kind], "paths")
+    for key in spec:
+        if key not in allowed:
+            hint = did_you_mean(str(key), allowed)
+            raise SearchSpaceError(f"'{name}': {kind} has no '{key}'.{hint} Allowed: {', '.join(allowed)}.")
+    missing = [a for a in FORMS[kind] if a not in spec and (kind, a) != ("int", "step")]
+    if missing:
+        raise SearchSpaceError(f"'{name}': {kind} needs {' and '.join(missing)}; got {dict(spec)!r}.")
+    paths = _paths(name, spec.get("paths", [name]))
+    if kind == "categorical":
+        return _categorical(name, spec["choices"], paths)
+    return Parameter(name, _numerical(name, kind, spec), paths)
+
+
+def _paths(name: str, paths: Any) -> tuple[str, ...]:
+    well_formed = isinstance(paths, Sequence) and not isinstance(paths, str) and bool(paths)
+    if not well_formed or not all(isinstance(path, str) and path for path in paths):
+        raise SearchSpaceError(f"'{name}': paths must be a list of config paths, but got {paths!r}.")
+    if len(set(paths)) != len(paths):
+        raise SearchSpaceError(f"'{name}': paths names a path twice: {list(paths)!r}.")
+    return tuple(paths)
+
+
+def _numerical(name: str, kind: str, spec: Mapping[str, Any]) -> BaseDistribution:
+    integral = kind.startswith("int")
+    number: Callable[[str, str, Any], Any] = _integer if integral else _real
+    low, high = number(name, "low", spec["low"]), number(name, "high", spec["high"])
+    step_key = FORMS[kind][2] if len(FORMS[kind]) == 3 else None
+    step = number(name, step_key, spec[step_key]) if step_key and spec.get(step_key) is not None else None
+    if low > high:
+        raise SearchSpaceError(f"'{name}': low must not be above high, but got low={low}, high={high}.")
+    if kind.endswith(("log", "loguniform")) and low <= 0:
+        raise SearchSpaceError(f"'{name}': a logarithmic range must be above 0, but got low={low}.")
+    if step is not None and step <= 0:
+        raise SearchSpaceError(f"'{name}': {step_key} must be above 0, but got {step}.")
+    if integral:
+        return IntDistribution(low, high, log=kind == "int_log", step=step or 1)
+    return FloatDistribution(low, high, log=kind == "loguniform", step=step)
+
+
+def _real(name: str, key: str, value: Any) -> float:
+    if isinstance(value, str):  # plain PyYAML reads 1e-5 as a string
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise SearchSpaceError(f"'{name}': {key} must be a finite number, but got {value!r}.")
+    return float(value)
+
+
+def _integer(name: str, key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SearchSpaceError(f"'{name}': {key} must be an integer, but got {value!r}.")
+    return value
+
+
+def _categorical(name: str, choices: Any, paths: tuple[str, ...]) -> Parameter:
+    if not isinstance(choices, Sequence) or isinstance(choices, str):
+        raise SearchSpaceError(f"'{name}': choices must come as one list, but got {choices!r}.")
+    if not choices:
+        raise SearchSpaceError(f"'{name}': choices must not be empty.")
+    values = tuple(_plain(name, choice) for choice in choices)
+    stored: list[Any] = []
+    for i, value in enumerate(values):
+        if any(value == other and type(value) is type(other) for other in values[:i]):
+            raise SearchSpaceError(f"'{name}': the choice {value!r} is given twice.")
+        stored.append(_storable(value, [*stored, *(v for v in values if isinstance(v, str) and v != value)]))
+    return Parameter(name, CategoricalDistribution(stored), paths, values)
+
+
+def _storable(value: Any, taken: Sequence[Any]) -> Any:
+    """Return ``value`` where Optuna can store it and tell it apart, a readable label otherwise."""
+    if (value is None or isinstance(value, (bool, int, float, str))) and value not in taken:
+        return value
+    labels = [label(value), json.dumps(value)]
+    labels += [f"{labels[0]} #{n}" for n in range(2, len(taken) + 3)]
+    return next(text for text in labels if text not in taken)
+
+
+def label(value: Any) -> str:
+    """Name a choice that Optuna cannot store as it is.
+
+    Example:
+        >>> label({"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}})
+        'SGD(lr=0.1)'
+        >>> label([64, 64])
+        '[64, 64]'
+    """
+    if isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
+        arguments = ", ".join(f"{k}={label(v)}" for k, v in (value.get("init_args") or {}).items())
+        return f"{value['class_path'].rpartition('.')[2]}({arguments})"
+    return json.dumps(value)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a YAML value as it will be read back from a file: tuples are lists."""
+    if isinstance(value, float) and math.isnan(value):
+        raise SearchSpaceError(f"'{name}': NaN cannot be a choice, since it does not equal itself.")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(name, item) for key, item in value.items()}
+    raise SearchSpaceError(
+        f"'{name}': a choice must be a YAML value (string, number, boolean, null, list or mapping), but got "
+        f"{value!r}. A class is written as {{'class_path': 'package.Class', 'init_args': {{...}}}}."
+    )
