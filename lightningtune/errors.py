@@ -53,23 +53,30 @@ class NoResultError(LightningTuneError, LookupError):
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the option nearest to ``name``, or an empty string.
 
-    The last component of a dotted path counts on its own, so that ``model.lr`` is near ``model.init_args.lr``.
+    Of a dotted path the last component counts, and the rest decides between equals; ``lr`` and ``learning_rate`` are
+    near each other.
 
     Example:
         >>> did_you_mean("val_los", ["train_loss", "val_loss"])
         " Did you mean 'val_loss'?"
+        >>> did_you_mean("model.lr", ["data.lr", "model.init_args.learning_rate"])
+        " Did you mean 'model.init_args.learning_rate'?"
     """
-    options = list(options)
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
-    if not near:
-        leaves = {option.rpartition(".")[2]: option for option in reversed(options)}
-        leaf = name.rpartition(".")[2]
-        found = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.5)
-        found = found or [other for other in leaves if leaf in _initials_and_parts(other)]
-        near = [leaves[found[0]]] if found else []
-    return f" Did you mean '{near[0]}'?" if near else ""
+    nearest = max(options, key=lambda option: _nearness(name, option), default="")
+    return f" Did you mean '{nearest}'?" if nearest and _nearness(name, nearest) > 0.66 else ""
 
 
-def _initials_and_parts(name: str) -> set[str]:
-    parts = name.split("_")
-    return {"".join(part[:1] for part in parts), *parts}
+def _nearness(name: str, option: str) -> float:
+    leaf, other = (text.rpartition(".")[2].lower() for text in (name, option))
+    near = difflib.SequenceMatcher(None, leaf, other).ratio()
+    if leaf in other or other in leaf:
+        near = max(near, 0.7) if min(len(leaf), len(other)) > 2 else near
+    if leaf in (_initials(other), other) or other == _initials(leaf):
+        near = max(near, 0.9)
+    same_section = "." not in name or name.partition(".")[0] == option.partition(".")[0]
+    whole = difflib.SequenceMatcher(None, name, option).ratio()
+    return near + 0.01 * whole if same_section else near * 0.9 + 0.01 * whole
+
+
+def _initials(name: str) -> str:
+    return "".join(part[:1] for part in name.split("_"))

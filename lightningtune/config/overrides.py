@@ -1,0 +1,190 @@
+"""Dotted paths into a config: where each one leads, and merging values there on a copy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
+from lightningtune.errors import ConfigError, did_you_mean
+
+SECTIONS = ("model", "data", "trainer")
+Place: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What each section of a config builds.
+
+    Attributes:
+        model: the class or callable of ``model``; None where the config names it by ``class_path``.
+        data: the same for ``data``.
+        trainer: the Trainer class.
+    """
+
+    model: Callable[..., Any] | None = None
+    data: Callable[..., Any] | None = None
+    trainer: Callable[..., Any] | None = None
+
+    def locate(self, config: Mapping[str, Any], path: str) -> Place:
+        """Find where a dotted path, or a bare parameter name, leads in a config.
+
+        ``init_args`` may be written or left out, whichever form the config has.
+
+        Raises:
+            ConfigError: when it leads nowhere, or a bare name leads to two places.
+
+        Example:
+            >>> Schema(model=dict).locate({"model": {"class_path": "collections.Counter"}}, "trainer.x")
+            Traceback (most recent call last):
+            ...
+            lightningtune.errors.ConfigError: 'trainer.x' leads nowhere in the config.
+        """
+        head, *rest = path.split(".")
+        if not rest:
+            head, rest = self._section_of(config, path), [path]
+        place = self._walk(config, head, rest) if head in SECTIONS else None
+        if place is None:
+            hint = did_you_mean(path, [known for known in self.paths(config) if known != path])
+            raise ConfigError(f"'{path}' leads nowhere in the config.{hint}")
+        return place
+
+    def lookup(self, config: Mapping[str, Any], path: str) -> Any:
+        """Return the value at a path: the config's own, or the default of the parameter.
+
+        Raises:
+            ConfigError: when the path leads nowhere, or the parameter is required and not given.
+        """
+        place = self.locate(config, path)
+        try:
+            return get_at(config, place)
+        except LookupError:
+            signature = self._signature(config, place)
+            default = signature.defaults.get(str(place[-1]), REQUIRED) if signature else REQUIRED
+            if default is REQUIRED:
+                raise ConfigError(f"'{path}' has no default, and the config gives no value for it.") from None
+            return default
+
+    def merge(self, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of ``config`` with each value at its path; the shorter paths first.
+
+        Raises:
+            ConfigError: when a path leads nowhere, or two lead to the same place.
+        """
+        merged: dict[str, Any] = copy.deepcopy(dict(config))
+        taken: dict[Place, str] = {}
+        for path in sorted(overrides, key=lambda path: path.count(".")):
+            place = self.locate(merged, path)
+            if place in taken:
+                raise ConfigError(f"'{path}' and '{taken[place]}' are the same place in the config.")
+            taken[place] = path
+            _set_at(merged, place, copy.deepcopy(overrides[path]))
+        return merged
+
+    def paths(self, config: Mapping[str, Any]) -> list[str]:
+        """List the paths that lead somewhere, for suggestions."""
+        return [path for section in SECTIONS for path in self._paths(config, (section,))]
+
+    def _section_of(self, config: Mapping[str, Any], name: str) -> str:
+        """Return whether a bare name belongs to the model or to the data."""
+        signatures = {section: self._signature(config, (section, name)) for section in ("model", "data")}
+        known = {section: signature for section, signature in signatures.items() if signature}
+        homes = [section for section, signature in known.items() if name in signature.defaults]
+        homes = homes or [section for section, signature in known.items() if signature.open]
+        if len(homes) == 1:
+            return homes[0]
+        if homes:
+            raise ConfigError(
+                f"'{name}' is a parameter of both the model and the data; write 'model.{name}' or 'data.{name}'."
+            )
+        options = [parameter for signature in known.values() for parameter in signature.defaults]
+        raise ConfigError(
+            f"'{name}' is a parameter of neither the model nor the data.{did_you_mean(name, options)} "
+            f"They take: {', '.join(dict.fromkeys(options)) or 'nothing'}."
+        )
+
+    def _walk(self, config: Mapping[str, Any], section: str, rest: list[str]) -> Place | None:
+        place: Place = (section,)
+        parts = list(rest)
+        while parts:
+            node = _get(config, place)
+            part = parts.pop(0)
+            if isinstance(node, list):
+                if not part.isdigit() or int(part) >= len(node):
+                    return None
+                place += (int(part),)
+                continue
+            signature = self._signature(config, (*place, part))
+            is_block = isinstance(node, Mapping) and "class_path" in node
+            if is_block and part == "class_path" and not parts:
+                return (*place, part)
+            if signature is not None or is_block:
+                if part == "init_args":
+                    if not parts:
+                        return None
+                    part = parts.pop(0)
+                    signature = self._signature(config, (*place, part))
+                if signature is not None and not signature.accepts(part):
+                    return None
+                place += ("init_args", part) if is_block else (part,)
+            elif isinstance(node, Mapping) and part in node:
+                place += (part,)
+            else:
+                return None
+        return place
+
+    def _signature(self, config: Mapping[str, Any], place: Place) -> Signature | None:
+        """Return what the class accepts whose parameter ``place`` is, where it is one and can be told."""
+        owner = place[:-2] if len(place) > 1 and place[-2] == "init_args" else place[:-1]
+        node = _get(config, owner)
+        if isinstance(node, Mapping) and "class_path" in node:
+            target = import_class(str(node["class_path"]))
+        else:
+            target = getattr(self, str(owner[0])) if len(owner) == 1 else None
+        return signature_of(target) if target is not None else None
+
+    def _paths(self, config: Mapping[str, Any], place: Place) -> Iterator[str]:
+        node = _get(config, place)
+        signature = self._signature(config, (*place, "?"))
+        if len(place) > 1 and not isinstance(node, (Mapping, list)):
+            yield ".".join(map(str, place))
+        elif isinstance(node, list):
+            for i in range(len(node)):
+                yield from self._paths(config, (*place, i))
+        else:
+            is_block = isinstance(node, Mapping) and "class_path" in node
+            inner: Place = (*place, "init_args") if is_block else place
+            values = _get(config, inner)
+            names = [*(values if isinstance(values, Mapping) else ()), *(signature.defaults if signature else ())]
+            for name in dict.fromkeys(names):
+                yield from self._paths(config, (*inner, name))
+
+
+def get_at(config: Any, place: Place) -> Any:
+    """Return the value at a place.
+
+    Raises:
+        LookupError: when there is none.
+    """
+    for key in place:
+        if not isinstance(config, (Mapping, list)):
+            raise LookupError(key)
+        config = config[key]  # type: ignore[index]
+    return config
+
+
+def _get(config: Any, place: Place) -> Any:
+    try:
+        return get_at(config, place)
+    except LookupError:
+        return None
+
+
+def _set_at(config: Any, place: Place, value: Any) -> None:
+    for key in place[:-1]:
+        if isinstance(config, dict) and not isinstance(config.get(key), (dict, list)):
+            config[key] = {}
+        config = config[key]
+    config[place[-1]] = value

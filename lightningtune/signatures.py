@@ -1,0 +1,93 @@
+"""What a class, or any callable that builds one, accepts."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+REQUIRED: Any = inspect.Parameter.empty
+"""The default of a parameter that has none."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The parameters of a callable.
+
+    Attributes:
+        defaults: name to default, `REQUIRED` where there is none.
+        open: whether ``**kwargs`` swallows any further name.
+    """
+
+    defaults: Mapping[str, Any]
+    open: bool = False
+
+    def accepts(self, name: str) -> bool:
+        """Whether ``name`` may be given."""
+        return name in self.defaults or self.open
+
+
+@functools.lru_cache(maxsize=256)
+def signature_of(target: Callable[..., Any]) -> Signature:
+    """Return what ``target`` accepts, following a class's ``**kwargs`` to its bases where that can be told.
+
+    Example:
+        >>> signature_of(functools.partial(dict.fromkeys, [1])).open
+        False
+    """
+    own = _parameters(target)
+    defaults = {p.name: p.default for p in own.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    swallows = any(p.kind is p.VAR_KEYWORD for p in own.values())
+    if not swallows or not inspect.isclass(target):
+        return Signature(defaults, swallows)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(target, fail_untyped=False)
+    passed_on = {name: _inherited_default(target, name) for name in vars(parser.get_defaults())}
+    return Signature({**passed_on, **defaults}, open=not passed_on.keys() - defaults.keys())
+
+
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):  # some callables written in C
+        return {"kwargs": inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)}
+
+
+def _inherited_default(cls: type, name: str) -> Any:
+    for base in cls.__mro__:
+        parameter = _parameters(base).get(name) if "__init__" in vars(base) else None
+        if parameter is not None:
+            return parameter.default
+    return REQUIRED
+
+
+def type_hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a callable's parameters, those that can be resolved."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    owners = target.__mro__ if inspect.isclass(target) else (target,)
+    hints: dict[str, Any] = {}
+    for owner in reversed(owners):
+        function = vars(owner).get("__init__") if inspect.isclass(owner) else owner
+        if callable(function):
+            try:
+                hints |= typing.get_type_hints(function)
+            except (NameError, TypeError, AttributeError):  # names that exist for type checkers only
+                continue
+    return hints
+
+
+def import_class(class_path: str) -> Callable[..., Any] | None:
+    """Import ``package.module.Class``, or return None where it cannot be; jsonargparse then says why."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found if callable(found) else None

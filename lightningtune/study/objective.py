@@ -1,0 +1,90 @@
+"""Metric, mode, direction and score: read from what the user gave, and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from lightningtune.contract import Mode, NonFinitePolicy, Objective, ScorePolicy
+from lightningtune.errors import MetricError, did_you_mean
+
+_MODES: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
+
+
+def objective_of(
+    monitor: str | Sequence[str],
+    mode: Mode | Sequence[Mode] | None,
+    directions: Sequence[str] | None,
+    score: ScorePolicy = "best",
+    non_finite: NonFinitePolicy = "prune",
+) -> Objective:
+    """Make an `Objective` of what the user gave.
+
+    Args:
+        monitor: one metric, or several.
+        mode: "min" or "max" for each metric, or None to take it from the directions.
+        directions: the study's, where there is a study.
+        score: "best", "last" or a function of all values.
+        non_finite: "prune", "fail" or "ignore".
+
+    Raises:
+        MetricError: naming what is wrong.
+
+    Example:
+        >>> objective_of("val_acc", None, ["maximize"]).mode
+        ('max',)
+    """
+    names = (monitor,) if isinstance(monitor, str) else tuple(monitor)
+    if not names or not all(isinstance(name, str) and name for name in names) or len({*names}) < len(names):
+        raise MetricError(f"monitor must be the name of a metric, or several different ones, but got {monitor!r}.")
+    _one_of("score", score, ("best", "last"), callable_too=True)
+    _one_of("non_finite", non_finite, get_args(NonFinitePolicy))
+    modes = _modes(names, mode, directions)
+    return Objective(names, modes, score, non_finite)
+
+
+def direction_names(direction: str | Sequence[str], metric: str | Sequence[str]) -> list[str]:
+    """Read the direction of each metric.
+
+    Raises:
+        MetricError: when one is not a direction, or their number does not match.
+    """
+    directions = [direction] if isinstance(direction, str) else list(direction)
+    for name in directions:
+        _one_of("direction", name, tuple(_MODES))
+    count = 1 if isinstance(metric, str) else len(metric)
+    if len(directions) != count:
+        raise MetricError(f"metric names {count} metrics ({metric}), but direction {len(directions)} ({direction}).")
+    return directions
+
+
+def _modes(names: tuple[str, ...], mode: Any, directions: Sequence[str] | None) -> tuple[Mode, ...]:
+    wanted = [_MODES[direction] for direction in directions] if directions is not None else None
+    if wanted is not None and len(wanted) == 1 < len(names):
+        raise MetricError(f"The study has one objective, but monitor names {len(names)}: {', '.join(names)}.")
+    if mode is None:
+        if wanted is None:
+            raise MetricError("This trial has no study to take the mode from; pass mode='min' or mode='max'.")
+        if len(wanted) != len(names):
+            if len({*wanted}) > 1:
+                raise MetricError(
+                    f"The study has {len(wanted)} objectives and monitor names {len(names)}; pass mode='min' or 'max'."
+                )
+            wanted = wanted[:1] * len(names)
+        return tuple(wanted)
+    given = [mode] * len(names) if isinstance(mode, str) else list(mode)
+    for one in given:
+        _one_of("mode", one, get_args(Mode))
+    if len(given) != len(names):
+        raise MetricError(f"monitor names {len(names)} metrics, but mode {len(given)}: {given!r}.")
+    if wanted is not None and len(wanted) == len(given) and given != wanted:
+        raise MetricError(f"mode={mode!r} contradicts the study's direction, which asks for {wanted!r} of {names!r}.")
+    return tuple(given)
+
+
+def _one_of(what: str, value: Any, allowed: tuple[str, ...], callable_too: bool = False) -> None:
+    if (isinstance(value, str) and value in allowed) or (callable_too and callable(value)):
+        return
+    hint = did_you_mean(str(value), allowed)
+    options = ", ".join(map(repr, allowed)) + (" or a function of all values" if callable_too else "")
+    raise MetricError(f"{what} must be one of {options}, but got {value!r}.{hint}")

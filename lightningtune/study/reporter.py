@@ -1,0 +1,55 @@
+"""An Optuna trial as the `Reporter` of a fit, and the names under which facts are kept on a trial."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import optuna
+
+from lightningtune.contract import TrialOutcome, Values
+
+log = logging.getLogger(__name__)
+
+REASON = "lightningtune:reason"
+DETAIL = "lightningtune:detail"
+SEED = "lightningtune:seed"
+EPOCHS = "lightningtune:epochs"
+DURATION = "lightningtune:seconds"
+BASELINE = "lightningtune:baseline"
+
+
+class OptunaReporter:
+    """Reports to an Optuna trial, and asks it whether to prune.
+
+    Optuna has no pruning in studies with several objectives: there, values are not reported, and one notice says so.
+
+    Args:
+        trial: a running trial, or a ``FixedTrial``, which is never pruned.
+    """
+
+    def __init__(self, trial: optuna.trial.BaseTrial) -> None:
+        self._trial = trial
+        self._study: optuna.Study | None = getattr(trial, "study", None)
+        self._single = self._study is None or len(self._study.directions) == 1
+        if not self._single and self._study is not None and getattr(trial, "number", 0) == 0:
+            log.warning("Study '%s' has several objectives, and Optuna prunes none of them.", self._study.study_name)
+
+    def report(self, values: Values, step: int) -> str | None:
+        """Report the first value; return why the trial should be pruned, or None."""
+        if not self._single:
+            return None
+        self._trial.report(values[0], step)
+        if not self._trial.should_prune():
+            return None
+        pruner = type(self._study.pruner).__name__ if self._study is not None else "the pruner"
+        return f"pruned by {pruner} at validation {step} with {values[0]:.6g}"
+
+
+def record_outcome(trial: Any, outcome: TrialOutcome) -> None:
+    """Keep on a trial why and how it ended."""
+    trial.set_user_attr(REASON, outcome.reason.value)
+    if outcome.detail:
+        trial.set_user_attr(DETAIL, outcome.detail)
+    trial.set_user_attr(EPOCHS, outcome.epochs)
+    trial.set_user_attr(DURATION, round(outcome.duration, 3))

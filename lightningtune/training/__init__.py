@@ -1,0 +1,1 @@
+"""How one trial is trained: build, seed, fit, report. No optuna is imported here."""

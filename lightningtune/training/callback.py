@@ -1,0 +1,209 @@
+"""The callback that watches one trial: thin Lightning hooks over the decisions of `decisions`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+from lightningtune.contract import Objective, Reporter, StopReason, Values
+from lightningtune.errors import MetricError, did_you_mean
+from lightningtune.training.decisions import Progress, Stop, best_index, non_finite
+
+log = logging.getLogger(__name__)
+
+
+class TrialCallback(Callback):
+    """Reports every validation of a fit to a `Reporter`, and ends the fit softly when it says so.
+
+    Args:
+        objective: what is monitored, and how.
+        reporter: where values go, and where the decision to stop comes from.
+        after_report: called after each value with the trainer and whether the value is the best so far.
+
+    Attributes:
+        history: the values of each validation of this fit, one tuple for each.
+        stop: why the fit was ended early, if it was.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        reporter: Reporter,
+        after_report: Callable[[Trainer, bool], None] | None = None,
+    ) -> None:
+        self.objective = objective
+        self.reporter = reporter
+        self.after_report = after_report
+        self.history: list[Values] = []
+        self.stop: Stop | None = None
+        self.interruption: BaseException | None = None
+        self._step = 0
+        self._at_epoch_end = False
+        self._undecided = False
+        self._loss_detail: str | None = None
+        self._epoch_end = _AfterTrainEpochEnd(self)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start afresh, after every callback that may stop the fit and before those that save."""
+        if stage != "fit":
+            return
+        self.history, self.stop, self.interruption = [], None, None
+        self._undecided, self._loss_detail = False, None
+        others = [callback for callback in trainer.callbacks if callback not in (self, self._epoch_end)]
+        savers = [callback for callback in others if isinstance(callback, Checkpoint)]
+        rest = [callback for callback in others if callback not in savers]
+        for callback in others:
+            _refuse_other_mode(callback, self.objective)
+        trainer.callbacks = [*rest, self, *savers, self._epoch_end]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decide whether values come from validations or from training epochs."""
+        every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+        never = every is not None and epochs is not None and 0 <= epochs < every
+        self._at_epoch_end = not trainer.enable_validation or never
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the training loss: each step on a CPU, now and then where looking would wait for the device."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if not isinstance(loss, torch.Tensor) or self.objective.non_finite == "ignore":
+            return
+        if loss.device.type != "cpu" and (batch_idx + 1) % (trainer.log_every_n_steps or 50):
+            return
+        if self._loss_detail is None and not math.isfinite(loss.item()):
+            self._loss_detail = f"the training loss is {loss.item()} at step {trainer.global_step}"
+            if trainer.world_size == 1:
+                self._end(trainer, StopReason.NON_FINITE, self._loss_detail)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report one validation of the fit."""
+        if trainer.sanity_checking or trainer.state.fn != "fit" or self._at_epoch_end:
+            return
+        self._observe(trainer, more_to_come=trainer.is_last_batch or trainer.should_stop)
+
+    def train_epoch_ended(self, trainer: Trainer) -> None:
+        """Report one training epoch, where there is no validation or it does not log the metric."""
+        if self._undecided:
+            self._undecided, self._at_epoch_end = False, True
+        if self._at_epoch_end:
+            self._observe(trainer, more_to_come=False)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the trainer's callbacks as they were."""
+        trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self._epoch_end]
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Remember Ctrl-C and SIGTERM, which Lightning turns into an exit."""
+        self.on_fit_end(trainer, pl_module)
+        if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+            self.interruption = exception
+
+    def _observe(self, trainer: Trainer, more_to_come: bool) -> None:
+        if self.stop is not None:
+            return
+        values = _read(trainer, self.objective.monitor)
+        if values is None:
+            self._undecided = more_to_come
+            if not more_to_come:
+                raise _not_logged(trainer, self.objective.monitor)
+            return
+        step, self._step = self._step, self._step + 1
+        detail = self._finite_or_why(trainer, values)
+        if detail is not None:
+            self._end(trainer, StopReason.NON_FINITE, detail)
+            return
+        self.history.append(values)
+        verdict = self.reporter.report(values, step) if trainer.is_global_zero else None
+        if trainer.world_size > 1:
+            verdict = trainer.strategy.broadcast(verdict)
+        if verdict is not None and not _is_last(trainer, self._at_epoch_end):
+            self._end(trainer, StopReason.PRUNED, verdict)
+        if self.after_report is not None:
+            best = best_index(self.history, self.objective.mode[0])
+            self.after_report(trainer, best == len(self.history) - 1)
+
+    def _finite_or_why(self, trainer: Trainer, values: Values) -> str | None:
+        if self.objective.non_finite == "ignore":
+            return None
+        detail = non_finite(self.objective.monitor, values) or self._loss_detail
+        if trainer.world_size > 1:
+            anyone = trainer.strategy.reduce_boolean_decision(detail is not None, all=False)
+            detail = detail or ("the training loss is not finite on another rank" if anyone else None)
+        return detail
+
+    def _end(self, trainer: Trainer, reason: StopReason, detail: str) -> None:
+        """End the fit softly: Lightning leaves its loops by itself, whatever ``min_epochs`` and ``min_steps`` say."""
+        self.stop = Stop(reason, detail)
+        trainer.should_stop = True
+        trainer.fit_loop.min_epochs = 0
+        trainer.fit_loop.epoch_loop.min_steps = 0
+
+
+class _AfterTrainEpochEnd(Checkpoint):
+    """Runs after ``LightningModule.on_train_epoch_end``, where a model may log; only a Checkpoint runs so late."""
+
+    def __init__(self, watcher: TrialCallback) -> None:
+        self.watcher = watcher
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.watcher.train_epoch_ended(trainer)
+
+
+def _read(trainer: Trainer, names: tuple[str, ...]) -> Values | None:
+    """Return the monitored values, the same on every rank, or None where one is missing."""
+    metrics = trainer.callback_metrics
+    found = [metrics.get(name) for name in names]
+    here = all(value is not None for value in found)
+    if trainer.world_size == 1:
+        return tuple(float(value) for value in found) if here else None  # type: ignore[arg-type]
+    strategy = trainer.strategy
+    if strategy.reduce_boolean_decision(here, all=True):
+        tensor = torch.tensor([float(value) for value in found], device=strategy.root_device)  # type: ignore[arg-type]
+        return tuple(strategy.reduce(tensor, reduce_op="mean").tolist())  # type: ignore[union-attr]
+    mine = tuple(float(value) for value in found) if here else None  # type: ignore[arg-type]
+    values: Values | None = strategy.broadcast(mine)
+    return values
+
+
+def _is_last(trainer: Trainer, at_epoch_end: bool) -> bool:
+    """Whether the fit has no value left to report, so that stopping it would save nothing."""
+    if trainer.should_stop and trainer.current_epoch + 1 >= (trainer.min_epochs or 0):
+        return trainer.global_step >= (trainer.min_steps or 0)
+    done = trainer.fit_loop.batch_idx + 1
+    batches = done if trainer.is_last_batch else trainer.num_training_batches
+    interval = trainer.val_check_batch if trainer.val_check_batch is not None else 1
+    return Progress(
+        epoch=trainer.current_epoch,
+        max_epochs=math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs,  # type: ignore[arg-type]
+        batch=done,
+        batches=batches,
+        steps_left=math.inf if trainer.max_steps == -1 else trainer.max_steps - trainer.global_step,
+        batches_per_step=trainer.accumulate_grad_batches,
+        interval=batches if at_epoch_end else interval,
+        every_n_epochs=1 if at_epoch_end else trainer.check_val_every_n_epoch,
+    ).is_last_validation
+
+
+def _refuse_other_mode(callback: Callback, objective: Objective) -> None:
+    monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
+    expected = dict(zip(objective.monitor, objective.mode, strict=True)).get(str(monitor))
+    if expected is not None and mode in ("min", "max") and mode != expected:
+        raise MetricError(
+            f"{type(callback).__name__}(monitor='{monitor}', mode='{mode}') contradicts the search, which tunes "
+            f"'{monitor}' with mode='{expected}'. Did you mean mode='{expected}'?"
+        )
+
+
+def _not_logged(trainer: Trainer, names: tuple[str, ...]) -> MetricError:
+    logged = sorted(trainer.callback_metrics)
+    missing = next(name for name in names if name not in logged) if {*names} - {*logged} else names[0]
+    return MetricError(
+        f"The metric '{missing}' was not logged. Logged: {', '.join(logged) or 'nothing'}.{did_you_mean(missing, logged)}"
+    )

@@ -1,0 +1,51 @@
+"""Raising out of ``Trainer.fit`` after everything that Lightning does at the end of a fit has been done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.states import TrainerStatus
+
+
+class _LastLogger(Logger):
+    """The last call of a fit is ``finalize`` of its last logger; this one raises there."""
+
+    name = None
+    version = None
+
+    def __init__(self, trainer: Trainer, error: Exception) -> None:
+        super().__init__()
+        self._trainer = trainer
+        self._error = error
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Nothing is logged so late."""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing is logged so late."""
+
+    def finalize(self, status: str) -> None:
+        trainer = self._trainer
+        trainer.loggers = [logger for logger in trainer.loggers if logger is not self]
+        trainer.profiler.describe()  # the one thing that would have followed
+        trainer.strategy.barrier("end of fit")  # no rank is torn down while another still cleans up
+        raise self._error
+
+
+def raise_at_end_of_fit(trainer: Trainer, error: Exception) -> None:
+    """Make the current fit end in ``error``, once every other end hook has run and every logger has finished.
+
+    Lightning hands an exception to ``on_exception`` of each callback, and then marks the loggers as failed. The
+    callback that calls this must come first in ``trainer.callbacks`` and call `reraise_at_end_of_fit` in its
+    ``on_exception``, so that neither happens.
+    """
+    trainer.loggers = [*trainer.loggers, _LastLogger(trainer, error)]
+
+
+def reraise_at_end_of_fit(trainer: Trainer, error: BaseException) -> None:
+    """Leave ``Trainer.fit`` with ``error``, the trainer being as after a fit that ended well."""
+    trainer.state.status = TrainerStatus.FINISHED
+    trainer.state.stage = None
+    raise error
