@@ -13,8 +13,8 @@ import optuna
 from lightning.pytorch import LightningModule, Trainer
 from torch.multiprocessing import ProcessRaisedException
 
-from lightningtune.contract import Mode, NonFinitePolicy, Objective, ScorePolicy, StopReason
-from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, TrialError
+from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, StopReason
+from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
 from lightningtune.study.objective import objective_of
 from lightningtune.study.reporter import DETAIL, REASON, OptunaReporter
 from lightningtune.training.callback import TrialCallback
@@ -84,7 +84,9 @@ class TuneCallback(TrialCallback):
             raise error
         if not self.history:
             names = ", ".join(self.objective.monitor)
-            raise MetricError(f"There is no score: no value of {names} was reported. Has a fit with a validation ended?")
+            raise MetricError(
+                f"There is no score: no value of {names} was reported. Has a fit with a validation ended?"
+            )
         score = score_of(self.history, self.objective)
         return score[0] if len(score) == 1 else score
 

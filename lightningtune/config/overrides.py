@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
 from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
 
 SECTIONS = ("model", "data", "trainer")
 Place: TypeAlias = tuple[str | int, ...]
@@ -157,7 +157,10 @@ class Schema:
             is_block = isinstance(node, Mapping) and "class_path" in node
             inner: Place = (*place, "init_args") if is_block else place
             values = _get(config, inner)
-            names = [*(values if isinstance(values, Mapping) else ()), *(signature.defaults if signature else ())]
+            names = [
+                *(values if isinstance(values, Mapping) else ()),
+                *(signature.defaults if signature else ()),
+            ]
             for name in dict.fromkeys(names):
                 yield from self._paths(config, (*inner, name))
 

@@ -1,0 +1,69 @@
+"""The base config: read, its sections checked, before anything is merged into it."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lightningtune.config.overrides import SECTIONS, Schema
+from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.files import read_mapping
+
+
+def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Read a base config from a YAML or JSON file, or copy it from a mapping.
+
+    Keys of a LightningCLI config that hold null are left out.
+
+    Raises:
+        ConfigError: when it is neither, or has a section of another name.
+
+    Example:
+        >>> load_base_config({"trainer": {"max_epochs": 3}, "ckpt_path": None})
+        {'trainer': {'max_epochs': 3}}
+    """
+    if source is None:
+        return {}
+    if isinstance(source, (str, os.PathLike)):
+        config = read_mapping(source)
+    elif isinstance(source, Mapping):
+        config = copy.deepcopy(dict(source))
+    else:
+        raise ConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
+    config = {name: value for name, value in config.items() if value is not None}
+    allowed = (*SECTIONS, "seed_everything")
+    for name, value in config.items():
+        if name not in allowed:
+            hint = did_you_mean(str(name), allowed)
+            raise ConfigError(f"The config has no section '{name}'.{hint} Allowed: {', '.join(allowed)}.")
+        if name in SECTIONS and not isinstance(value, Mapping):
+            raise ConfigError(f"The config's '{name}' must be a mapping, but is {value!r}.")
+    seed = config.get("seed_everything", True)
+    if not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"seed_everything must be true, false or an integer from 0, but got {seed!r}.")
+    return config
+
+
+def check_names(schema: Schema, config: Mapping[str, Any]) -> None:
+    """Check every name in a config that can be checked, down to nested ``class_path`` blocks.
+
+    Raises:
+        ConfigError: naming the first that leads nowhere, and the nearest that leads somewhere.
+    """
+    for section in SECTIONS:
+        _check_block(schema, config, section, config.get(section, {}), owned=True)
+
+
+def _check_block(schema: Schema, config: Mapping[str, Any], path: str, node: Any, owned: bool = False) -> None:
+    if isinstance(node, list):
+        for i, item in enumerate(node):
+            _check_block(schema, config, f"{path}.{i}", item)
+    elif isinstance(node, Mapping):
+        is_block = "class_path" in node
+        inner = f"{path}.init_args" if is_block else path
+        for name, value in ((node.get("init_args") or {}) if is_block else node).items():
+            if owned or is_block:
+                schema.locate(config, f"{inner}.{name}")
+            _check_block(schema, config, f"{inner}.{name}", value)

@@ -1,0 +1,82 @@
+"""What is checked before the first epoch: that every point of the space is a config that can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from lightningtune.config.base import check_names
+from lightningtune.config.overrides import Schema
+from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError
+from lightningtune.search.distributions import NoDefault
+from lightningtune.search.spaces import SearchSpace
+from lightningtune.training.build import Blueprint
+
+_PROBES = 5
+
+
+def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], blueprint: Blueprint) -> None:
+    """Sample a few points, and each end of each range, and parse the configs they make.
+
+    Raises:
+        ConfigurationError: naming the path, the type or the value that does not fit.
+    """
+    check_names(schema, config)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    overrides: dict[str, Any] = {}
+    for _ in range(_PROBES):
+        try:
+            overrides = space.suggest(study.ask())
+        except (ConfigurationError, optuna.TrialPruned) as error:
+            if isinstance(error, ConfigurationError):
+                raise
+            continue
+        except Exception as error:
+            raise SearchSpaceError(f"{space!r} raised {type(error).__name__}: {error}") from error
+        blueprint.check(schema.merge(config, overrides))
+    for parameter in space.parameters or ():
+        for value in parameter.corners:
+            corner = overrides | dict.fromkeys(parameter.paths, value)
+            try:
+                blueprint.check(schema.merge(config, corner))
+            except ConfigError as error:
+                raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from error
+
+
+def baseline_point(
+    space: SearchSpace, schema: Schema, config: Mapping[str, Any], blueprint: Blueprint
+) -> dict[str, Any]:
+    """Express the untuned defaults, the base config as it is, as a point of the space.
+
+    Returns:
+        Parameter name to what Optuna stores for it.
+
+    Raises:
+        NoDefault: when there is no such point, saying why.
+    """
+    try:
+        blueprint.check(config)
+        return space.defaults(lambda path: schema.lookup(config, path))
+    except ConfigurationError as error:
+        raise NoDefault(str(error)) from error
+
+
+def check_point(space: SearchSpace, point: Mapping[str, Any]) -> None:
+    """Check that a point the user gave names every parameter of the space.
+
+    Raises:
+        SearchSpaceError: naming the one that is missing, unknown or out of range.
+    """
+    trial = optuna.trial.FixedTrial(dict(point))
+    try:
+        space.suggest(trial)
+    except ValueError as error:
+        raise SearchSpaceError(f"baseline={dict(point)!r} is not a point of the search space: {error}") from error
+    unknown = point.keys() - trial.params.keys()
+    if unknown:
+        raise SearchSpaceError(
+            f"baseline names '{min(unknown)}', which the search space does not suggest there. It suggests: "
+            f"{', '.join(trial.params)}."
+        )

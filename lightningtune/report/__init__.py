@@ -1,0 +1,1 @@
+"""Looking at a study: compute, then draw."""

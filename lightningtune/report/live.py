@@ -1,0 +1,127 @@
+"""The live view of a running study: one line for each finished trial, and in a terminal a line of what runs now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from lightningtune.contract import Reporter, TrialOutcome, Values
+
+
+class LiveView:
+    """Prints to a console, and keeps one line alive at its bottom where that is a terminal.
+
+    Args:
+        metrics: the names of the tuned metrics.
+        console: where to print; a quiet console shows nothing.
+    """
+
+    def __init__(self, metrics: tuple[str, ...], console: Console) -> None:
+        self.console = console
+        self._metrics = metrics
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            console=self.console,
+            transient=True,
+            expand=False,
+        )
+        self._task = self._progress.add_task("starting")
+        self._live: Live | None = self._progress.live if console.is_terminal and not console.quiet else None
+        self._total = self._done = 0
+        self._session_done = 0
+        self._started = time.monotonic()
+        self._best = ""
+
+    def __enter__(self) -> LiveView:
+        if self._live is not None:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def begin(self, done: int, total: int, note: str) -> None:
+        """Print the head."""
+        self._done, self._total, self._session_done = done, total, 0
+        self._started = time.monotonic()
+        self.console.print(note, markup=False, soft_wrap=True)
+
+    def trial_started(self, number: int, is_baseline: bool) -> None:
+        """Show that a trial runs."""
+        self._show(f"trial {number}{' (untuned defaults)' if is_baseline else ''}")
+
+    def value_reported(self, number: int, values: Values, step: int) -> None:
+        """Show the latest value of the running trial."""
+        self._show(f"trial {number} · validation {step + 1}: {self._named(values)}")
+
+    def trial_ended(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        state: str,
+        outcome: TrialOutcome,
+        is_best: bool,
+        best: str,
+    ) -> None:
+        """Print the line of a finished trial."""
+        self._done, self._session_done, self._best = self._done + 1, self._session_done + 1, best
+        result = self._named(outcome.score) if outcome.score else outcome.detail
+        shown = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in params.items())
+        style = {"complete": "green", "pruned": "yellow"}.get(state, "red")
+        mark = "[bold green]★[/]" if is_best else " "
+        line = f"[dim]{number:>4}[/] {mark} [{style}]{state:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
+        self.console.print(line, no_wrap=True, overflow="ellipsis", crop=self.console.is_terminal)
+        self._show("")
+
+    def note(self, text: str) -> None:
+        """Print a note in full."""
+        self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+
+    def end(self, text: str) -> None:
+        """Print what was found."""
+        self.console.print(f"\n{escape(text)}", soft_wrap=True)
+
+    def _named(self, values: Values) -> str:
+        return " ".join(f"{name} {value:.4g}" for name, value in zip(self._metrics, values, strict=True))
+
+    def _show(self, running: str) -> None:
+        if self._live is None:
+            return
+        parts = [f"{self._done}/{self._total} trials", self._time_left(), self._best, running]
+        self._progress.update(self._task, description=escape(" · ".join(part for part in parts if part)))
+
+    def _time_left(self) -> str:
+        if not self._session_done:
+            return ""
+        each = (time.monotonic() - self._started) / self._session_done
+        seconds = round(each * max(self._total - self._done, 0))
+        return f"{seconds // 60}:{seconds % 60:02d} left"
+
+
+class WatchedReporter:
+    """A reporter that a view looks over the shoulder of."""
+
+    def __init__(self, reporter: Reporter, view: LiveView, number: int) -> None:
+        self._reporter = reporter
+        self._view = view
+        self._number = number
+
+    def report(self, values: Values, step: int) -> str | None:
+        """Report, and show."""
+        self._view.value_reported(self._number, values, step)
+        return self._reporter.report(values, step)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

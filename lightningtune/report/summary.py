@@ -1,0 +1,46 @@
+"""What a study found, in a few lines for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.results import StudyResults, TrialResult
+
+
+def summary(results: StudyResults, directory: StudyDirectory) -> str:
+    """Write the best parameters and score, the comparison with the untuned defaults, and where the files lie."""
+    counts = ", ".join(f"{count} {state}" for state, count in results.counts.items())
+    lines = [f"Study '{results.study_name}': {counts or 'no trials'}"]
+    if not results.best_trials:
+        return "\n".join([*lines, f"No trial completed. {results.why_none()}"])
+    for trial in results.best_trials:
+        lines.append(f"Best: trial {trial.number}  {_values(results, trial)}")
+        width = max(map(len, trial.params), default=0)
+        lines += [f"  {name:<{width}}  {_short(value)}" for name, value in trial.params.items()]
+    baseline = results.baseline
+    if baseline is not None and baseline.state == "complete":
+        lines.append(f"Untuned defaults: {_values(results, baseline)}{_gain(results)}")
+    if len(results.best_trials) == 1 and len(results.directions) == 1:
+        lines.append(f"Config:     {directory.best_config}")
+        if directory.best_checkpoint.exists():
+            lines.append(f"Checkpoint: {directory.best_checkpoint}")
+    else:
+        lines.append(f"Configs and checkpoints: {directory.root / 'trials'}")
+    return "\n".join(lines)
+
+
+def _gain(results: StudyResults) -> str:
+    if len(results.directions) > 1 or results.improvement is None:
+        return ""
+    if results.improvement == 0:
+        return "  (nothing better was found)"
+    return f"  (better by {results.improvement:.4g})"
+
+
+def _values(results: StudyResults, trial: TrialResult) -> str:
+    return "  ".join(f"{m} = {v:.6g}" for m, v in zip(results.metrics, trial.values or (), strict=True))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

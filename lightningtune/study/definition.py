@@ -1,0 +1,135 @@
+"""Opening a study: created or continued, its seeds derived, its baseline queued, its trials counted."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import secrets
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from lightningtune.contract import StopReason
+from lightningtune.errors import ConfigurationError
+from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED
+
+
+def open_study(
+    study_name: str,
+    storage: BaseStorage,
+    directions: Sequence[str],
+    metrics: Sequence[str],
+    load_if_exists: bool,
+    sampler: optuna.samplers.BaseSampler | None,
+    pruner: optuna.pruners.BasePruner | None,
+    seed: int | None,
+) -> optuna.Study:
+    """Create a study, or continue the one of that name.
+
+    The study's seed is kept on it, so that a trial's seed is the same wherever the trial runs. A sampler that is not
+    given is TPE; it is seeded from the study's seed and the number of trials so far, since a sampler that starts again
+    from one seed would repeat its points.
+
+    Raises:
+        ConfigurationError: when the stored study has other directions or metrics.
+    """
+    if not load_if_exists and study_name in optuna.get_all_study_names(storage):
+        raise ConfigurationError(
+            f"The study '{study_name}' exists already, and load_if_exists is False. Give it another study_name, or let it "
+            "be continued."
+        )
+    study = optuna.create_study(
+        study_name=study_name,
+        storage=storage,
+        directions=list(directions),
+        load_if_exists=True,
+        sampler=sampler,
+        pruner=pruner,
+    )
+    stored = [direction.name.lower() for direction in study.directions]
+    if stored != list(directions):
+        raise ConfigurationError(
+            f"The study '{study_name}' exists with direction {stored}, but {list(directions)} is asked for. Give it "
+            "another study_name."
+        )
+    if study.metric_names is not None and study.metric_names != list(metrics):
+        raise ConfigurationError(
+            f"The study '{study_name}' exists with metric {study.metric_names}, but {list(metrics)} is asked for. Give it "
+            "another study_name."
+        )
+    if study.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(metrics))
+    if SEED not in study.user_attrs:
+        study.set_user_attr(SEED, secrets.randbits(32) if seed is None else seed)
+    elif seed is not None and study.user_attrs[SEED] != seed:
+        raise ConfigurationError(
+            f"The study '{study_name}' exists with seed {study.user_attrs[SEED]}, but seed={seed} is asked for."
+        )
+    if sampler is None:
+        trials = len(study.get_trials(deepcopy=False))
+        study.sampler = optuna.samplers.TPESampler(seed=derive_seed(study, f"sampler:{trials}"))
+    return study
+
+
+def derive_seed(study: optuna.Study, purpose: str | int) -> int:
+    """Return a seed that depends on the study's seed and the purpose only; a trial's number is a purpose.
+
+    Returns:
+        An integer that ``seed_everything`` takes, below 2**32.
+    """
+    text = f"{study.user_attrs[SEED]}:{purpose}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+
+
+def queue_baseline(study: optuna.Study, point: Mapping[str, Any]) -> None:
+    """Queue the untuned defaults as the first trial of a study that has none."""
+    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(dict(point), user_attrs={BASELINE: True})
+
+
+def count_finished(study: optuna.Study) -> int:
+    """Count the trials that need not be run again: all that ended, but those that were interrupted."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return sum(trial.user_attrs.get(REASON) != StopReason.INTERRUPTED.value for trial in ended)
+
+
+def failing_alike(study: optuna.Study, limit: int) -> str | None:
+    """Return the reason when the last ``limit`` trials that ended failed the same way.
+
+    Running out of memory depends on the parameters, so it counts only while no trial has completed.
+    """
+    ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    last = ended[-limit:]
+    details = {trial.user_attrs.get(DETAIL) for trial in last}
+    if len(last) < limit or len(details) > 1 or any(trial.state is not TrialState.FAIL for trial in last):
+        return None
+    out_of_memory = last[-1].user_attrs.get(REASON) == StopReason.OUT_OF_MEMORY.value
+    if out_of_memory and any(trial.state is TrialState.COMPLETE for trial in ended):
+        return None
+    return details.pop()
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Turn down Optuna's log while a study runs: what it would say is shown, or kept on the trial."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(level, optuna.logging.ERROR))
+    try:
+        with warnings.catch_warnings():
+            # an untuned default may lie outside its range; the baseline is trained with it all the same
+            warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range", category=UserWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions of packages."""
+    return {package: importlib.metadata.version(package) for package in packages}

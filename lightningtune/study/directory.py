@@ -1,0 +1,122 @@
+"""The study folder: its layout in one place, and which weights stay in it.
+
+::
+
+    <experiment_dir>/<study_name>/
+      study.yaml            what was asked for
+      journal.log           the Optuna storage, unless another is given
+      trials/0007/          config.yaml · metrics.csv · best.ckpt · last.ckpt · error.txt
+      best/                 config.yaml and model.ckpt of the winner
+      refit/seed_1/         the best config, trained again
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightningtune.errors import ConfigurationError
+from lightningtune.files import dump_yaml, read_mapping, replacing, write_text
+
+
+@dataclass(frozen=True)
+class StudyDirectory:
+    """The folder of one study."""
+
+    root: Path
+
+    @classmethod
+    def named(cls, experiment_dir: str | os.PathLike[str] | None, study_name: str) -> StudyDirectory:
+        """Return the folder of a study; nothing is created yet.
+
+        Raises:
+            ConfigurationError: when the study's name cannot be a folder's.
+        """
+        if not re.fullmatch(r"[^/\\:*?\"<>|\x00-\x1f]+", study_name) or study_name in {".", ".."}:
+            raise ConfigurationError(f"study_name={study_name!r} must be usable as a folder's name.")
+        base = Path("lightningtune_runs") if experiment_dir is None else Path(experiment_dir)
+        return cls((base / study_name).absolute())
+
+    @property
+    def journal(self) -> Path:
+        """The default storage."""
+        return self.root / "journal.log"
+
+    @property
+    def best_config(self) -> Path:
+        """The winner's config."""
+        return self.root / "best" / "config.yaml"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The winner's checkpoint."""
+        return self.root / "best" / "model.ckpt"
+
+    def trial(self, number: int) -> Path:
+        """The folder of one trial."""
+        return self.root / "trials" / f"{number:04d}"
+
+    def refit(self, seed: int) -> Path:
+        """The folder of one more training of the best config."""
+        return self.root / "refit" / f"seed_{seed}"
+
+    def checkpoint(self, number: int) -> Path | None:
+        """The best checkpoint of a trial, where it is kept."""
+        path = self.trial(number) / "best.ckpt"
+        return path if path.exists() else None
+
+    def write_definition(self, definition: Mapping[str, Any]) -> None:
+        """Write ``study.yaml``."""
+        write_text(self.root / "study.yaml", dump_yaml(dict(definition)))
+
+    def write_config(self, directory: Path, config: Mapping[str, Any]) -> None:
+        """Write the resolved config of a trial."""
+        write_text(directory / "config.yaml", dump_yaml(dict(config)))
+
+    def read_config(self, number: int) -> dict[str, Any]:
+        """Read the resolved config of a trial.
+
+        Raises:
+            ConfigError: when it is not there.
+        """
+        return read_mapping(self.trial(number) / "config.yaml")
+
+    def write_error(self, number: int, text: str) -> None:
+        """Write the traceback of a failed trial."""
+        write_text(self.trial(number) / "error.txt", text)
+
+    def promote(self, number: int) -> None:
+        """Make a trial the winner: ``best/`` holds its config and its checkpoint."""
+        _copy(self.trial(number) / "config.yaml", self.best_config)
+        checkpoint = self.checkpoint(number)
+        if checkpoint is None:
+            self.best_checkpoint.unlink(missing_ok=True)
+        else:
+            _copy(checkpoint, self.best_checkpoint)
+
+    def numbers_with_weights(self) -> set[int]:
+        """Return the trials whose checkpoints are kept."""
+        folders = {path.parent.name for path in (self.root / "trials").glob("*/*.ckpt")}
+        return {int(name) for name in folders if name.isdigit()}
+
+    def drop_weights(self, numbers: Iterable[int]) -> None:
+        """Remove the checkpoints of these trials; everything else of them stays."""
+        for number in numbers:
+            for path in self.trial(number).glob("*.ckpt"):
+                path.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Put a file in place in one step, by a hard link where the file system has them."""
+    with replacing(target) as temporary:
+        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.link(source, temporary)
+        if not temporary.exists():
+            shutil.copyfile(source, temporary)

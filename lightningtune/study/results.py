@@ -1,0 +1,207 @@
+"""What a study found, as frozen data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from lightningtune.errors import NoResultError
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.reporter import BASELINE, DETAIL, DURATION, EPOCHS, REASON
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial.
+
+    Attributes:
+        number: its number in the study.
+        state: "complete", "pruned", "fail", "running" or "waiting".
+        values: one for each metric; of a pruned trial, what Optuna holds for it.
+        params: the sampled parameters, as Optuna stores them.
+        reason: why it ended: "completed", "pruned", "non_finite", "failed", "out_of_memory", "interrupted", or "".
+        detail: the same in one line.
+        epochs: training epochs.
+        duration: seconds.
+        is_baseline: whether it trained the untuned defaults.
+        directory: its folder.
+        checkpoint: its best checkpoint, where it is kept.
+    """
+
+    number: int
+    state: str
+    values: tuple[float, ...] | None
+    params: Mapping[str, Any]
+    reason: str
+    detail: str
+    epochs: int
+    duration: float
+    is_baseline: bool
+    directory: Path
+    checkpoint: Path | None
+
+    @property
+    def value(self) -> float | None:
+        """The value of the first metric."""
+        return self.values[0] if self.values else None
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A whole study.
+
+    Attributes:
+        study_name: its name.
+        metrics: the tuned metrics.
+        directions: "minimize" or "maximize" for each.
+        trials: all trials, by number.
+        best_numbers: the best trial; in a study with several objectives, those no other beats in every metric.
+    """
+
+    study_name: str
+    metrics: tuple[str, ...]
+    directions: tuple[str, ...]
+    trials: tuple[TrialResult, ...]
+    best_numbers: tuple[int, ...]
+
+    @property
+    def best_trials(self) -> tuple[TrialResult, ...]:
+        """The best trial, or the Pareto front; empty when no trial completed."""
+        return tuple(self.trials[number] for number in self.best_numbers)
+
+    @property
+    def best(self) -> TrialResult:
+        """The best trial.
+
+        Raises:
+            NoResultError: when no trial completed, or several are best in their way.
+        """
+        return self.trials[self.choose()]
+
+    @property
+    def baseline(self) -> TrialResult | None:
+        """The trial of the untuned defaults, where there was one."""
+        return next((trial for trial in self.trials if trial.is_baseline), None)
+
+    @property
+    def improvement(self) -> float | None:
+        """By how much the best value is better than the baseline's, as a positive number; None where either is missing.
+
+        Of a study with several objectives, the best value of the first metric counts.
+        """
+        baseline = self.baseline
+        if baseline is None or baseline.state != "complete" or baseline.value is None or not self.best_trials:
+            return None
+        sign = 1 if self.directions[0] == "maximize" else -1
+        return max(sign * ((trial.value or 0.0) - baseline.value) for trial in self.best_trials)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "no trials"
+        best = "; ".join(f"trial {trial.number} with {trial.values}" for trial in self.best_trials) or "none"
+        return f"Study '{self.study_name}' ({', '.join(self.metrics)}): {counts}; best: {best}"
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many trials are in each state."""
+        return dict(Counter(trial.state for trial in self.trials))
+
+    def choose(self, number: int | None = None) -> int:
+        """Return ``number`` if it is a completed trial's, and the best trial's when it is None.
+
+        Raises:
+            NoResultError: when there is no such trial, or no single best one.
+        """
+        if number is not None:
+            complete = [trial.number for trial in self.trials if trial.state == "complete"]
+            if number not in complete:
+                raise NoResultError(
+                    f"Trial {number} of study '{self.study_name}' is not complete. Complete: {complete}."
+                )
+            return number
+        if not self.best_numbers:
+            raise NoResultError(f"Study '{self.study_name}' has no completed trial. {self.why_none()}")
+        if len(self.directions) > 1:
+            raise NoResultError(
+                f"Study '{self.study_name}' has {len(self.directions)} objectives, and these trials are each best in their "
+                f"way: {', '.join(map(str, self.best_numbers))}. Pass number=... to choose one."
+            )
+        return self.best_numbers[0]
+
+    def why_none(self) -> str:
+        """Say in a sentence why no trial completed."""
+        if not self.trials:
+            return "No trial has been run."
+        ended = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        details = Counter(trial.detail for trial in self.trials if trial.state == "fail" and trial.detail)
+        return f"Trials: {ended}." + (f" Most frequent failure: {details.most_common(1)[0][0]}" if details else "")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row for each trial, with a ``params.`` column for each parameter. Needs pandas."""
+        import pandas as pd
+
+        rows = []
+        for trial in self.trials:
+            values = dict(zip(self.metrics, trial.values or (), strict=False))
+            rows.append(
+                {"number": trial.number, "state": trial.state, **values}
+                | {f"params.{name}": value for name, value in trial.params.items()}
+                | {"epochs": trial.epochs, "duration": trial.duration, "baseline": trial.is_baseline}
+                | {"reason": trial.reason, "detail": trial.detail}
+            )
+        return pd.DataFrame(rows)
+
+
+def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: StudyDirectory) -> StudyResults:
+    """Read a study's trials into frozen data."""
+    trials = study.get_trials(deepcopy=False)
+    return StudyResults(
+        study_name=study.study_name,
+        metrics=metrics,
+        directions=tuple(direction.name.lower() for direction in study.directions),
+        trials=tuple(_result(trial, directory) for trial in trials),
+        best_numbers=tuple(best_numbers(study)),
+    )
+
+
+def best_numbers(study: optuna.Study) -> list[int]:
+    """Return the number of the best trial, or of each on the Pareto front; empty when there is none.
+
+    Infeasible trials are left out, as in Optuna.
+    """
+    if len(study.directions) > 1:
+        return sorted(trial.number for trial in study.best_trials)
+    return rank(study)[:1]
+
+
+def rank(study: optuna.Study) -> list[int]:
+    """Return the completed, feasible trials of a study with one objective, the best first."""
+    sign = 1 if study.direction.name == "MINIMIZE" else -1
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    feasible = [trial for trial in complete if all(value <= 0 for value in trial.constraints.values())]
+    return [trial.number for trial in sorted(feasible, key=lambda trial: (sign * (trial.value or 0.0), trial.number))]
+
+
+def _result(trial: FrozenTrial, directory: StudyDirectory) -> TrialResult:
+    attrs = trial.user_attrs
+    return TrialResult(
+        number=trial.number,
+        state=trial.state.name.lower(),
+        values=tuple(trial.values) if trial.values is not None else None,
+        params=dict(trial.params),
+        reason=attrs.get(REASON, ""),
+        detail=attrs.get(DETAIL, ""),
+        epochs=attrs.get(EPOCHS, 0),
+        duration=attrs.get(DURATION, 0.0),
+        is_baseline=bool(attrs.get(BASELINE)),
+        directory=directory.trial(trial.number),
+        checkpoint=directory.checkpoint(trial.number),
+    )

@@ -1,0 +1,36 @@
+"""Where a study is stored: nothing given, a path, a URL, or one of Optuna's storages."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from lightningtune.errors import ConfigurationError
+
+
+def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: Path) -> BaseStorage:
+    """Open a storage.
+
+    Args:
+        storage: a URL (``sqlite:///study.db``), the path of a journal file, or an Optuna storage, used as it is.
+        default: the journal file to use when ``storage`` is None.
+
+    Raises:
+        ConfigurationError: when it is none of these.
+    """
+    if isinstance(storage, BaseStorage):
+        return storage
+    if isinstance(storage, str) and "://" in storage:
+        return optuna.storages.get_storage(storage)
+    if storage is None or isinstance(storage, (str, os.PathLike)):
+        path = default if storage is None else Path(storage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path)))
+    raise ConfigurationError(
+        f"storage must be a URL such as 'sqlite:///study.db', the path of a journal file, or an Optuna storage, but got "
+        f"{storage!r}."
+    )

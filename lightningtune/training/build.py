@@ -1,0 +1,219 @@
+"""A config becomes a model, its data and a Trainer, built by jsonargparse as LightningCLI does it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from lightningtune.config.overrides import Schema
+from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.signatures import signature_of, type_hints
+
+_BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Everything one call of ``Trainer.fit`` needs."""
+
+    model: LightningModule
+    trainer: Trainer
+    data: Mapping[str, Any]
+
+    def run(self) -> None:
+        """Train."""
+        self.trainer.fit(self.model, **self.data)
+
+
+class Blueprint:
+    """Knows how to build trials whose configs have the form of ``config``.
+
+    Args:
+        schema: what the sections build.
+        config: any config of that form.
+
+    Raises:
+        ConfigError: when a section cannot be built at all.
+    """
+
+    def __init__(self, schema: Schema, config: Mapping[str, Any]) -> None:
+        self.schema = schema
+        self._parser = ArgumentParser(exit_on_error=False)
+        for section in _BASES:
+            _add_section(self._parser, section, getattr(schema, section), config.get(section))
+        self._parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False, sub_configs=True)
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Parse a config without building anything.
+
+        Raises:
+            ConfigError: naming what does not fit.
+        """
+        self._parse(config)
+
+    def build_model(self, config: Mapping[str, Any]) -> LightningModule:
+        """Build only the model."""
+        built = self._parser.instantiate(self._parse({**config, "trainer": {}}))
+        return self._model(config, built)
+
+    def build(self, config: Mapping[str, Any], directory: Path, callbacks: tuple[Callback, ...], own: Callback) -> Fit:
+        """Build a fit.
+
+        Args:
+            config: a resolved config.
+            directory: where loggers and anything else of this trial writes by default.
+            callbacks: the user's, beyond those in the config.
+            own: the callback that watches the trial.
+        """
+        built = self._parser.instantiate(self._parse(config))
+        given = dict(config.get("trainer") or {})
+        settings = {key: built["trainer"][key] for key in given}
+        listed = settings.pop("callbacks", None) or []
+        users = [*(listed if isinstance(listed, list) else [listed]), *callbacks]
+        defaults = {
+            "devices": 1,
+            "logger": CSVLogger(directory, name="", version=""),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in users),
+            "default_root_dir": directory,
+        }
+        model = self._model(config, built)
+        data = self._data(config, built)
+        trainer = Trainer(**{**defaults, **settings}, callbacks=[*users, own])
+        _refuse_what_breaks(trainer)
+        return Fit(model, trainer, data)
+
+    def _parse(self, config: Mapping[str, Any]) -> Namespace:
+        known = {
+            section: _known(self.schema, section, config[section])
+            for section in (*_BASES, "trainer")
+            if config.get(section)
+        }
+        try:
+            return self._parser.parse_object(known)
+        except Exception as error:  # jsonargparse raises several kinds
+            raise ConfigError(f"The config is not valid. {_one_line(error)}") from error
+
+    def _model(self, config: Mapping[str, Any], built: Namespace) -> LightningModule:
+        model = self._call("model", config, built)
+        if not isinstance(model, LightningModule):
+            raise ConfigurationError(f"model_class must build a LightningModule, but built {type(model).__name__}.")
+        return model
+
+    def _data(self, config: Mapping[str, Any], built: Namespace) -> Mapping[str, Any]:
+        if self.schema.data is None and not config.get("data"):
+            return {}
+        data = self._call("data", config, built)
+        if isinstance(data, LightningDataModule):
+            return {"datamodule": data}
+        loaders = list(data) if isinstance(data, (tuple, list)) else [data]
+        if not 1 <= len(loaders) <= 2 or any(loader is None for loader in loaders[:1]):
+            raise ConfigurationError(
+                "datamodule_class must build a LightningDataModule, a DataLoader to train on, or a pair of them to train "
+                f"and to validate on, but built {data!r}."
+            )
+        return dict(zip(("train_dataloaders", "val_dataloaders"), loaders, strict=False))
+
+    def _call(self, section: str, config: Mapping[str, Any], built: Namespace) -> Any:
+        values = config.get(section) or {}
+        target = getattr(self.schema, section)
+        if "class_path" in values:
+            return built[section]
+        parsed = vars(built.get(section) or Namespace())
+        return target(**{name: parsed.get(name, value) for name, value in values.items()})
+
+
+def refuse_foreign(what: str, target: Any) -> None:
+    """Refuse a class of ``pytorch_lightning``, or of neither package.
+
+    Raises:
+        ConfigurationError: saying what to import instead.
+    """
+    base = _BASES["model" if what == "model_class" else "data"]
+    if not callable(target):
+        raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {target!r}.")
+    if not inspect.isclass(target) or issubclass(target, base):
+        return
+    if any(c.__module__.partition(".")[0] == "pytorch_lightning" for c in target.__mro__):
+        raise ConfigurationError(
+            f"{what}={target.__name__} derives from pytorch_lightning, whose classes do not mix with those of "
+            "lightning.pytorch, which LightningTune uses. Import lightning.pytorch instead; it has the same names."
+        )
+    raise ConfigurationError(f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.")
+
+
+def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any) -> None:
+    is_block = isinstance(values, Mapping) and "class_path" in values
+    if is_block:
+        base = target if inspect.isclass(target) else _BASES[section]
+        parser.add_subclass_arguments(base, section, fail_untyped=False, required=True)
+    elif target is None:
+        if values or section == "model":
+            raise ConfigError(
+                f"The config's '{section}' has no class_path, and {_ARGUMENTS[section]} is not given: one of them must say "
+                "what to build."
+            )
+    elif inspect.isclass(target):
+        parser.add_class_arguments(target, section, instantiate=False, fail_untyped=False, sub_configs=True)
+    else:
+        parser.add_function_arguments(_named_parameters(target), section, fail_untyped=False, sub_configs=True)
+
+
+_ARGUMENTS = {"model": "model_class", "data": "datamodule_class"}
+
+
+def _named_parameters(target: Callable[..., Any]) -> Callable[..., None]:
+    """Return a function with the parameters of ``target`` that a config can give, for jsonargparse to read."""
+    hints = type_hints(target)
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints.get(name, Any))
+        for name, default in signature_of(target).defaults.items()
+        if default is inspect.Parameter.empty or isinstance(default, _PLAIN)
+    ]
+
+    def described(**values: Any) -> None: ...
+
+    described.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    described.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return described
+
+
+_PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
+
+
+def _known(schema: Schema, section: str, values: Any) -> Any:
+    """Leave out what only ``**kwargs`` swallows: no type is known for it, and it is passed on as it is."""
+    target = getattr(schema, section)
+    if not isinstance(values, Mapping) or "class_path" in values or target is None:
+        return values
+    signature = signature_of(target)
+    if not signature.open:
+        return dict(values)
+    bound = target.keywords if isinstance(target, functools.partial) else {}
+    plain = {name for name, default in signature.defaults.items() if isinstance(default, _PLAIN) or name not in bound}
+    return {name: value for name, value in values.items() if name in plain}
+
+
+def _refuse_what_breaks(trainer: Trainer) -> None:
+    if trainer.world_size > 1:
+        raise ConfigurationError(
+            f"trainer: {trainer.world_size} devices are asked for, but a trial trains on one: under "
+            f"{type(trainer.strategy).__name__} each process would run its own search. Set devices: 1."
+        )
+    if trainer.barebones:
+        raise ConfigurationError("trainer: barebones=True switches off the metrics that a search needs; remove it.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).replace("Parser key ", "").split())

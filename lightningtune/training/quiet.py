@@ -1,0 +1,44 @@
+"""Lightning's own chatter, turned down while trials run and restored afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's information and its hints about possible improvements; warnings still show."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=PossibleUserWarning)
+            # Lightning 2.6 calls what torch 2.15 deprecates; users can do nothing about it
+            warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def own_interrupts() -> Iterator[None]:
+    """Give Ctrl-C back to its owner: Lightning leaves it ignored after a fit that it interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

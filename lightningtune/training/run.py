@@ -1,0 +1,109 @@
+"""Train one trial from its frozen spec; the one place where an exception becomes an outcome."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+import traceback
+
+import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from lightningtune.contract import Reporter, StopReason, TrialOutcome, TrialSpec
+from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
+from lightningtune.training.build import Blueprint, Fit
+from lightningtune.training.callback import TrialCallback
+from lightningtune.training.checkpoints import KeepCheckpoints
+from lightningtune.training.decisions import score_of
+from lightningtune.training.quiet import own_interrupts, quiet_lightning
+
+
+def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOutcome:
+    """Build, seed and fit.
+
+    Args:
+        spec: what to train.
+        blueprint: builds the spec's config.
+        reporter: where its values go.
+
+    Returns:
+        How it ended, whatever happened.
+
+    Raises:
+        ConfigurationError: when no trial of this study can succeed.
+    """
+    started = time.perf_counter()
+    keep = KeepCheckpoints(spec.directory) if spec.save_checkpoints else None
+    watcher = TrialCallback(spec.objective, reporter, after_report=keep)
+    fit: Fit | None = None
+    error: BaseException | None = None
+    with isolate_rng(), quiet_lightning(), own_interrupts():
+        try:
+            seed = spec.config.get("seed_everything")
+            if isinstance(seed, int) and not isinstance(seed, bool):
+                seed_everything(seed, workers=True, verbose=False)
+            fit = blueprint.build(spec.config, spec.directory, spec.callbacks, watcher)
+            fit.run()
+        except ConfigurationError:
+            raise
+        except (Exception, KeyboardInterrupt, SystemExit) as caught:
+            error = watcher.interruption or caught
+    reason, detail, score, error = _ending(spec, watcher, error)
+    if reason is StopReason.OUT_OF_MEMORY:
+        _release_memory()
+    return TrialOutcome(
+        reason=reason,
+        detail=detail,
+        score=score,
+        epochs=fit.trainer.current_epoch if fit else 0,
+        duration=time.perf_counter() - started,
+        checkpoint=keep.best if keep and keep.best.exists() else None,
+        traceback="".join(traceback.format_exception(error)) if error else "",
+        error=error,
+    )
+
+
+def _ending(
+    spec: TrialSpec, watcher: TrialCallback, error: BaseException | None
+) -> tuple[StopReason, str, tuple[float, ...] | None, BaseException | None]:
+    objective = spec.objective
+    if error is None and watcher.stop is not None:
+        failed = watcher.stop.reason is StopReason.NON_FINITE and objective.non_finite == "fail"
+        return (
+            watcher.stop.reason,
+            watcher.stop.detail,
+            None,
+            NonFiniteError(watcher.stop.detail) if failed else None,
+        )
+    if error is None:
+        if not watcher.history:
+            raise MetricError(
+                f"No validation ran, so '{objective.monitor[0]}' has no value. See max_epochs, check_val_every_n_epoch and "
+                "limit_val_batches of the trainer."
+            )
+        score = score_of(watcher.history, objective)
+        if all(map(math.isfinite, score)):
+            return StopReason.COMPLETED, "", score, None
+        error = NonFiniteError(f"the score is {score[0] if len(score) == 1 else score}")
+        return StopReason.NON_FINITE, str(error), None, error
+    if isinstance(error, KeyboardInterrupt):
+        return StopReason.INTERRUPTED, "interrupted by Ctrl-C", None, error
+    if isinstance(error, SIGTERMException):
+        return StopReason.INTERRUPTED, "interrupted by SIGTERM", None, error
+    reason = StopReason.OUT_OF_MEMORY if _is_out_of_memory(error) else StopReason.FAILED
+    message = " ".join(str(error).split())
+    return reason, f"{type(error).__name__}: {message}" if message else type(error).__name__, None, error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,29 @@
+"""Trials in the caller's own process: debuggers, closures and notebooks work as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+from lightningtune.contract import Reporter, TrialOutcome, TrialSpec
+from lightningtune.training.build import Blueprint
+from lightningtune.training.run import train
+
+
+def run_inline(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOutcome:
+    """Train one trial here, and free what it leaves: model and trainer refer to each other."""
+    outcome = train(spec, blueprint, reporter)
+    gc.collect()
+    return outcome
+
+
+@contextlib.contextmanager
+def frozen_heap() -> Iterator[None]:
+    """Keep the garbage collector from walking what was there before: after torch that costs 190 ms, else under 1."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
