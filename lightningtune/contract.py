@@ -7,6 +7,7 @@ neither imports the other.
 from __future__ import annotations
 
 import enum
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,3 +100,11 @@ class TrialOutcome:
     checkpoint: Path | None = None
     traceback: str = ""
     error: BaseException | None = field(default=None, compare=False)
+
+    @classmethod
+    def failed(cls, error: BaseException, reason: StopReason = StopReason.FAILED) -> TrialOutcome:
+        """Return the outcome of a trial that raised."""
+        message = " ".join(str(error).split())
+        detail = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return cls(reason, detail, traceback=text, error=error)

@@ -35,7 +35,7 @@ from lightningtune.signatures import import_class, signature_of
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.objective import direction_names, objective_of
-from lightningtune.study.reporter import BASELINE, OptunaReporter, record_outcome
+from lightningtune.study.reporter import BASELINE, SEED, OptunaReporter, record_outcome
 from lightningtune.study.results import StudyResults, best_numbers, collect_results, rank
 from lightningtune.study.storage import open_storage
 from lightningtune.training.build import Blueprint, refuse_foreign
@@ -370,7 +370,7 @@ class OptunaDrivenOptimizer:
             "metric": list(self._objective.monitor),
             "direction": self._directions,
             "n_trials": self._n_trials,
-            "seed": study.user_attrs[definition.SEED],
+            "seed": study.user_attrs[SEED],
             "sampler": type(study.sampler).__name__,
             "pruner": type(study.pruner).__name__,
             "search_space": space,
@@ -473,6 +473,7 @@ def _space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str
             spaces.append(space)
     if not spaces:
         raise ConfigurationError(
-            "There is nothing to tune: pass search_space, or decorate the model's or the datamodule's class with @tunable."
+            "There is nothing to tune: pass search_space, or decorate the model's or the datamodule's class "
+            "with @tunable."
         )
     return combine(*spaces)

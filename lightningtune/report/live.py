@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +11,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from lightningtune.contract import Reporter, TrialOutcome, Values
+from lightningtune.contract import Reporter, Values
+from lightningtune.study.results import TrialResult
 
 
 class LiveView:
@@ -51,11 +51,11 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
-    def begin(self, done: int, total: int, note: str) -> None:
-        """Print the head."""
+    def begin(self, done: int, total: int, headline: str) -> None:
+        """Print the head of a session that goes from ``done`` trials to ``total``."""
         self._done, self._total, self._session_done = done, total, 0
         self._started = time.monotonic()
-        self.console.print(note, markup=False, soft_wrap=True)
+        self.console.print(headline, markup=False, soft_wrap=True)
 
     def trial_started(self, number: int, is_baseline: bool) -> None:
         """Show that a trial runs."""
@@ -65,22 +65,15 @@ class LiveView:
         """Show the latest value of the running trial."""
         self._show(f"trial {number} · validation {step + 1}: {self._named(values)}")
 
-    def trial_ended(
-        self,
-        number: int,
-        params: Mapping[str, Any],
-        state: str,
-        outcome: TrialOutcome,
-        is_best: bool,
-        best: str,
-    ) -> None:
+    def trial_ended(self, trial: TrialResult, best: tuple[TrialResult, ...]) -> None:
         """Print the line of a finished trial."""
-        self._done, self._session_done, self._best = self._done + 1, self._session_done + 1, best
-        result = self._named(outcome.score) if outcome.score else outcome.detail
-        shown = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in params.items())
-        style = {"complete": "green", "pruned": "yellow"}.get(state, "red")
-        mark = "[bold green]★[/]" if is_best else " "
-        line = f"[dim]{number:>4}[/] {mark} [{style}]{state:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
+        self._done, self._session_done = self._done + 1, self._session_done + 1
+        self._best = self._best_of(best)
+        result = self._named(trial.values) if trial.state == "complete" and trial.values else trial.detail
+        shown = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.params.items())
+        style = {"complete": "green", "pruned": "yellow"}.get(trial.state, "red")
+        mark = "[bold green]★[/]" if trial in best else " "
+        line = f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.state:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
         self.console.print(line, no_wrap=True, overflow="ellipsis", crop=self.console.is_terminal)
         self._show("")
 
@@ -94,6 +87,11 @@ class LiveView:
 
     def _named(self, values: Values) -> str:
         return " ".join(f"{name} {value:.4g}" for name, value in zip(self._metrics, values, strict=True))
+
+    def _best_of(self, best: tuple[TrialResult, ...]) -> str:
+        if len(self._metrics) > 1:
+            return f"{len(best)} on the Pareto front"
+        return f"best {best[0].value:.4g} (trial {best[0].number})" if best else ""
 
     def _show(self, running: str) -> None:
         if self._live is None:

@@ -40,13 +40,13 @@ def open_study(
     """
     if not load_if_exists and study_name in optuna.get_all_study_names(storage):
         raise ConfigurationError(
-            f"The study '{study_name}' exists already, and load_if_exists is False. Give it another study_name, or let it "
-            "be continued."
+            f"The study '{study_name}' exists already, and load_if_exists is False. "
+            "Give it another study_name, or let it be continued."
         )
     study = optuna.create_study(
         study_name=study_name,
         storage=storage,
-        directions=list(directions),
+        directions=[*directions],  # type: ignore[list-item]  # checked to be directions
         load_if_exists=True,
         sampler=sampler,
         pruner=pruner,
@@ -54,13 +54,13 @@ def open_study(
     stored = [direction.name.lower() for direction in study.directions]
     if stored != list(directions):
         raise ConfigurationError(
-            f"The study '{study_name}' exists with direction {stored}, but {list(directions)} is asked for. Give it "
-            "another study_name."
+            f"The study '{study_name}' exists with direction {stored}, but {list(directions)} is asked for. "
+            "Give it another study_name."
         )
     if study.metric_names is not None and study.metric_names != list(metrics):
         raise ConfigurationError(
-            f"The study '{study_name}' exists with metric {study.metric_names}, but {list(metrics)} is asked for. Give it "
-            "another study_name."
+            f"The study '{study_name}' exists with metric {study.metric_names}, but {list(metrics)} is asked for. "
+            "Give it another study_name."
         )
     if study.metric_names is None:
         with warnings.catch_warnings():

@@ -131,8 +131,8 @@ class StudyResults:
             raise NoResultError(f"Study '{self.study_name}' has no completed trial. {self.why_none()}")
         if len(self.directions) > 1:
             raise NoResultError(
-                f"Study '{self.study_name}' has {len(self.directions)} objectives, and these trials are each best in their "
-                f"way: {', '.join(map(str, self.best_numbers))}. Pass number=... to choose one."
+                f"Study '{self.study_name}' has {len(self.directions)} objectives, and these trials are each best "
+                f"in their way: {', '.join(map(str, self.best_numbers))}. Pass number=... to choose one."
             )
         return self.best_numbers[0]
 
@@ -167,7 +167,7 @@ def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: St
         study_name=study.study_name,
         metrics=metrics,
         directions=tuple(direction.name.lower() for direction in study.directions),
-        trials=tuple(_result(trial, directory) for trial in trials),
+        trials=tuple(trial_result(trial, directory) for trial in trials),
         best_numbers=tuple(best_numbers(study)),
     )
 
@@ -190,7 +190,8 @@ def rank(study: optuna.Study) -> list[int]:
     return [trial.number for trial in sorted(feasible, key=lambda trial: (sign * (trial.value or 0.0), trial.number))]
 
 
-def _result(trial: FrozenTrial, directory: StudyDirectory) -> TrialResult:
+def trial_result(trial: FrozenTrial, directory: StudyDirectory) -> TrialResult:
+    """Read one trial into frozen data."""
     attrs = trial.user_attrs
     return TrialResult(
         number=trial.number,

@@ -31,6 +31,6 @@ def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: 
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
     raise ConfigurationError(
-        f"storage must be a URL such as 'sqlite:///study.db', the path of a journal file, or an Optuna storage, but got "
-        f"{storage!r}."
+        "storage must be a URL such as 'sqlite:///study.db', the path of a journal file, or an Optuna storage, "
+        f"but got {storage!r}."
     )

@@ -101,9 +101,10 @@ class Blueprint:
             if config.get(section)
         }
         try:
-            return self._parser.parse_object(known)
+            parsed: Namespace = self._parser.parse_object(known)
         except Exception as error:  # jsonargparse raises several kinds
             raise ConfigError(f"The config is not valid. {_one_line(error)}") from error
+        return parsed
 
     def _model(self, config: Mapping[str, Any], built: Namespace) -> LightningModule:
         model = self._call("model", config, built)
@@ -120,8 +121,8 @@ class Blueprint:
         loaders = list(data) if isinstance(data, (tuple, list)) else [data]
         if not 1 <= len(loaders) <= 2 or any(loader is None for loader in loaders[:1]):
             raise ConfigurationError(
-                "datamodule_class must build a LightningDataModule, a DataLoader to train on, or a pair of them to train "
-                f"and to validate on, but built {data!r}."
+                "datamodule_class must build a LightningDataModule, a DataLoader to train on, or a pair of them "
+                f"to train and to validate on, but built {data!r}."
             )
         return dict(zip(("train_dataloaders", "val_dataloaders"), loaders, strict=False))
 
@@ -130,27 +131,8 @@ class Blueprint:
         target = getattr(self.schema, section)
         if "class_path" in values:
             return built[section]
-        parsed = vars(built.get(section) or Namespace())
+        parsed = vars(built[section]) if section in built else {}
         return target(**{name: parsed.get(name, value) for name, value in values.items()})
-
-
-def refuse_foreign(what: str, target: Any) -> None:
-    """Refuse a class of ``pytorch_lightning``, or of neither package.
-
-    Raises:
-        ConfigurationError: saying what to import instead.
-    """
-    base = _BASES["model" if what == "model_class" else "data"]
-    if not callable(target):
-        raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {target!r}.")
-    if not inspect.isclass(target) or issubclass(target, base):
-        return
-    if any(c.__module__.partition(".")[0] == "pytorch_lightning" for c in target.__mro__):
-        raise ConfigurationError(
-            f"{what}={target.__name__} derives from pytorch_lightning, whose classes do not mix with those of "
-            "lightning.pytorch, which LightningTune uses. Import lightning.pytorch instead; it has the same names."
-        )
-    raise ConfigurationError(f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.")
 
 
 def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any) -> None:
@@ -161,8 +143,8 @@ def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any)
     elif target is None:
         if values or section == "model":
             raise ConfigError(
-                f"The config's '{section}' has no class_path, and {_ARGUMENTS[section]} is not given: one of them must say "
-                "what to build."
+                f"The config's '{section}' has no class_path, and {_ARGUMENTS[section]} is not given: "
+                "one of them must say what to build."
             )
     elif inspect.isclass(target):
         parser.add_class_arguments(target, section, instantiate=False, fail_untyped=False, sub_configs=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 import time
-import traceback
 
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from lightningtune.contract import Reporter, StopReason, TrialOutcome, TrialSpec
+from lightningtune.contract import Objective, Reporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
@@ -51,51 +51,43 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
             raise
         except (Exception, KeyboardInterrupt, SystemExit) as caught:
             error = watcher.interruption or caught
-    reason, detail, score, error = _ending(spec, watcher, error)
-    if reason is StopReason.OUT_OF_MEMORY:
+    outcome = _outcome(spec.objective, watcher, error)
+    if outcome.reason is StopReason.OUT_OF_MEMORY:
         _release_memory()
-    return TrialOutcome(
-        reason=reason,
-        detail=detail,
-        score=score,
+    return dataclasses.replace(
+        outcome,
         epochs=fit.trainer.current_epoch if fit else 0,
         duration=time.perf_counter() - started,
         checkpoint=keep.best if keep and keep.best.exists() else None,
-        traceback="".join(traceback.format_exception(error)) if error else "",
-        error=error,
     )
 
 
-def _ending(
-    spec: TrialSpec, watcher: TrialCallback, error: BaseException | None
-) -> tuple[StopReason, str, tuple[float, ...] | None, BaseException | None]:
-    objective = spec.objective
-    if error is None and watcher.stop is not None:
-        failed = watcher.stop.reason is StopReason.NON_FINITE and objective.non_finite == "fail"
-        return (
-            watcher.stop.reason,
-            watcher.stop.detail,
-            None,
-            NonFiniteError(watcher.stop.detail) if failed else None,
+def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException | None) -> TrialOutcome:
+    if error is not None:
+        return _failure(error)
+    if watcher.stop is not None:
+        reason, detail = watcher.stop.reason, watcher.stop.detail
+        if reason is StopReason.NON_FINITE and objective.non_finite == "fail":
+            return TrialOutcome.failed(NonFiniteError(detail), reason)
+        return TrialOutcome(reason, detail)
+    if not watcher.history:
+        raise MetricError(
+            f"No validation ran, so '{objective.monitor[0]}' has no value. "
+            "See max_epochs, check_val_every_n_epoch and limit_val_batches of the trainer."
         )
-    if error is None:
-        if not watcher.history:
-            raise MetricError(
-                f"No validation ran, so '{objective.monitor[0]}' has no value. See max_epochs, check_val_every_n_epoch and "
-                "limit_val_batches of the trainer."
-            )
-        score = score_of(watcher.history, objective)
-        if all(map(math.isfinite, score)):
-            return StopReason.COMPLETED, "", score, None
-        error = NonFiniteError(f"the score is {score[0] if len(score) == 1 else score}")
-        return StopReason.NON_FINITE, str(error), None, error
-    if isinstance(error, KeyboardInterrupt):
-        return StopReason.INTERRUPTED, "interrupted by Ctrl-C", None, error
-    if isinstance(error, SIGTERMException):
-        return StopReason.INTERRUPTED, "interrupted by SIGTERM", None, error
+    score = score_of(watcher.history, objective)
+    if not all(map(math.isfinite, score)):
+        not_a_score = NonFiniteError(f"the score is {score[0] if len(score) == 1 else score}")
+        return TrialOutcome.failed(not_a_score, StopReason.NON_FINITE)
+    return TrialOutcome(StopReason.COMPLETED, score=score)
+
+
+def _failure(error: BaseException) -> TrialOutcome:
+    if isinstance(error, (KeyboardInterrupt, SIGTERMException)):
+        name = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else "SIGTERM"
+        return TrialOutcome(StopReason.INTERRUPTED, f"interrupted by {name}", error=error)
     reason = StopReason.OUT_OF_MEMORY if _is_out_of_memory(error) else StopReason.FAILED
-    message = " ".join(str(error).split())
-    return reason, f"{type(error).__name__}: {message}" if message else type(error).__name__, None, error
+    return TrialOutcome.failed(error, reason)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

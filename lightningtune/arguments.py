@@ -1,0 +1,127 @@
+"""What users hand to `OptunaDrivenOptimizer`, checked before anything is done with it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
+
+from lightningtune.config.overrides import Schema
+from lightningtune.errors import ConfigurationError, did_you_mean
+from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, combine
+from lightningtune.search.tunable import search_space_of
+from lightningtune.signatures import import_class
+
+OPTIMIZE_KWARGS = ("timeout", "catch", "gc_after_trial", "show_progress_bar")
+OPTUNA_KWARGS = ("storage", "load_if_exists", *OPTIMIZE_KWARGS)
+
+
+def check_injected(
+    sampler: optuna.samplers.BaseSampler | None, pruner: optuna.pruners.BasePruner | None
+) -> None:
+    """Refuse what is not a sampler or a pruner of Optuna's, a class in place of an object among it.
+
+    Raises:
+        ConfigurationError: naming it.
+    """
+    for name, value, base in (
+        ("sampler", sampler, optuna.samplers.BaseSampler),
+        ("pruner", pruner, optuna.pruners.BasePruner),
+    ):
+        if value is not None and not isinstance(value, base):
+            hint = f" Did you mean {value.__name__}()?" if inspect.isclass(value) and issubclass(value, base) else ""
+            raise ConfigurationError(f"{name} must be an object of optuna.{name}s, but got {value!r}.{hint}")
+
+
+def check_integers(at_least: Mapping[str, tuple[int | None, int]]) -> None:
+    """Check counts and seeds: name to (value, least allowed value); None is not looked at.
+
+    Raises:
+        ConfigurationError: naming the first that is wrong.
+    """
+    for name, (value, least) in at_least.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise ConfigurationError(f"{name} must be an integer from {least}, but got {value!r}.")
+
+
+def check_optuna_kwargs(given: Iterable[str], own: Iterable[str]) -> None:
+    """Refuse a keyword that neither Optuna's functions nor the optimizer take.
+
+    Raises:
+        ConfigurationError: naming it, and the nearest of both.
+    """
+    for name in given:
+        if name == "n_jobs":
+            raise ConfigurationError("'n_jobs': trials run one at a time in this version; run the script several times "
+                                     "with one storage to share a study between processes.")
+        if name not in OPTUNA_KWARGS:
+            hint = did_you_mean(name, (*OPTUNA_KWARGS, *own))
+            raise ConfigurationError(
+                f"'{name}' is not an argument of OptunaDrivenOptimizer.{hint} Of Optuna's arguments it takes: "
+                f"{', '.join(OPTUNA_KWARGS)}."
+            )
+
+
+def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Callable[..., None]]]:
+    """Tell Lightning's callbacks from Optuna's.
+
+    Raises:
+        ConfigurationError: for what is neither.
+    """
+    if not isinstance(callbacks, Sequence):
+        raise ConfigurationError(f"callbacks must be a list, but got {callbacks!r}.")
+    for callback in callbacks:
+        if not isinstance(callback, Callback) and (inspect.isclass(callback) or not callable(callback)):
+            raise ConfigurationError(
+                "callbacks takes Lightning callbacks, and Optuna callbacks (called with study and trial), "
+                f"but got {callback!r}."
+            )
+    lightning = [callback for callback in callbacks if isinstance(callback, Callback)]
+    return lightning, [callback for callback in callbacks if not isinstance(callback, Callback)]
+
+
+def check_target(what: str, target: Any) -> None:
+    """Refuse a ``model_class`` or ``datamodule_class`` that cannot be one.
+
+    Raises:
+        ConfigurationError: saying what would be right; for a class of ``pytorch_lightning``, what to import instead.
+    """
+    base = LightningModule if what == "model_class" else LightningDataModule
+    if target is None or (inspect.isclass(target) and issubclass(target, base)):
+        return
+    if not callable(target) or isinstance(target, base):
+        raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {target!r}.")
+    if not inspect.isclass(target):
+        return
+    if any(c.__module__.partition(".")[0] == "pytorch_lightning" for c in target.__mro__):
+        raise ConfigurationError(
+            f"{what}={target.__name__} derives from pytorch_lightning, whose classes do not mix with those of "
+            "lightning.pytorch, which LightningTune uses. Import lightning.pytorch instead; it has the same names."
+        )
+    raise ConfigurationError(f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.")
+
+
+def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str, Any]) -> SearchSpace:
+    """Return the given space, or those that the model's and the datamodule's classes declare.
+
+    Raises:
+        ConfigurationError: when there is none.
+    """
+    if given is not None:
+        return as_search_space(given)
+    spaces = []
+    for section in ("model", "data"):
+        block = config.get(section, {})
+        target = import_class(str(block["class_path"])) if "class_path" in block else getattr(schema, section)
+        space = search_space_of(target)
+        if space is not None:
+            spaces.append(space)
+    if not spaces:
+        raise ConfigurationError(
+            "There is nothing to tune: pass search_space, or decorate the model's or the datamodule's class "
+            "with @tunable."
+        )
+    return combine(*spaces)
