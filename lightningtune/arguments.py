@@ -19,9 +19,7 @@ OPTIMIZE_KWARGS = ("timeout", "catch", "gc_after_trial", "show_progress_bar")
 OPTUNA_KWARGS = ("storage", "load_if_exists", *OPTIMIZE_KWARGS)
 
 
-def check_injected(
-    sampler: optuna.samplers.BaseSampler | None, pruner: optuna.pruners.BasePruner | None
-) -> None:
+def check_injected(sampler: Any, pruner: Any) -> None:
     """Refuse what is not a sampler or a pruner of Optuna's, a class in place of an object among it.
 
     Raises:
@@ -55,8 +53,10 @@ def check_optuna_kwargs(given: Iterable[str], own: Iterable[str]) -> None:
     """
     for name in given:
         if name == "n_jobs":
-            raise ConfigurationError("'n_jobs': trials run one at a time in this version; run the script several times "
-                                     "with one storage to share a study between processes.")
+            raise ConfigurationError(
+                "'n_jobs': trials run one at a time in this version; run the script several times "
+                "with one storage to share a study between processes."
+            )
         if name not in OPTUNA_KWARGS:
             hint = did_you_mean(name, (*OPTUNA_KWARGS, *own))
             raise ConfigurationError(

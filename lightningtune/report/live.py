@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from lightningtune.contract import Reporter, Values
 from lightningtune.study.results import TrialResult
+
+log = logging.getLogger(__name__)
 
 
 class LiveView:
@@ -73,13 +76,20 @@ class LiveView:
         shown = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.params.items())
         style = {"complete": "green", "pruned": "yellow"}.get(trial.state, "red")
         mark = "[bold green]★[/]" if trial in best else " "
-        line = f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.state:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
+        line = (
+            f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.state:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
+        )
         self.console.print(line, no_wrap=True, overflow="ellipsis", crop=self.console.is_terminal)
         self._show("")
 
     def note(self, text: str) -> None:
         """Print a note in full."""
         self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+
+    def stopped(self, text: str) -> None:
+        """Say why the study ends early, in the log too: it must be seen where nothing is shown."""
+        log.error(text)
+        self.console.print(f"[red]{escape(text)}[/]", soft_wrap=True)
 
     def end(self, text: str) -> None:
         """Print what was found."""

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightningtune.contract import Objective
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
+
+
+def headline(study_name: str, objective: Objective, done: int, total: int) -> str:
+    """Say what is about to run."""
+    verbs = {"min": "minimize", "max": "maximize"}
+    aims = ", ".join(f"{verbs[mode]} {name}" for name, mode in zip(objective.monitor, objective.mode, strict=True))
+    if done >= total:
+        return f"Study '{study_name}': {aims}. It has its {total} trials; raise n_trials to go on."
+    return f"Study '{study_name}': {aims}, {total} trials" + (f", going on after {done}." if done else ".")
 
 
 def summary(results: StudyResults, directory: StudyDirectory) -> str:

@@ -89,9 +89,8 @@ def derive_seed(study: optuna.Study, purpose: str | int) -> int:
 
 
 def queue_baseline(study: optuna.Study, point: Mapping[str, Any]) -> None:
-    """Queue the untuned defaults as the first trial of a study that has none."""
-    if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(dict(point), user_attrs={BASELINE: True})
+    """Queue the untuned defaults as the next trial."""
+    study.enqueue_trial(dict(point), user_attrs={BASELINE: True})
 
 
 def count_finished(study: optuna.Study) -> int:

@@ -16,7 +16,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,15 +100,10 @@ class StudyDirectory:
         else:
             _copy(checkpoint, self.best_checkpoint)
 
-    def numbers_with_weights(self) -> set[int]:
-        """Return the trials whose checkpoints are kept."""
-        folders = {path.parent.name for path in (self.root / "trials").glob("*/*.ckpt")}
-        return {int(name) for name in folders if name.isdigit()}
-
-    def drop_weights(self, numbers: Iterable[int]) -> None:
-        """Remove the checkpoints of these trials; everything else of them stays."""
-        for number in numbers:
-            for path in self.trial(number).glob("*.ckpt"):
+    def keep_weights(self, numbers: Collection[int]) -> None:
+        """Remove the checkpoints of every trial but these; everything else stays."""
+        for path in (self.root / "trials").glob("*/*.ckpt"):
+            if path.parent.name.isdigit() and int(path.parent.name) not in numbers:
                 path.unlink(missing_ok=True)
 
 

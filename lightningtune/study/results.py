@@ -157,7 +157,8 @@ class StudyResults:
                 | {"epochs": trial.epochs, "duration": trial.duration, "baseline": trial.is_baseline}
                 | {"reason": trial.reason, "detail": trial.detail}
             )
-        return pd.DataFrame(rows)
+        frame: pd.DataFrame = pd.DataFrame(rows)
+        return frame
 
 
 def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: StudyDirectory) -> StudyResults:
@@ -188,6 +189,12 @@ def rank(study: optuna.Study) -> list[int]:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     feasible = [trial for trial in complete if all(value <= 0 for value in trial.constraints.values())]
     return [trial.number for trial in sorted(feasible, key=lambda trial: (sign * (trial.value or 0.0), trial.number))]
+
+
+def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:
+    """Return the trials whose weights are kept: the ``top_k`` best, or the Pareto front, and those that still run."""
+    best = best_numbers(study) if len(study.directions) > 1 else rank(study)[:top_k]
+    return {*best, *(trial.number for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished())}
 
 
 def trial_result(trial: FrozenTrial, directory: StudyDirectory) -> TrialResult:
