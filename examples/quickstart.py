@@ -64,11 +64,7 @@ class Digits(L.LightningDataModule):
         return DataLoader(self.val, batch_size=256)
 
 
-if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--n_trials", type=int, default=30, help="trials in all; a study goes on up to this number")
-    n_trials = arguments.parse_args().n_trials
-
+def main(n_trials, experiment_dir):
     OptunaDrivenOptimizer(
         base_config={"trainer": {"max_epochs": 10, "accelerator": "cpu"}},
         model_class=Net,
@@ -77,6 +73,15 @@ if __name__ == "__main__":
         direction="maximize",
         n_trials=n_trials,
         study_name="quickstart",
+        experiment_dir=experiment_dir,
         seed=1,
     ).optimize()
-    print(f"\nNext, go on from here:  python {sys.argv[0]} --n_trials {n_trials + 30}")
+    again = f"python {sys.argv[0]} --experiment_dir {experiment_dir} --n_trials {n_trials + 30}"
+    print(f"\nNext, go on from here:  {again}")
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--n_trials", type=int, default=30, help="trials in all; a study goes on up to this number")
+    arguments.add_argument("--experiment_dir", default="lightningtune_runs", help="where the study's folder lies")
+    main(**vars(arguments.parse_args()))
