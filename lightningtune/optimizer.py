@@ -333,7 +333,7 @@ class OptunaDrivenOptimizer:
         self._directory.write_definition(self._definition(study))
         if not {"max_epochs", "max_steps", "max_time"} & {*self._config.get("trainer", {})}:
             self._view.note("trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
-        if study.get_trials(deepcopy=False) or self._baseline is False:
+        if self._baseline is False or not definition.is_new(study):
             return
         try:
             given = self._baseline if isinstance(self._baseline, Mapping) else None

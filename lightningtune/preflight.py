@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -24,25 +24,30 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
         ConfigurationError: naming the path, the type or the value that does not fit.
     """
     check_names(schema, config)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    overrides: dict[str, Any] = {}
-    for _ in range(_PROBES):
-        try:
-            overrides = space.suggest(study.ask())
-        except (ConfigurationError, optuna.TrialPruned) as error:
-            if isinstance(error, ConfigurationError):
-                raise
-            continue
-        except Exception as error:
-            raise SearchSpaceError(f"{space!r} raised {type(error).__name__}: {error}") from error
-        blueprint.check(schema.merge(config, overrides))
+    points = list(_probes(space))
     for parameter in space.parameters or ():
         for value in parameter.corners:
-            corner = overrides | dict.fromkeys(parameter.paths, value)
+            corner = points[0] | dict.fromkeys(parameter.paths, value)
+            merged = schema.merge(config, corner)
             try:
-                blueprint.check(schema.merge(config, corner))
+                blueprint.check(merged)
             except ConfigError as error:
                 raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from error
+    for point in points:
+        blueprint.check(schema.merge(config, point))
+
+
+def _probes(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(_PROBES):
+        try:
+            yield space.suggest(study.ask())
+        except optuna.TrialPruned:  # the user's way to say that a point is of no interest
+            continue
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise SearchSpaceError(f"{space!r} raised {type(error).__name__}: {error}") from error
 
 
 def baseline_point(

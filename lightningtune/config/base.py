@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from lightningtune.config.overrides import SECTIONS, Schema
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import read_mapping
+from lightningtune.signatures import import_class
 
 
 def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -63,7 +65,18 @@ def _check_block(schema: Schema, config: Mapping[str, Any], path: str, node: Any
     elif isinstance(node, Mapping):
         is_block = "class_path" in node
         inner = f"{path}.init_args" if is_block else path
+        if is_block:
+            _check_class_path(path, str(node["class_path"]))
         for name, value in ((node.get("init_args") or {}) if is_block else node).items():
             if owned or is_block:
                 schema.locate(config, f"{inner}.{name}")
             _check_block(schema, config, f"{inner}.{name}", value)
+
+
+def _check_class_path(path: str, class_path: str) -> None:
+    """Check that a class can be imported; a name without a dot is jsonargparse's to resolve."""
+    module, _, name = class_path.rpartition(".")
+    if not module or import_class(class_path) is not None:
+        return
+    known = vars(sys.modules[module]) if module in sys.modules else ()
+    raise ConfigError(f"{path}: '{class_path}' cannot be imported.{did_you_mean(name, known)}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigurationError
@@ -93,10 +93,19 @@ def queue_baseline(study: optuna.Study, point: Mapping[str, Any]) -> None:
     study.enqueue_trial(dict(point), user_attrs={BASELINE: True})
 
 
+def is_new(study: optuna.Study) -> bool:
+    """Whether nothing has been tried yet, but for trials that were interrupted."""
+    return all(_was_interrupted(trial) for trial in study.get_trials(deepcopy=False))
+
+
 def count_finished(study: optuna.Study) -> int:
     """Count the trials that need not be run again: all that ended, but those that were interrupted."""
-    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    return sum(trial.user_attrs.get(REASON) != StopReason.INTERRUPTED.value for trial in ended)
+    trials = study.get_trials(deepcopy=False)
+    return sum(trial.state.is_finished() and not _was_interrupted(trial) for trial in trials)
+
+
+def _was_interrupted(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.FAIL and trial.user_attrs.get(REASON) == StopReason.INTERRUPTED.value
 
 
 def failing_alike(study: optuna.Study, limit: int) -> str | None:

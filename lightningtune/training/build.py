@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -88,10 +89,16 @@ class Blueprint:
             "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in users),
             "default_root_dir": directory,
         }
+        if settings.get("barebones"):
+            raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
         model = self._model(config, built)
         data = self._data(config, built)
         trainer = Trainer(**{**defaults, **settings}, callbacks=[*users, own])
-        _refuse_what_breaks(trainer)
+        if trainer.world_size > 1:
+            raise ConfigurationError(
+                f"trainer: {trainer.world_size} devices are asked for, but a trial trains on one: under "
+                f"{type(trainer.strategy).__name__} each process would run its own search. Set devices: 1."
+            )
         return Fit(model, trainer, data)
 
     def _parse(self, config: Mapping[str, Any]) -> Namespace:
@@ -101,7 +108,7 @@ class Blueprint:
             if config.get(section)
         }
         try:
-            parsed: Namespace = self._parser.parse_object(known)
+            parsed: Namespace = self._parser.parse_object(copy.deepcopy(known))  # it writes into what it is given
         except Exception as error:  # jsonargparse raises several kinds
             raise ConfigError(f"The config is not valid. {_one_line(error)}") from error
         return parsed
@@ -185,16 +192,6 @@ def _known(schema: Schema, section: str, values: Any) -> Any:
     bound = target.keywords if isinstance(target, functools.partial) else {}
     plain = {name for name, default in signature.defaults.items() if isinstance(default, _PLAIN) or name not in bound}
     return {name: value for name, value in values.items() if name in plain}
-
-
-def _refuse_what_breaks(trainer: Trainer) -> None:
-    if trainer.world_size > 1:
-        raise ConfigurationError(
-            f"trainer: {trainer.world_size} devices are asked for, but a trial trains on one: under "
-            f"{type(trainer.strategy).__name__} each process would run its own search. Set devices: 1."
-        )
-    if trainer.barebones:
-        raise ConfigurationError("trainer: barebones=True switches off the metrics that a search needs; remove it.")
 
 
 def _one_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
+import signal
 import time
 
 import torch
@@ -83,9 +84,10 @@ def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException 
 
 
 def _failure(error: BaseException) -> TrialOutcome:
-    if isinstance(error, (KeyboardInterrupt, SIGTERMException)):
-        name = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else "SIGTERM"
-        return TrialOutcome(StopReason.INTERRUPTED, f"interrupted by {name}", error=error)
+    if isinstance(error, KeyboardInterrupt):
+        return TrialOutcome(StopReason.INTERRUPTED, "interrupted by Ctrl-C", error=error)
+    if isinstance(error, SIGTERMException):  # it has no exit code, and would end the process as if all were well
+        return TrialOutcome(StopReason.INTERRUPTED, "interrupted by SIGTERM", error=SystemExit(128 + signal.SIGTERM))
     reason = StopReason.OUT_OF_MEMORY if _is_out_of_memory(error) else StopReason.FAILED
     return TrialOutcome.failed(error, reason)
 

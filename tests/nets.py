@@ -1,0 +1,51 @@
+"""Tiny models and data for tests of whole studies: a trial takes a few hundredths of a second."""
+
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Line(L.LightningModule):
+    """Logs ``val_loss``, which the learning rate and the epoch decide, and ``val_acc``."""
+
+    def __init__(self, lr: float = 0.1, width: int = 4, act: str = "relu", explode_at: float = 9.0):
+        super().__init__()
+        self.save_hyperparameters()
+        self.lr, self.explode_at = lr, explode_at
+        self.net = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 1))
+
+    def training_step(self, batch, batch_idx):
+        if self.lr > self.explode_at:
+            raise RuntimeError(f"lr {self.lr:.3f} is too high")
+        return self.net(batch[0]).pow(2).mean()
+
+    def validation_step(self, batch, batch_idx):
+        loss = self.net(batch[0]).pow(2).mean()
+        self.log("val_loss", loss)
+        self.log("val_acc", -loss)
+        self.log("size", float(sum(p.numel() for p in self.parameters())))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class Points(L.LightningDataModule):
+    def __init__(self, batch_size: int = 8, shuffle: bool = True):
+        super().__init__()
+        self.batch_size, self.shuffle = batch_size, shuffle
+
+    def train_dataloader(self):
+        return DataLoader(points(), batch_size=self.batch_size, shuffle=self.shuffle)
+
+    def val_dataloader(self):
+        return DataLoader(points(), batch_size=16)
+
+
+def points():
+    return TensorDataset(torch.linspace(-1, 1, 32).reshape(16, 2))
+
+
+def loaders(batch_size: int = 8):
+    """Ready dataloaders in place of a datamodule."""
+    return DataLoader(points(), batch_size=batch_size), DataLoader(points(), batch_size=16)
