@@ -62,7 +62,7 @@ class LiveView:
 
     def trial_started(self, number: int, is_baseline: bool) -> None:
         """Show that a trial runs."""
-        self._show(f"trial {number}{' (untuned defaults)' if is_baseline else ''}")
+        self._show(f"trial {number}{' (untuned defaults)' if is_baseline else ''}", now=True)
 
     def value_reported(self, number: int, values: Values, step: int) -> None:
         """Show the latest value of the running trial."""
@@ -103,11 +103,11 @@ class LiveView:
             return f"{len(best)} on the Pareto front"
         return f"best {best[0].value:.4g} (trial {best[0].number})" if best else ""
 
-    def _show(self, running: str) -> None:
+    def _show(self, running: str, now: bool = False) -> None:
         if self._live is None:
             return
         parts = [f"{self._done}/{self._total} trials", self._time_left(), self._best, running]
-        self._progress.update(self._task, description=escape(" · ".join(part for part in parts if part)))
+        self._progress.update(self._task, description=escape(" · ".join(part for part in parts if part)), refresh=now)
 
     def _time_left(self) -> str:
         if not self._session_done:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightningtune.contract import Objective, Reporter, StopReason, TrialOutcome, TrialSpec
-from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
+from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, TrialError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.checkpoints import KeepCheckpoints
@@ -88,6 +88,8 @@ def _failure(error: BaseException) -> TrialOutcome:
         return TrialOutcome(StopReason.INTERRUPTED, "interrupted by Ctrl-C", error=error)
     if isinstance(error, SIGTERMException):  # it has no exit code, and would end the process as if all were well
         return TrialOutcome(StopReason.INTERRUPTED, "interrupted by SIGTERM", error=SystemExit(128 + signal.SIGTERM))
+    if isinstance(error, SystemExit):
+        error = TrialError(f"the training called sys.exit({error.code!r})")
     reason = StopReason.OUT_OF_MEMORY if _is_out_of_memory(error) else StopReason.FAILED
     return TrialOutcome.failed(error, reason)
 

@@ -1,0 +1,77 @@
+import os
+
+import pytest
+
+from lightningtune import ConfigurationError
+from lightningtune.study.directory import StudyDirectory
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return StudyDirectory.named(tmp_path, "s")
+
+
+def trained(directory, number, weights=b"weights"):
+    directory.write_config(directory.trial(number), {"model": {"lr": number}})
+    (directory.trial(number) / "best.ckpt").write_bytes(weights)
+
+
+def test_nothing_is_created_by_naming(directory, tmp_path):
+    assert directory.root == tmp_path / "s"
+    assert not directory.root.exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a:b", "a\0b", "a\nb"])
+def test_a_name_that_is_no_folders_name_is_refused(tmp_path, name):
+    with pytest.raises(ConfigurationError, match="study_name"):
+        StudyDirectory.named(tmp_path, name)
+
+
+def test_the_default_lies_beside_the_script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert StudyDirectory.named(None, "s").root == tmp_path / "lightningtune_runs" / "s"
+
+
+def test_a_config_is_read_back(directory):
+    config = {"model": {"lr": 1e-5, "layers": [1, 2], "act": None, "name": "ünï"}}
+    directory.write_config(directory.trial(3), config)
+    assert directory.read_config(3) == config
+    with pytest.raises(ConfigurationError, match="0004"):
+        directory.read_config(4)
+
+
+def test_only_the_weights_of_others_are_removed(directory):
+    for number in range(3):
+        trained(directory, number)
+    directory.keep_weights({1})
+    assert [directory.checkpoint(number) is not None for number in range(3)] == [False, True, False]
+    assert directory.read_config(0) == {"model": {"lr": 0}}
+
+
+def test_the_winner_is_promoted_and_replaced(directory):
+    trained(directory, 0, b"first")
+    directory.promote(0)
+    trained(directory, 1, b"second")
+    directory.promote(1)
+    assert directory.best_checkpoint.read_bytes() == b"second"
+    assert directory.best_config.read_text() == (directory.trial(1) / "config.yaml").read_text()
+    directory.keep_weights(set())
+    assert directory.best_checkpoint.read_bytes() == b"second"
+
+
+def test_a_winner_without_weights_leaves_no_foreign_ones(directory):
+    trained(directory, 0)
+    directory.promote(0)
+    directory.write_config(directory.trial(1), {})
+    directory.promote(1)
+    assert not directory.best_checkpoint.exists()
+
+
+def test_a_file_system_without_hard_links_gets_copies(directory, monkeypatch):
+    def refuse(*args):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    trained(directory, 0, b"first")
+    directory.promote(0)
+    assert directory.best_checkpoint.read_bytes() == b"first"

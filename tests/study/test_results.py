@@ -1,0 +1,98 @@
+import optuna
+import pandas as pd
+import pytest
+
+from lightningtune import NoResultError
+from lightningtune.contract import StopReason, TrialOutcome
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.reporter import BASELINE, record_outcome
+from lightningtune.study.results import collect_results, kept_numbers, rank
+
+
+@pytest.fixture
+def study():
+    """Four trials: the baseline (3.0), a better one (1.0), a pruned and a failed one."""
+    study = optuna.create_study()
+    study.enqueue_trial({"x": 3.0}, user_attrs={BASELINE: True})
+    for value in (3.0, 1.0):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 5)
+        record_outcome(trial, TrialOutcome(StopReason.COMPLETED, score=(value,), epochs=4, duration=1.5))
+        study.tell(trial, value)
+    pruned = study.ask()
+    pruned.report(2.0, 0)
+    record_outcome(pruned, TrialOutcome(StopReason.PRUNED, "pruned by hand"))
+    study.tell(pruned, state=optuna.trial.TrialState.PRUNED)
+    failed = study.ask()
+    record_outcome(failed, TrialOutcome.failed(ValueError("no\nluck")))
+    study.tell(failed, state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+@pytest.fixture
+def results(study, tmp_path):
+    return collect_results(study, ("val_loss",), StudyDirectory(tmp_path))
+
+
+def test_results_say_how_each_trial_ended(results):
+    assert [trial.state for trial in results.trials] == ["complete", "complete", "pruned", "fail"]
+    assert [trial.reason for trial in results.trials] == ["completed", "completed", "pruned", "failed"]
+    assert results.trials[3].detail == "ValueError: no luck"
+    assert (results.trials[0].epochs, results.trials[0].duration) == (4, 1.5)
+    assert results.counts == {"complete": 2, "pruned": 1, "fail": 1}
+
+
+def test_the_improvement_is_positive_whatever_the_direction(study, results, tmp_path):
+    assert (results.best.number, results.baseline.number, results.improvement) == (1, 0, 2.0)
+    upward = optuna.create_study(direction="maximize")
+    for value, attrs in ((0.5, {BASELINE: True}), (0.75, {})):
+        upward.add_trial(optuna.trial.create_trial(value=value, user_attrs=attrs))
+    assert collect_results(upward, ("val_acc",), StudyDirectory(tmp_path)).improvement == 0.25
+
+
+def test_the_front_of_several_objectives_has_no_single_best(tmp_path):
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    for values in ((1.0, 3.0), (3.0, 1.0), (4.0, 4.0)):
+        study.add_trial(optuna.trial.create_trial(values=values))
+    results = collect_results(study, ("loss", "size"), StudyDirectory(tmp_path))
+    assert results.best_numbers == (0, 1)
+    with pytest.raises(NoResultError, match="2 objectives.*0, 1"):
+        results.best  # noqa: B018
+    assert results.choose(2) == 2
+
+
+def test_only_a_completed_trial_can_be_chosen(results):
+    assert results.choose(0) == 0
+    with pytest.raises(NoResultError, match=r"Trial 2 .* not complete. Complete: \[0, 1\]"):
+        results.choose(2)
+
+
+def test_an_empty_study_says_so(tmp_path):
+    results = collect_results(optuna.create_study(study_name="s"), ("loss",), StudyDirectory(tmp_path))
+    assert results.improvement is None
+    with pytest.raises(NoResultError, match="no completed trial. No trial has been run"):
+        results.choose()
+
+
+def test_infeasible_trials_are_never_best():
+    study = optuna.create_study()
+    for value, constraint in ((1.0, 1.0), (2.0, -1.0), (3.0, 0.0)):
+        trial = study.ask()
+        trial.set_constraint("memory", constraint)
+        study.tell(trial, value)
+    assert rank(study) == [1, 2]
+    assert rank(study)[0] == study.best_trial.number
+
+
+def test_running_trials_keep_their_weights(study):
+    running = study.ask()
+    assert kept_numbers(study, 1) == {1, running.number}
+
+
+def test_results_become_a_table(results):
+    table = results.to_pandas()
+    assert isinstance(table, pd.DataFrame)
+    assert list(table["state"]) == ["complete", "complete", "pruned", "fail"]
+    assert table.loc[0, "params.x"] == 3.0
+    assert table.loc[1, "val_loss"] == 1.0
+    assert list(table["baseline"]) == [True, False, False, False]

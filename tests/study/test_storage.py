@@ -1,0 +1,32 @@
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage, JournalStorage
+
+from lightningtune import ConfigurationError
+from lightningtune.study.storage import open_storage
+
+
+def test_the_default_is_a_journal(tmp_path):
+    path = tmp_path / "deep" / "journal.log"
+    assert isinstance(open_storage(None, path), JournalStorage)
+    optuna.create_study(storage=open_storage(None, path), study_name="s")
+    assert path.exists()
+
+
+def test_a_path_is_a_journal_and_a_url_a_database(tmp_path):
+    assert isinstance(open_storage(tmp_path / "a.log", tmp_path / "unused"), JournalStorage)
+    assert isinstance(open_storage(str(tmp_path / "a.log"), tmp_path / "unused"), JournalStorage)
+    url = f"sqlite:///{tmp_path}/a.db"
+    optuna.create_study(storage=open_storage(url, tmp_path / "unused"), study_name="s")
+    assert optuna.get_all_study_names(url) == ["s"]
+    assert not (tmp_path / "unused").exists()
+
+
+def test_an_object_is_used_as_it_is(tmp_path):
+    storage = InMemoryStorage()
+    assert open_storage(storage, tmp_path) is storage
+
+
+def test_anything_else_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="storage must be"):
+        open_storage(3, tmp_path)

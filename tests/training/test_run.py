@@ -1,0 +1,107 @@
+import lightning as L
+import pytest
+import torch
+from nets import Line, Points
+
+from lightningtune import ConfigurationError
+from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective, StopReason, TrialSpec
+from lightningtune.training.build import Blueprint
+from lightningtune.training.run import train
+
+
+class Collect:
+    """A reporter that keeps what it is told, and stops a trial at a given step."""
+
+    def __init__(self, stop_at=None):
+        self.values, self.stop_at = [], stop_at
+
+    def report(self, values, step):
+        self.values.append(values)
+        return "told to stop" if step == self.stop_at else None
+
+
+class Explodes(Line):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * float("nan")
+
+
+def run(tmp_path, model=Line, reporter=None, seed=1, objective=None, **trainer):
+    config = {"seed_everything": seed, "trainer": {"accelerator": "cpu", "max_epochs": 3, **trainer}}
+    spec = TrialSpec(0, config, tmp_path, objective or Objective(("val_loss",), ("min",)))
+    return train(spec, Blueprint(Schema(model, Points, L.Trainer), config), reporter or Collect())
+
+
+def test_every_validation_is_reported_and_the_best_is_kept(tmp_path):
+    reporter = Collect()
+    outcome = run(tmp_path, reporter=reporter)
+    assert outcome.reason is StopReason.COMPLETED
+    assert len(reporter.values) == 3
+    assert outcome.score == min(reporter.values)
+    assert outcome.epochs == 3
+    assert outcome.duration > 0
+    assert outcome.checkpoint == tmp_path / "best.ckpt"
+    best_epoch = reporter.values.index(outcome.score)
+    assert torch.load(outcome.checkpoint, weights_only=False)["epoch"] == best_epoch
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["epoch"] == 2
+
+
+def test_the_same_seed_trains_the_same_model(tmp_path):
+    values = [run(tmp_path / name, seed=seed).score for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    assert values[0] == values[1] != values[2]
+
+
+def test_a_stopped_trial_says_why(tmp_path):
+    outcome = run(tmp_path, reporter=Collect(stop_at=0))
+    assert (outcome.reason, outcome.detail, outcome.score) == (StopReason.PRUNED, "told to stop", None)
+    assert outcome.epochs == 1
+
+
+@pytest.mark.parametrize("policy", ["prune", "fail"])
+def test_a_loss_that_is_no_number_ends_the_trial(tmp_path, policy):
+    outcome = run(tmp_path, Explodes, objective=Objective(("val_loss",), ("min",), non_finite=policy))
+    assert outcome.reason is StopReason.NON_FINITE
+    assert "training loss is nan at step 1" in outcome.detail
+    assert (outcome.error is not None) == (policy == "fail")
+
+
+def test_what_a_model_raises_is_an_outcome(tmp_path):
+    class Raises(Line):
+        def __init__(self):
+            raise KeyError("no such layer")
+
+    outcome = run(tmp_path, Raises)
+    assert outcome.reason is StopReason.FAILED
+    assert outcome.detail == "KeyError: 'no such layer'"
+    assert "in __init__" in outcome.traceback
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_running_out_of_memory_has_a_reason_of_its_own(tmp_path, error):
+    class Greedy(Line):
+        def training_step(self, batch, batch_idx):
+            raise error
+
+    assert run(tmp_path, Greedy).reason is StopReason.OUT_OF_MEMORY
+
+
+def test_a_real_allocation_that_fails_is_out_of_memory(tmp_path):
+    class Greedy(Line):
+        def training_step(self, batch, batch_idx):
+            return torch.empty(2**55)
+
+    assert run(tmp_path, Greedy).reason is StopReason.OUT_OF_MEMORY
+
+
+def test_an_exit_inside_training_is_a_failure_not_an_interruption(tmp_path):
+    class Exits(Line):
+        def training_step(self, batch, batch_idx):
+            raise SystemExit(3)
+
+    outcome = run(tmp_path, Exits)
+    assert (outcome.reason, outcome.detail) == (StopReason.FAILED, "TrialError: the training called sys.exit(3)")
+
+
+def test_a_fit_without_a_validation_is_a_mistake(tmp_path):
+    with pytest.raises(ConfigurationError, match="val_loss"):
+        run(tmp_path, limit_val_batches=0)
