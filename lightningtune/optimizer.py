@@ -143,7 +143,7 @@ class OptunaDrivenOptimizer:
             {
                 "n_trials": (n_trials, 1),
                 "seed": (seed, 0),
-                "save_top_k": (save_top_k, 0),
+                "save_top_k": (save_top_k, 1),
                 "max_failures": (max_failures, 1),
             }
         )

@@ -79,7 +79,8 @@ class LiveView:
         line = (
             f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.state:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
         )
-        self.console.print(line, no_wrap=True, overflow="ellipsis", crop=self.console.is_terminal)
+        in_terminal = self.console.is_terminal
+        self.console.print(line, no_wrap=in_terminal, overflow="ellipsis", soft_wrap=not in_terminal)
         self._show("")
 
     def note(self, text: str) -> None:
