@@ -66,7 +66,7 @@ class LiveView:
 
     def value_reported(self, number: int, values: Values, step: int) -> None:
         """Show the latest value of the running trial."""
-        self._show(f"trial {number} · validation {step + 1}: {self._named(values)}")
+        self._show(f"trial {number}: {self._named(values)} ({step + 1})")
 
     def trial_ended(self, trial: TrialResult, best: tuple[TrialResult, ...]) -> None:
         """Print the line of a finished trial."""
@@ -107,7 +107,7 @@ class LiveView:
     def _show(self, running: str, now: bool = False) -> None:
         if self._live is None:
             return
-        parts = [f"{self._done}/{self._total} trials", self._time_left(), self._best, running]
+        parts = [f"{self._done}/{self._total}", self._time_left(), self._best, running]
         self._progress.update(self._task, description=escape(" · ".join(part for part in parts if part)), refresh=now)
 
     def _time_left(self) -> str:

@@ -47,8 +47,8 @@ def test_outside_a_terminal_each_trial_is_a_plain_line(out):
 def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, width):
     run(LiveView(("val_acc",), console(out, terminal=True, width=width)))
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    assert "0/2 trials" in text
-    assert "(untuned defaults)" in text or "validation 1: val_acc 0.25" in text
+    assert "0/2" in text
+    assert "(untuned defaults)" in text or "trial 0: val_acc 0.25 (1)" in text
     assert max(len(line) for line in re.split(r"[\r\n]", text)) <= width
 
 
