@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 from lightning.pytorch import LightningModule, Trainer
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, StopReason
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
@@ -110,8 +110,7 @@ class TuneCallback(TrialCallback):
             self._record(in_worker=os.getpid() != self._process)
         error = self._error()
         if error is not None:
-            trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
-            raise_at_end_of_fit(trainer, error)
+            raise_at_end_of_fit(trainer, self, error)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let an early end through untouched, and tell the study of a trial that Ctrl-C or SIGTERM ends."""
@@ -166,13 +165,14 @@ class TuneCallback(TrialCallback):
 
 
 _IN_MEMORY = (
-    "The training processes of ddp_spawn and ddp_fork cannot report to a study in memory. Give the study a storage, for "
-    "example optuna.create_study(storage=JournalStorage(JournalFileBackend('study.log')))."
+    "The training processes of ddp_spawn and ddp_fork cannot report to a study in memory. "
+    "Give the study a storage, for example "
+    "optuna.create_study(storage=JournalStorage(JournalFileBackend('study.log')))."
 )
 
 _EACH_RANK_ITS_OWN = (
-    "Each process of strategy 'ddp' runs the whole script, and here each has asked for a trial of its own: this one has "
-    "trial {} with {}, another has a different one. Use strategy='ddp_spawn' or 'ddp_fork', or let "
+    "Each process of strategy 'ddp' runs the whole script, and here each has asked for a trial of its own: "
+    "this one has trial {} with {}, another has a different one. Use strategy='ddp_spawn' or 'ddp_fork', or let "
     "OptunaDrivenOptimizer run the study: there, one process asks."
 )
 
@@ -185,6 +185,6 @@ def _refuse_pytorch_lightning(caller: dict[str, Any]) -> None:
         home = getattr(value, "__module__", None) or getattr(value, "__name__", "")
         if isinstance(home, str) and home.partition(".")[0] == "pytorch_lightning":
             raise ConfigurationError(
-                f"'{name}' comes from pytorch_lightning, whose classes do not mix with those of lightning.pytorch, which "
-                "LightningTune uses. Import lightning.pytorch instead; it has the same names."
+                f"'{name}' comes from pytorch_lightning, whose classes do not mix with those of lightning.pytorch, "
+                "which LightningTune uses. Import lightning.pytorch instead; it has the same names."
             )

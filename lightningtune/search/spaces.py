@@ -152,7 +152,7 @@ class SimpleSearchSpace(SearchSpace):
 
     def collect(self, trial: Any, answer: Answer, fixed: Mapping[str, Any]) -> dict[str, Any]:
         """Return config path to value; a path in ``fixed`` is left out, a parameter with no path left is not asked."""
-        values = {}
+        values: dict[str, Any] = {}
         for parameter in self._parameters:
             paths = [path for path in parameter.paths if path not in fixed]
             if parameter.name not in fixed and paths:
@@ -260,12 +260,7 @@ class CombinedSearchSpace(SearchSpace):
         for part in self.parts:
             own: dict[str, Any] = {}
 
-            def once(parameter: Parameter, own: dict[str, Any] = own) -> Any:
-                if parameter.name in answered:
-                    raise SearchSpaceError(f"'{parameter.name}' is defined twice in a combined search space.")
-                own[parameter.name] = answer(parameter)
-                return own[parameter.name]
-
+            once = functools.partial(_answer_once, answer, answered, own)
             found = part.collect(trial, once, {**fixed, **answered, **values} if self.override else fixed)
             twice = values.keys() & found.keys()
             if twice:
@@ -283,6 +278,13 @@ class CombinedSearchSpace(SearchSpace):
 
     def __repr__(self) -> str:
         return f"override({self.parts!r})" if self.override else " | ".join(map(repr, self.parts))
+
+
+def _answer_once(answer: Answer, earlier: Mapping[str, Any], own: dict[str, Any], parameter: Parameter) -> Any:
+    if parameter.name in earlier:
+        raise SearchSpaceError(f"'{parameter.name}' is defined twice in a combined search space.")
+    own[parameter.name] = answer(parameter)
+    return own[parameter.name]
 
 
 SearchSpaceLike: TypeAlias = SearchSpace | Mapping[str, Any] | Callable[[Any], Any] | str | os.PathLike[str]

@@ -34,11 +34,13 @@ class RecordingTrial:
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """Suggest a float, as ``optuna.Trial.suggest_float`` does."""
-        return self._suggest(name, lambda: FloatDistribution(low, high, step=step, log=log))
+        value: float = self._suggest(name, lambda: FloatDistribution(low, high, step=step, log=log))
+        return value
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """Suggest an integer, as ``optuna.Trial.suggest_int`` does."""
-        return self._suggest(name, lambda: IntDistribution(low, high, step=step, log=log))
+        value: int = self._suggest(name, lambda: IntDistribution(low, high, step=step, log=log))
+        return value
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Suggest one of ``choices``, which may be any YAML values."""

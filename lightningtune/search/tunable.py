@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -50,19 +51,22 @@ def tunable(*, search_space: SearchSpaceLike) -> Callable[[C], C]:
         for parameter in space.parameters or ():
             _check(cls, parameter)
         setattr(cls, _ATTRIBUTE, space)
-        cls.from_trial = classmethod(_from_trial)  # type: ignore[attr-defined]
+        setattr(cls, "from_trial", classmethod(_from_trial))  # noqa: B010 - no type checker knows the attribute
         return cls
 
     return declare
 
 
 def search_space_of(target: Any) -> SearchSpace | None:
-    """Return the search space declared on a class, or None."""
-    space = getattr(target, _ATTRIBUTE, None) if inspect.isclass(target) else None
+    """Return the search space declared on a class, or on the class that a callable is bound to; None without one."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    owner = target.__self__ if inspect.ismethod(target) else target  # Net.from_dataset builds a Net
+    space = getattr(owner, _ATTRIBUTE, None) if inspect.isclass(owner) else None
     return space if isinstance(space, SearchSpace) else None
 
 
-def _from_trial(cls: type, trial: optuna.trial.BaseTrial, **fixed: Any) -> Any:
+def _from_trial(cls: type, /, trial: optuna.trial.BaseTrial, **fixed: Any) -> Any:
     """Suggest values from the class's search space and construct an instance.
 
     Args:

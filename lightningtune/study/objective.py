@@ -72,7 +72,7 @@ def _modes(names: tuple[str, ...], mode: Any, directions: Sequence[str] | None) 
                 )
             wanted = wanted[:1] * len(names)
         return tuple(wanted)
-    given = [mode] * len(names) if isinstance(mode, str) else list(mode)
+    given: list[Any] = [mode] * len(names) if isinstance(mode, str) else list(mode)
     for one in given:
         _one_of("mode", one, get_args(Mode))
     if len(given) != len(names):

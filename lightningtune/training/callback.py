@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +12,11 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from lightningtune.contract import Objective, Reporter, StopReason, Values
 from lightningtune.errors import MetricError, did_you_mean
+from lightningtune.training.callback_list import callbacks_of, set_callbacks
 from lightningtune.training.decisions import Progress, Stop, best_index, non_finite
 
-log = logging.getLogger(__name__)
+_LOOK_EVERY = 50
+"""Training steps between two looks at a loss on an accelerator."""
 
 
 class TrialCallback(Callback):
@@ -24,7 +25,8 @@ class TrialCallback(Callback):
     Args:
         objective: what is monitored, and how.
         reporter: where values go, and where the decision to stop comes from.
-        after_report: called after each value with the trainer and whether the value is the best so far.
+        after_report: called after each value with the trainer and whether its checkpoint is the one to keep: the
+            best so far, or the latest where the score is the last value.
 
     Attributes:
         history: the values of each validation of this fit, one tuple for each.
@@ -55,12 +57,12 @@ class TrialCallback(Callback):
             return
         self.history, self.stop, self.interruption = [], None, None
         self._undecided, self._loss_detail = False, None
-        others = [callback for callback in trainer.callbacks if callback not in (self, self._epoch_end)]
+        others = [callback for callback in callbacks_of(trainer) if callback not in (self, self._epoch_end)]
         savers = [callback for callback in others if isinstance(callback, Checkpoint)]
         rest = [callback for callback in others if callback not in savers]
         for callback in others:
             _refuse_other_mode(callback, self.objective)
-        trainer.callbacks = [*rest, self, *savers, self._epoch_end]
+        set_callbacks(trainer, [*rest, self, *savers, self._epoch_end])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether values come from validations or from training epochs."""
@@ -75,7 +77,7 @@ class TrialCallback(Callback):
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if not isinstance(loss, torch.Tensor) or self.objective.non_finite == "ignore":
             return
-        if loss.device.type != "cpu" and (batch_idx + 1) % (trainer.log_every_n_steps or 50):
+        if loss.device.type != "cpu" and (batch_idx + 1) % _LOOK_EVERY:
             return
         if self._loss_detail is None and not math.isfinite(loss.item()):
             self._loss_detail = f"the training loss is {loss.item()} at step {trainer.global_step}"
@@ -97,7 +99,7 @@ class TrialCallback(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the trainer's callbacks as they were."""
-        trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self._epoch_end]
+        set_callbacks(trainer, [callback for callback in callbacks_of(trainer) if callback is not self._epoch_end])
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Remember Ctrl-C and SIGTERM, which Lightning turns into an exit."""
@@ -127,7 +129,7 @@ class TrialCallback(Callback):
             self._end(trainer, StopReason.PRUNED, verdict)
         if self.after_report is not None:
             best = best_index(self.history, self.objective.mode[0])
-            self.after_report(trainer, best == len(self.history) - 1)
+            self.after_report(trainer, self.objective.score == "last" or best == len(self.history) - 1)
 
     def _finite_or_why(self, trainer: Trainer, values: Values) -> str | None:
         if self.objective.non_finite == "ignore":
@@ -166,7 +168,7 @@ def _read(trainer: Trainer, names: tuple[str, ...]) -> Values | None:
     strategy = trainer.strategy
     if strategy.reduce_boolean_decision(here, all=True):
         tensor = torch.tensor([float(value) for value in found], device=strategy.root_device)  # type: ignore[arg-type]
-        return tuple(strategy.reduce(tensor, reduce_op="mean").tolist())  # type: ignore[union-attr]
+        return tuple(strategy.reduce(tensor, reduce_op="mean").tolist())
     mine = tuple(float(value) for value in found) if here else None  # type: ignore[arg-type]
     values: Values | None = strategy.broadcast(mine)
     return values
@@ -181,7 +183,7 @@ def _is_last(trainer: Trainer, at_epoch_end: bool) -> bool:
     interval = trainer.val_check_batch if trainer.val_check_batch is not None else 1
     return Progress(
         epoch=trainer.current_epoch,
-        max_epochs=math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs,  # type: ignore[arg-type]
+        max_epochs=math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs,
         batch=done,
         batches=batches,
         steps_left=math.inf if trainer.max_steps == -1 else trainer.max_steps - trainer.global_step,
@@ -205,5 +207,6 @@ def _not_logged(trainer: Trainer, names: tuple[str, ...]) -> MetricError:
     logged = sorted(trainer.callback_metrics)
     missing = next(name for name in names if name not in logged) if {*names} - {*logged} else names[0]
     return MetricError(
-        f"The metric '{missing}' was not logged. Logged: {', '.join(logged) or 'nothing'}.{did_you_mean(missing, logged)}"
+        f"The metric '{missing}' was not logged. "
+        f"Logged: {', '.join(logged) or 'nothing'}.{did_you_mean(missing, logged)}"
     )

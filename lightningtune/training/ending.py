@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerStatus
+
+from lightningtune.training.callback_list import callbacks_of, set_callbacks
 
 
 class _LastLogger(Logger):
@@ -29,18 +31,19 @@ class _LastLogger(Logger):
     def finalize(self, status: str) -> None:
         trainer = self._trainer
         trainer.loggers = [logger for logger in trainer.loggers if logger is not self]
-        trainer.profiler.describe()  # the one thing that would have followed
+        trainer.profiler.describe()  # type: ignore[attr-defined]  # the one thing that would have followed
         trainer.strategy.barrier("end of fit")  # no rank is torn down while another still cleans up
         raise self._error
 
 
-def raise_at_end_of_fit(trainer: Trainer, error: Exception) -> None:
+def raise_at_end_of_fit(trainer: Trainer, callback: Callback, error: Exception) -> None:
     """Make the current fit end in ``error``, once every other end hook has run and every logger has finished.
 
-    Lightning hands an exception to ``on_exception`` of each callback, and then marks the loggers as failed. The
-    callback that calls this must come first in ``trainer.callbacks`` and call `reraise_at_end_of_fit` in its
-    ``on_exception``, so that neither happens.
+    Lightning hands an exception to ``on_exception`` of each callback, and then marks the loggers as failed. Neither
+    happens when ``callback``, which is asked first, calls `reraise_at_end_of_fit` there.
     """
+    others = [other for other in callbacks_of(trainer) if other is not callback]
+    set_callbacks(trainer, [callback, *others])
     trainer.loggers = [*trainer.loggers, _LastLogger(trainer, error)]
 
 

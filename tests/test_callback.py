@@ -1,0 +1,616 @@
+"""`TuneCallback` in real fits: what is reported, how a trial ends, and what its score is."""
+
+import logging
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import lightning as L
+import optuna
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightningtune import ConfigurationError, TrialError, TuneCallback
+from lightningtune.errors import MetricError
+
+BATCHES = 4
+
+
+class Scripted(L.LightningModule):
+    """Logs the given values, one for each validation; the last one again and again."""
+
+    def __init__(self, values=(5.0, 4.0, 3.0, 2.0, 1.0), loss=lambda step: 1.0):
+        super().__init__()
+        self.values, self.loss = list(values), loss
+        self.layer = torch.nn.Linear(2, 1)
+        self.validations = 0
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).pow(2).mean() * self.loss(self.global_step)
+
+    def validation_step(self, batch, batch_idx): ...
+
+    def on_validation_epoch_end(self):
+        if self.trainer.sanity_checking:
+            self.log("val_loss", -100.0)
+            return
+        self.log("val_loss", self.values[min(self.validations, len(self.values) - 1)])
+        self.validations += 1
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class Manual(Scripted):
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
+class TrainOnly(L.LightningModule):
+    """Logs its metric in training: in the step, or in the module's own hook after the epoch."""
+
+    def __init__(self, where="step"):
+        super().__init__()
+        self.where = where
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch[0]).pow(2).mean()
+        if self.where == "step":
+            self.log("train_loss", float(self.current_epoch), on_step=False, on_epoch=True)
+        return loss
+
+    def on_train_epoch_end(self):
+        if self.where == "hook":
+            self.log("train_loss", float(self.current_epoch))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class TrainMetricWithValidation(TrainOnly):
+    def validation_step(self, batch, batch_idx):
+        self.log("val_acc", 0.5)
+
+
+class PruneAt(optuna.pruners.BasePruner):
+    def __init__(self, step):
+        self.step = step
+
+    def prune(self, study, trial):
+        return trial.last_step >= self.step
+
+
+class Watch(L.Callback):
+    """Writes down which end hooks it sees."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_end(self, trainer, pl_module):
+        self.seen.append("on_train_end")
+
+    def on_fit_end(self, trainer, pl_module):
+        self.seen.append("on_fit_end")
+
+    def teardown(self, trainer, pl_module, stage):
+        self.seen.append("teardown")
+
+    def on_exception(self, trainer, pl_module, exception):
+        self.seen.append(f"on_exception {type(exception).__name__}")
+
+
+class StatusLogger(CSVLogger):
+    statuses = ()
+
+    def finalize(self, status):
+        self.statuses = (*self.statuses, status)
+        super().finalize(status)
+
+
+def data(**given):
+    inputs = torch.linspace(-1, 1, 4 * BATCHES).reshape(-1, 2)
+    return DataLoader(TensorDataset(inputs), batch_size=2, **given)
+
+
+def trainer(*callbacks, **given):
+    quiet = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        "max_epochs": 5,
+    }
+    return L.Trainer(callbacks=list(callbacks), **{**quiet, **given})
+
+
+def run(model=None, pruner=None, callbacks=(), direction="minimize", tune=None, loaders=None, after=None, **given):
+    """Run one trial; return it, and the callback."""
+    study = optuna.create_study(direction=direction, pruner=pruner or optuna.pruners.NopPruner())
+    kept = []
+
+    def objective(trial):
+        kept.append(TuneCallback(trial, **(tune or {})))
+        fit = trainer(*callbacks, kept[0], **given)
+        fit.fit(model if model is not None else Scripted(), *(loaders or (data(), data())))
+        if after is not None:
+            after(fit)
+        return kept[0].score
+
+    study.optimize(objective, n_trials=1, catch=(TrialError,))
+    return study.trials[0], kept[0]
+
+
+# --- what is reported --------------------------------------------------------------------------------------------
+
+
+def test_every_validation_of_the_fit_is_a_step():
+    trial, _ = run()
+    assert trial.intermediate_values == {0: 5.0, 1: 4.0, 2: 3.0, 3: 2.0, 4: 1.0}
+
+
+def test_neither_the_sanity_check_nor_validate_is_reported():
+    trial, tune = run(
+        num_sanity_val_steps=2,
+        max_epochs=2,
+        after=lambda fit: fit.validate(fit.lightning_module, data(), verbose=False),
+    )
+    assert trial.intermediate_values == {0: 5.0, 1: 4.0}
+    assert tune.score == 4.0
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({"val_check_interval": 0.5, "max_epochs": 2}, 4),
+        ({"val_check_interval": 2, "check_val_every_n_epoch": None, "max_epochs": 2}, 4),
+        ({"val_check_interval": 6, "check_val_every_n_epoch": None, "max_epochs": 3}, 2),
+        ({"check_val_every_n_epoch": 2, "max_epochs": 5}, 2),
+        ({"limit_val_batches": 1, "max_epochs": 2}, 2),
+        ({"accumulate_grad_batches": 3, "max_epochs": 2}, 2),
+        ({"max_steps": 6, "max_epochs": -1, "val_check_interval": 3, "check_val_every_n_epoch": None}, 2),
+    ],
+)
+def test_validations_are_counted_however_often_they_come(given, steps):
+    assert list(run(**given)[0].intermediate_values) == list(range(steps))
+
+
+def test_manual_optimization_is_reported():
+    assert len(run(Manual())[0].intermediate_values) == 5
+
+
+@pytest.mark.parametrize("where", ["step", "hook"])
+@pytest.mark.parametrize("model", [TrainOnly, TrainMetricWithValidation])
+def test_a_training_metric_is_reported_once_an_epoch(where, model):
+    loaders = (data(), data()) if model is TrainMetricWithValidation else (data(),)
+    trial, _ = run(model(where), tune={"monitor": "train_loss"}, loaders=loaders, max_epochs=3)
+    assert trial.intermediate_values == {0: 0.0, 1: 1.0, 2: 2.0}
+
+
+def test_a_training_metric_prunes_too():
+    trial, _ = run(TrainOnly("hook"), PruneAt(1), tune={"monitor": "train_loss"}, loaders=(data(),))
+    assert trial.state.name == "PRUNED"
+    assert trial.intermediate_values == {0: 0.0, 1: 1.0}
+
+
+def test_the_trainers_callbacks_are_left_as_they_were():
+    seen = []
+    run(callbacks=[Watch()], after=lambda fit: seen.extend(type(callback).__name__ for callback in fit.callbacks))
+    assert sorted(seen) == ["TuneCallback", "Watch"]
+
+
+# --- the score ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("score", "direction", "expected"),
+    [
+        ("best", "minimize", 1.0),
+        ("best", "maximize", 3.0),
+        ("last", "minimize", 2.0),
+        (lambda v: sum(v), "minimize", 6.0),
+    ],
+)
+def test_the_score_is_the_best_the_last_or_a_function(score, direction, expected):
+    trial, tune = run(Scripted([3.0, 1.0, 2.0]), direction=direction, tune={"score": score}, max_epochs=3)
+    assert trial.value == tune.score == expected
+
+
+def test_there_is_no_score_before_a_fit_and_none_of_a_pruned_trial():
+    study = optuna.create_study()
+    with pytest.raises(MetricError, match="no value of val_loss was reported"):
+        TuneCallback(study.ask()).score  # noqa: B018
+    _, tune = run(pruner=PruneAt(0))
+    with pytest.raises(optuna.TrialPruned):
+        tune.score  # noqa: B018
+
+
+def test_several_metrics_come_back_as_a_tuple_of_one_validation(caplog):
+    class Two(Scripted):
+        def on_validation_epoch_end(self):
+            self.log("size", float(10 + self.validations))
+            super().on_validation_epoch_end()
+
+    study = optuna.create_study(directions=["minimize", "maximize"], pruner=PruneAt(0))
+
+    def objective(trial):
+        tune = TuneCallback(trial, monitor=["val_loss", "size"])
+        trainer(tune, max_epochs=3).fit(Two([3.0, 1.0, 2.0]), data(), data())
+        return tune.score
+
+    with caplog.at_level(logging.WARNING, "lightningtune"):
+        study.optimize(objective, n_trials=3)
+    assert [trial.values for trial in study.trials] == [[1.0, 11.0]] * 3
+    assert caplog.text.count("several objectives") == 1
+
+
+def test_a_fixed_trial_has_a_score_too():
+    tune = TuneCallback(optuna.trial.FixedTrial({}), mode="min")
+    trainer(tune).fit(Scripted(), data(), data())
+    assert tune.score == 1.0
+    with pytest.raises(MetricError, match="mode='min' or mode='max'"):
+        TuneCallback(optuna.trial.FixedTrial({}))
+
+
+# --- pruning -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"min_epochs": 4},
+        {"min_steps": 15},
+        {"val_check_interval": 0.5},
+        {"val_check_interval": 2, "check_val_every_n_epoch": None, "max_steps": 16, "max_epochs": -1},
+    ],
+)
+def test_a_pruned_trial_ends_cleanly_and_at_once(given, tmp_path):
+    watch, logger = Watch(), StatusLogger(tmp_path)
+    trial, _ = run(pruner=PruneAt(1), callbacks=[watch], **{**given, "logger": logger, "log_every_n_steps": 1})
+    assert trial.state.name == "PRUNED"
+    assert trial.intermediate_values == {0: 5.0, 1: 4.0}
+    assert trial.value == 4.0
+    assert watch.seen == ["on_train_end", "on_fit_end", "teardown"]
+    assert logger.statuses == ("success",)
+    assert trial.user_attrs["lightningtune:reason"] == "pruned"
+    assert trial.user_attrs["lightningtune:detail"] == "pruned by PruneAt at validation 1 with 4"
+
+
+def test_no_dataloader_worker_outlives_a_pruned_trial():
+    workers = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork"}
+    trial, _ = run(pruner=PruneAt(0), loaders=(data(**workers), data(**workers)))
+    assert trial.state.name == "PRUNED"
+    assert multiprocessing.active_children() == []
+
+
+def test_pruned_comes_out_of_fit_itself():
+    study = optuna.create_study(pruner=PruneAt(0))
+
+    def objective(trial):
+        trainer(TuneCallback(trial)).fit(Scripted(), data(), data())
+        return 0.0
+
+    study.optimize(objective, n_trials=1)
+    assert study.trials[0].state.name == "PRUNED"
+
+
+@pytest.mark.parametrize(
+    ("given", "last"),
+    [
+        ({"max_epochs": 2}, 1),
+        ({"max_steps": 8, "max_epochs": -1}, 1),
+        ({"max_epochs": 2, "val_check_interval": 0.5}, 3),
+        ({"max_epochs": 5, "check_val_every_n_epoch": 2}, 1),
+        ({"max_epochs": 2, "val_check_interval": 3, "check_val_every_n_epoch": None}, 1),
+        ({"max_epochs": 2, "limit_train_batches": 2}, 1),
+        ({"max_steps": 4, "max_epochs": -1, "accumulate_grad_batches": 2}, 1),
+    ],
+)
+def test_a_trial_is_not_pruned_at_its_last_validation(given, last):
+    trial, _ = run(pruner=PruneAt(last), **given)
+    assert trial.state.name == "COMPLETE"
+    assert max(trial.intermediate_values) == last
+    assert run(pruner=PruneAt(last - 1), **given)[0].state.name == "PRUNED"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_trial_that_stops_by_itself_is_complete_in_any_order_of_callbacks(first):
+    study = optuna.create_study(pruner=PruneAt(2))
+
+    def objective(trial):
+        tune, stop = TuneCallback(trial), EarlyStopping("val_loss", patience=1)
+        trainer(*([stop, tune] if first else [tune, stop])).fit(Scripted([1.0, 2.0, 3.0]), data(), data())
+        return tune.score
+
+    study.optimize(objective, n_trials=1)
+    assert study.trials[0].state.name == "COMPLETE"
+    assert study.trials[0].value == 1.0
+
+
+@pytest.mark.parametrize("ours", range(4))
+def test_other_callbacks_work_beside_it_in_any_order(ours, tmp_path):
+    study = optuna.create_study()
+
+    def objective(trial):
+        tune = TuneCallback(trial)
+        others = [
+            EarlyStopping("val_loss", patience=1),
+            ModelCheckpoint(tmp_path / f"{ours}", monitor="val_loss"),
+            StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1),
+        ]
+        others.insert(ours, tune)
+        trainer(*others, accumulate_grad_batches=2).fit(Scripted(), data(), data())
+        return tune.score
+
+    study.optimize(objective, n_trials=1)
+    assert study.trials[0].value == 1.0
+    assert list((tmp_path / f"{ours}").glob("*.ckpt"))
+
+
+# --- values that are no numbers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("policy", "state"), [("prune", "PRUNED"), ("fail", "FAIL"), ("ignore", "COMPLETE")])
+def test_a_metric_that_is_no_number_follows_the_policy(bad, policy, state):
+    trial, _ = run(
+        Scripted([5.0, bad, 3.0]),
+        tune={"non_finite": policy},
+        max_epochs=3,
+        direction="maximize" if bad < 0 else "minimize",
+    )
+    assert trial.state.name == state
+    if policy == "ignore":
+        assert len(trial.intermediate_values) == 3
+    else:
+        assert trial.intermediate_values == {0: 5.0}
+        assert trial.user_attrs["lightningtune:reason"] == "non_finite"
+        assert f"val_loss is {bad}" in trial.user_attrs["lightningtune:detail"]
+    if policy == "fail":
+        assert trial.value is None
+
+
+@pytest.mark.parametrize(("policy", "state"), [("prune", "PRUNED"), ("fail", "FAIL"), ("ignore", "COMPLETE")])
+@pytest.mark.parametrize("model", [Scripted, Manual])
+def test_a_loss_that_is_no_number_follows_the_policy(policy, state, model):
+    steps = []
+
+    def loss(step):
+        steps.append(step)
+        return math.nan if step == 5 else 1.0
+
+    trial, _ = run(model(loss=loss), tune={"non_finite": policy})
+    if model is Manual:
+        return  # returns no loss from its training step: nothing to look at
+    assert trial.state.name == state
+    assert (max(steps) == 5) == (policy != "ignore"), "the fit ends at the step itself"
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------
+
+
+def test_a_metric_that_is_never_logged_is_an_error_after_the_first_validation():
+    model = Scripted()
+    with pytest.raises(MetricError, match="'val_los' was not logged. Logged: val_loss. Did you mean 'val_loss'"):
+        run(model, tune={"monitor": "val_los"})
+    assert model.validations == 1
+
+
+def test_a_metric_that_is_missing_within_an_epoch_does_not_wait_for_its_end():
+    model = Scripted()
+    with pytest.raises(MetricError, match="val_los"):
+        run(model, tune={"monitor": "val_los"}, val_check_interval=1)
+    assert model.global_step == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"mode": "max"}, "contradicts the study's direction"),
+        ({"mode": "maximize"}, "mode must be one of"),
+        ({"score": "lst"}, "Did you mean 'last'"),
+        ({"non_finite": "pruned"}, "Did you mean 'prune'"),
+        ({"monitor": ""}, "monitor must be the name"),
+        ({"monitor": ["a", "b"]}, "one objective, but monitor names 2"),
+    ],
+)
+def test_a_mistake_is_refused_at_once(given, message):
+    with pytest.raises(MetricError, match=message):
+        TuneCallback(optuna.create_study().ask(), **given)
+
+
+def test_what_is_no_trial_is_refused():
+    with pytest.raises(ConfigurationError, match="takes the trial"):
+        TuneCallback("val_loss")
+
+
+@pytest.mark.parametrize("other", [EarlyStopping, ModelCheckpoint])
+def test_another_mode_on_the_same_metric_is_refused(other):
+    with pytest.raises(MetricError, match=rf"{other.__name__}\(monitor='val_loss', mode='max'\) contradicts"):
+        run(callbacks=[other(monitor="val_loss", mode="max")])
+
+
+def test_a_script_of_the_other_lightning_is_refused():
+    pytest.importorskip("pytorch_lightning")
+    scope = {"trial": optuna.create_study().ask()}
+    with pytest.raises(ConfigurationError, match="Import lightning.pytorch instead"):
+        exec("import pytorch_lightning as pl\nfrom lightningtune import TuneCallback\nTuneCallback(trial)", scope)
+
+
+def test_an_error_of_the_model_is_its_own():
+    class Broken(Scripted):
+        def training_step(self, batch, batch_idx):
+            raise ValueError("mine")
+
+    watch = Watch()
+    with pytest.raises(ValueError, match="mine"):
+        run(Broken(), callbacks=[watch])
+    assert watch.seen == ["on_exception ValueError"]
+
+
+# --- beside optuna-integration -----------------------------------------------------------------------------------
+
+
+def test_it_is_a_drop_in_where_the_other_has_no_defect():
+    from optuna_integration import PyTorchLightningPruningCallback
+
+    def study_of(make):
+        study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=1))
+
+        def objective(trial):
+            start = [3.0, 9.0, 1.0][trial.number]
+            fit = trainer(make(trial), num_sanity_val_steps=0)
+            fit.fit(Scripted([start - i / 10 for i in range(5)]), data(), data())
+            return fit.callback_metrics["val_loss"].item()
+
+        study.optimize(objective, n_trials=3)
+        return [(trial.state, trial.value, trial.intermediate_values) for trial in study.trials]
+
+    ours = study_of(TuneCallback)
+    assert ours == study_of(lambda trial: PyTorchLightningPruningCallback(trial, "val_loss"))
+    assert [state.name for state, *_ in ours] == ["COMPLETE", "PRUNED", "COMPLETE"]
+
+
+# --- signals and several processes, in scripts of their own ------------------------------------------------------
+
+HEAD = """
+import sys
+import lightning as L, optuna, torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from lightningtune import TuneCallback
+from test_callback import PruneAt, Scripted, data, trainer
+"""
+
+
+def script(tmp_path, body):
+    path = tmp_path / "script.py"
+    path.write_text(HEAD + textwrap.dedent(body))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONWARNINGS": "ignore"}
+    return {"args": [sys.executable, str(path)], "env": environment, "cwd": tmp_path, "text": True}
+
+
+def journal(tmp_path):
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
+    return optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "codes"), [(2, {1, 130, -2}), (15, {143})], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_trial_does_not_stay_running(tmp_path, number, codes):
+    command = script(
+        tmp_path,
+        """
+        class Tell(L.Callback):
+            def on_validation_end(self, trainer, pl_module):
+                print("validated", flush=True)
+
+        def objective(trial):
+            tune = TuneCallback(trial)
+            trainer(Tell(), tune, max_epochs=1000000).fit(Scripted(), data(), data())
+            return tune.score
+
+        storage = JournalStorage(JournalFileBackend("journal.log"))
+        optuna.create_study(study_name="s", storage=storage).optimize(objective, n_trials=2)
+        """,
+    )
+    with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout.readline() == "validated\n"
+        child.send_signal(number)
+        child.stdout.read()
+    assert child.returncode in codes
+    (trial,) = journal(tmp_path).trials
+    assert trial.state.name == "FAIL"
+    assert trial.user_attrs["lightningtune:reason"] == "interrupted"
+
+
+RANKS = """
+class Ranks(Scripted):
+    def on_validation_epoch_end(self):
+        value = self.values[self.validations] + self.global_rank  # each rank logs another value
+        self.log("val_loss", value, sync_dist={sync})
+        self.validations += 1
+
+def objective(trial):
+    tune = TuneCallback(trial)
+    trainer(tune, strategy="{strategy}", devices=2).fit(Ranks(), data(), data())
+    return tune.score
+
+if __name__ == "__main__":
+    storage = {storage}
+    optuna.create_study(study_name="s", storage=storage, pruner=PruneAt({step})).optimize(objective, n_trials=1)
+"""
+STORAGES = {
+    "journal": 'JournalStorage(JournalFileBackend("journal.log"))',
+    "sqlite": '"sqlite:///study.db"',
+    "memory": "None",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+@pytest.mark.parametrize(("step", "state"), [(1, "PRUNED"), (9, "COMPLETE")])
+def test_spawned_and_forked_ranks_report_one_value(tmp_path, strategy, storage, step, state):
+    body = RANKS.format(strategy=strategy, storage=STORAGES[storage], step=step, sync=state == "PRUNED")
+    done = subprocess.run(**script(tmp_path, body), capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    study = (
+        journal(tmp_path)
+        if storage == "journal"
+        else optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db")
+    )
+    (trial,) = study.trials
+    assert trial.state.name == state
+    values = [5.5, 4.5, 3.5, 2.5, 1.5]  # the mean over the ranks
+    assert trial.intermediate_values == dict(enumerate(values[: step + 1]))
+    assert trial.value == list(trial.intermediate_values.values())[-1]
+
+
+@pytest.mark.slow
+def test_a_study_in_memory_is_refused_under_spawned_ranks(tmp_path):
+    body = RANKS.format(strategy="ddp_spawn", storage=STORAGES["memory"], step=1, sync=True)
+    done = subprocess.run(**script(tmp_path, body), capture_output=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("lightningtune.errors.ConfigurationError: The training processes of")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sampled", "message"), [("os.getpid()", "trial of its own"), ("1", None)])
+def test_ranks_that_sample_their_own_trial_are_refused(tmp_path, sampled, message):
+    body = f"""
+    import os
+
+    def objective(trial):
+        trial.suggest_int("x", {sampled}, {sampled})
+        tune = TuneCallback(trial)
+        trainer(tune, strategy="ddp", devices=2, max_epochs=2).fit(Scripted(), data(), data())
+        return tune.score
+
+    study = optuna.create_study()
+    study.optimize(objective, n_trials=1)
+    print("ended", study.trials[0].state.name)
+    """
+    done = subprocess.run(**script(tmp_path, body), capture_output=True, timeout=300)
+    assert (done.returncode == 0) == (message is None), done.stderr
+    if message is None:
+        assert "ended COMPLETE" in done.stdout
+    else:
+        assert message in done.stderr
+        assert "OptunaDrivenOptimizer" in done.stderr
