@@ -71,12 +71,14 @@ def _nearness(name: str, option: str) -> float:
     near = difflib.SequenceMatcher(None, leaf, other).ratio()
     if leaf in other or other in leaf:
         near = max(near, 0.7) if min(len(leaf), len(other)) > 2 else near
-    if leaf in (_initials(other), other) or other == _initials(leaf):
+    if leaf == _initials(other) or other == _initials(leaf):
         near = max(near, 0.9)
     same_section = "." not in name or name.partition(".")[0] == option.partition(".")[0]
     whole = difflib.SequenceMatcher(None, name, option).ratio()
-    return near + 0.01 * whole if same_section else near * 0.9 + 0.01 * whole
+    return near + 0.01 * whole if same_section else near * 0.8 + 0.01 * whole
 
 
 def _initials(name: str) -> str:
-    return "".join(part[:1] for part in name.split("_"))
+    """Return ``lr`` for ``learning_rate``, and nothing for a name of one word."""
+    parts = name.split("_")
+    return "".join(part[:1] for part in parts) if len(parts) > 1 else ""

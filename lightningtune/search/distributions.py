@@ -141,7 +141,8 @@ def describe(parameter: Parameter) -> str:
     """
     spec = parameter.to_spec()
     if parameter.choices:
-        text = ", ".join(str(choice) for choice in parameter._stored)
+        texts = map(str, parameter._stored)
+        text = ", ".join(text if text.isprintable() else repr(text) for text in texts)
     else:
         text = f"{spec['low']} … {spec['high']}"
         text += "".join(f" step {spec[key]}" for key in ("q", "step") if key in spec)

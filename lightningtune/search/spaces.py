@@ -191,9 +191,10 @@ class SimpleSearchSpace(SearchSpace):
         return f"SimpleSearchSpace({self.to_dict()!r})"
 
     def __str__(self) -> str:
-        count = len(self._parameters)
+        count, size = len(self._parameters), self.size
         width = max(len(parameter.name) for parameter in self._parameters)
-        head = f"{count} parameter{'s' * (count > 1)}, {self.size or 'infinitely many'} points"
+        points = "infinitely many points" if size is None else f"{size} point{'s' * (size > 1)}"
+        head = f"{count} parameter{'s' * (count > 1)}, {points}"
         return "\n".join([head, *(f"  {p.name:<{width}}  {describe(p)}" for p in self._parameters)])
 
 

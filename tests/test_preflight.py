@@ -1,0 +1,86 @@
+import lightning as L
+import optuna
+import pytest
+from nets import Line, Points
+
+from lightningtune.config.overrides import Schema
+from lightningtune.errors import ConfigError, SearchSpaceError
+from lightningtune.preflight import baseline_point, check_point, check_space
+from lightningtune.search.distributions import NoDefault
+from lightningtune.search.spaces import as_search_space
+from lightningtune.training.build import Blueprint
+
+
+def given(space, config=None, model=Line):
+    config = config or {}
+    schema = Schema(model, Points, L.Trainer)
+    return as_search_space(space), schema, config, Blueprint(schema, config)
+
+
+def needs_width(width: int, lr: float = 0.1):
+    return Line(lr, width)
+
+
+def test_a_space_whose_every_point_can_be_built_passes():
+    check_space(
+        *given({"lr": ("loguniform", 1e-3, 1.0), "data.batch_size": ("int", 1, 8), "trainer.max_epochs": ("int", 1, 3)})
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"lrr": ("uniform", 0, 1)}, "Did you mean 'lr'"),
+        ({"width": ("categorical", [1, 2, "x"])}, "'width'='x' does not fit. .*model.width"),
+        ({"width": ("uniform", 1, 2)}, "'width'=1.0 does not fit"),
+        (lambda trial: {"model.width": "x"}, "model.width"),
+        (lambda trial: trial.suggest_float("data.lr", 0, 1) and None, "'data.lr' leads nowhere"),
+        ({"trainer.accelerator": ("int", 1, 2)}, "trainer.accelerator"),
+    ],
+)
+def test_a_point_that_cannot_be_built_is_found_before_the_first_epoch(space, message):
+    with pytest.raises((ConfigError, SearchSpaceError), match=message):
+        check_space(*given(space))
+
+
+def test_a_function_that_raises_is_named():
+    def space(trial):
+        raise KeyError("oops")
+
+    with pytest.raises(SearchSpaceError, match="space.* raised KeyError: 'oops'"):
+        check_space(*given(space))
+
+
+def test_a_function_may_prune_points_it_does_not_want():
+    def space(trial):
+        if trial.suggest_float("lr", 0, 1) < 0.9:
+            raise optuna.TrialPruned
+
+    check_space(*given(space))
+
+
+def test_the_baseline_is_the_config_as_it_is():
+    space = {"lr": ("uniform", 0, 1), "batch_size": ("int", 1, 9)}
+    assert baseline_point(*given(space)) == {"lr": 0.1, "batch_size": 8}
+    assert baseline_point(*given(space, {"model": {"lr": 0.5}})) == {"lr": 0.5, "batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("space", "model", "reason"),
+    [
+        ({"width": ("int", 1, 9)}, needs_width, "width"),
+        ({"act": ("categorical", ["gelu"])}, Line, "act='relu' is not among its choices"),
+        (lambda trial: {"model.lr": trial.suggest_float("x", 0, 1)}, Line, "'x'"),
+    ],
+)
+def test_a_default_that_is_no_point_says_why(space, model, reason):
+    with pytest.raises(NoDefault, match=reason):
+        baseline_point(*given(space, model=model))
+
+
+def test_a_given_baseline_must_be_a_whole_point():
+    space = as_search_space({"lr": ("uniform", 0, 1), "width": ("int", 1, 9)})
+    check_point(space, {"lr": 0.5, "width": 3})
+    for point, message in (({"lr": 0.5}, "width"), ({"lr": 0.5, "width": 3, "wdith": 3}, "wdith")):
+        with pytest.raises(SearchSpaceError, match=message):
+            check_point(space, point)
