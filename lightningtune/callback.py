@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ from typing import Any
 
 import optuna
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, StopReason
@@ -75,7 +77,8 @@ class TuneCallback(TrialCallback):
 
         Raises:
             optuna.TrialPruned: when the trial was pruned.
-            NonFiniteError: when the metric or the loss was not finite and the policy is "fail".
+            NonFiniteError: when the metric or the loss was not finite and the policy is "fail"; or when the score
+                itself is not finite.
             MetricError: when no value was reported.
         """
         self._recover_from_workers()
@@ -87,8 +90,11 @@ class TuneCallback(TrialCallback):
             raise MetricError(
                 f"There is no score: no value of {names} was reported. Has a fit with a validation ended?"
             )
-        score = score_of(self.history, self.objective)
-        return score[0] if len(score) == 1 else score
+        values = score_of(self.history, self.objective)
+        score = values[0] if len(values) == 1 else values
+        if not all(map(math.isfinite, values)):
+            raise NonFiniteError(f"the score is {score}")
+        return score
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that all ranks train the same trial, and that rank 0 has a storage of its own."""
@@ -155,13 +161,16 @@ class TuneCallback(TrialCallback):
 
     def _tell_interrupted(self, interruption: BaseException) -> None:
         """Fail the trial: Optuna does not see the ``SystemExit`` that follows, and would leave it running."""
-        name = "SIGTERM" if isinstance(interruption, SystemExit) else "Ctrl-C"
-        self.trial.set_user_attr(REASON, StopReason.INTERRUPTED.value)
-        self.trial.set_user_attr(DETAIL, f"interrupted by {name}")
+        reason, detail = StopReason.INTERRUPTED, "interrupted by Ctrl-C"
+        if isinstance(interruption, SIGTERMException):
+            detail = "interrupted by SIGTERM"
+            interruption.code = 128 + signal.SIGTERM  # it has none, and would end the process as if all were well
+        elif isinstance(interruption, SystemExit):
+            reason, detail = StopReason.FAILED, f"the training called sys.exit({interruption.code!r})"
+        self.trial.set_user_attr(REASON, reason.value)
+        self.trial.set_user_attr(DETAIL, detail)
         if isinstance(self.trial, optuna.Trial):
             self.trial.study.tell(self.trial, state=optuna.trial.TrialState.FAIL)
-        if isinstance(interruption, SystemExit) and interruption.code is None:
-            interruption.code = 128 + signal.SIGTERM
 
 
 _IN_MEMORY = (

@@ -33,6 +33,14 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML reads a bare or single-quoted NEL (U+0085) back as a space: what does not print is escaped
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def load_yaml(text: str, source: str = "YAML") -> Any:
     """Parse YAML (and so JSON too), safely, with ``1e-5`` read as a number.
 

@@ -1,5 +1,6 @@
 """`TuneCallback` in real fits: what is reported, how a trial ends, and what its score is."""
 
+import contextlib
 import logging
 import math
 import multiprocessing
@@ -13,130 +14,11 @@ import lightning as L
 import optuna
 import pytest
 import torch
+from fits import Manual, PruneAt, Scripted, StatusLogger, TrainMetricWithValidation, TrainOnly, Watch, data, trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader, TensorDataset
 
 from lightningtune import ConfigurationError, TrialError, TuneCallback
-from lightningtune.errors import MetricError
-
-BATCHES = 4
-
-
-class Scripted(L.LightningModule):
-    """Logs the given values, one for each validation; the last one again and again."""
-
-    def __init__(self, values=(5.0, 4.0, 3.0, 2.0, 1.0), loss=lambda step: 1.0):
-        super().__init__()
-        self.values, self.loss = list(values), loss
-        self.layer = torch.nn.Linear(2, 1)
-        self.validations = 0
-
-    def training_step(self, batch, batch_idx):
-        return self.layer(batch[0]).pow(2).mean() * self.loss(self.global_step)
-
-    def validation_step(self, batch, batch_idx): ...
-
-    def on_validation_epoch_end(self):
-        if self.trainer.sanity_checking:
-            self.log("val_loss", -100.0)
-            return
-        self.log("val_loss", self.values[min(self.validations, len(self.values) - 1)])
-        self.validations += 1
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-
-class Manual(Scripted):
-    def __init__(self, **given):
-        super().__init__(**given)
-        self.automatic_optimization = False
-
-    def training_step(self, batch, batch_idx):
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(super().training_step(batch, batch_idx))
-        optimizer.step()
-
-
-class TrainOnly(L.LightningModule):
-    """Logs its metric in training: in the step, or in the module's own hook after the epoch."""
-
-    def __init__(self, where="step"):
-        super().__init__()
-        self.where = where
-        self.layer = torch.nn.Linear(2, 1)
-
-    def training_step(self, batch, batch_idx):
-        loss = self.layer(batch[0]).pow(2).mean()
-        if self.where == "step":
-            self.log("train_loss", float(self.current_epoch), on_step=False, on_epoch=True)
-        return loss
-
-    def on_train_epoch_end(self):
-        if self.where == "hook":
-            self.log("train_loss", float(self.current_epoch))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-
-class TrainMetricWithValidation(TrainOnly):
-    def validation_step(self, batch, batch_idx):
-        self.log("val_acc", 0.5)
-
-
-class PruneAt(optuna.pruners.BasePruner):
-    def __init__(self, step):
-        self.step = step
-
-    def prune(self, study, trial):
-        return trial.last_step >= self.step
-
-
-class Watch(L.Callback):
-    """Writes down which end hooks it sees."""
-
-    def __init__(self):
-        self.seen = []
-
-    def on_train_end(self, trainer, pl_module):
-        self.seen.append("on_train_end")
-
-    def on_fit_end(self, trainer, pl_module):
-        self.seen.append("on_fit_end")
-
-    def teardown(self, trainer, pl_module, stage):
-        self.seen.append("teardown")
-
-    def on_exception(self, trainer, pl_module, exception):
-        self.seen.append(f"on_exception {type(exception).__name__}")
-
-
-class StatusLogger(CSVLogger):
-    statuses = ()
-
-    def finalize(self, status):
-        self.statuses = (*self.statuses, status)
-        super().finalize(status)
-
-
-def data(**given):
-    inputs = torch.linspace(-1, 1, 4 * BATCHES).reshape(-1, 2)
-    return DataLoader(TensorDataset(inputs), batch_size=2, **given)
-
-
-def trainer(*callbacks, **given):
-    quiet = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-        "max_epochs": 5,
-    }
-    return L.Trainer(callbacks=list(callbacks), **{**quiet, **given})
+from lightningtune.errors import MetricError, NonFiniteError
 
 
 def run(model=None, pruner=None, callbacks=(), direction="minimize", tune=None, loaders=None, after=None, **given):
@@ -208,10 +90,32 @@ def test_a_training_metric_prunes_too():
     assert trial.intermediate_values == {0: 0.0, 1: 1.0}
 
 
-def test_the_trainers_callbacks_are_left_as_they_were():
-    seen = []
-    run(callbacks=[Watch()], after=lambda fit: seen.extend(type(callback).__name__ for callback in fit.callbacks))
-    assert sorted(seen) == ["TuneCallback", "Watch"]
+@pytest.mark.parametrize("where", ["step", "hook"])
+@pytest.mark.parametrize(("every", "epochs"), [(2, 4), (9, 3)])
+def test_a_training_metric_is_never_read_an_epoch_late(where, every, epochs):
+    trial, _ = run(
+        TrainMetricWithValidation(where),
+        tune={"monitor": "train_loss"},
+        max_epochs=epochs,
+        check_val_every_n_epoch=every,
+    )
+    assert trial.intermediate_values == {epoch: float(epoch) for epoch in range(epochs)}
+
+
+@pytest.mark.parametrize("pruner", [PruneAt(1), PruneAt(99)], ids=["pruned", "complete"])
+def test_the_trainer_is_left_as_it_was(pruner, tmp_path):
+    study = optuna.create_study(pruner=pruner)
+    trial = study.ask()
+    logger = StatusLogger(tmp_path)
+    given = [TuneCallback(trial), Watch(), EarlyStopping("val_loss"), ModelCheckpoint(tmp_path / "kept")]
+    fit = trainer(*given, logger=logger, log_every_n_steps=1)
+    before = list(fit.callbacks)
+    with contextlib.suppress(optuna.TrialPruned):
+        fit.fit(Scripted(), data(), data())
+    assert fit.callbacks == before
+    assert fit.loggers == [logger]
+    assert fit.state.status == "finished"
+    assert fit.state.stage is None
 
 
 # --- the score ---------------------------------------------------------------------------------------------------
@@ -281,15 +185,73 @@ def test_a_fixed_trial_has_a_score_too():
     ],
 )
 def test_a_pruned_trial_ends_cleanly_and_at_once(given, tmp_path):
-    watch, logger = Watch(), StatusLogger(tmp_path)
-    trial, _ = run(pruner=PruneAt(1), callbacks=[watch], **{**given, "logger": logger, "log_every_n_steps": 1})
+    watch, logger, model = Watch(), StatusLogger(tmp_path), Scripted()
+    trial, _ = run(model, PruneAt(1), [watch], **{**given, "logger": logger, "log_every_n_steps": 1})
     assert trial.state.name == "PRUNED"
+    assert model.validations == 2, "nothing is trained on"
     assert trial.intermediate_values == {0: 5.0, 1: 4.0}
     assert trial.value == 4.0
     assert watch.seen == ["on_train_end", "on_fit_end", "teardown"]
     assert logger.statuses == ("success",)
     assert trial.user_attrs["lightningtune:reason"] == "pruned"
     assert trial.user_attrs["lightningtune:detail"] == "pruned by PruneAt at validation 1 with 4"
+
+
+def test_modules_and_datamodules_end_cleanly_too():
+    class Data(L.LightningDataModule):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def train_dataloader(self):
+            return data()
+
+        val_dataloader = train_dataloader
+
+        def teardown(self, stage):
+            self.seen.append("teardown")
+
+        def on_exception(self, exception):
+            self.seen.append("on_exception")
+
+    class Module(Scripted):
+        def on_train_end(self):
+            self.seen.append("on_train_end")
+
+        def on_fit_end(self):
+            self.seen.append("on_fit_end")
+
+        def teardown(self, stage):
+            self.seen.append("teardown")
+
+    model, source = Module(), Data()
+    model.seen = []
+    assert run(model, PruneAt(0), loaders=(None, None, source))[0].state.name == "PRUNED"
+    assert model.seen == ["on_train_end", "on_fit_end", "teardown"]
+    assert source.seen == ["teardown"]
+
+
+def test_every_callback_and_logger_sees_a_good_end_wherever_it_stands(tmp_path):
+    before, after = Watch(), Watch()
+    loggers = [StatusLogger(tmp_path / "a"), StatusLogger(tmp_path / "b")]
+    study = optuna.create_study(pruner=PruneAt(0))
+    fit = trainer(before, TuneCallback(study.ask()), after, logger=loggers, log_every_n_steps=1)
+    with pytest.raises(optuna.TrialPruned, match="pruned by PruneAt at validation 0 with 5"):
+        fit.fit(Scripted(), data(), data())
+    assert before.seen == after.seen == ["on_train_end", "on_fit_end", "teardown"]
+    assert [logger.statuses for logger in loggers] == [("success",), ("success",)]
+
+
+@pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end", "teardown"])
+def test_what_goes_wrong_while_a_pruned_fit_ends_is_not_hidden(hook):
+    def broken(*_, **__):
+        raise ValueError("cannot upload")
+
+    watch = Watch()
+    setattr(watch, hook, broken)
+    with pytest.raises(ValueError, match="cannot upload"):
+        run(pruner=PruneAt(0), callbacks=[watch])
+    assert watch.seen[-1] == "on_exception ValueError"
 
 
 def test_no_dataloader_worker_outlives_a_pruned_trial():
@@ -329,18 +291,51 @@ def test_a_trial_is_not_pruned_at_its_last_validation(given, last):
     assert run(pruner=PruneAt(last - 1), **given)[0].state.name == "PRUNED"
 
 
+def test_a_training_metric_is_not_pruned_at_its_last_epoch():
+    given = {"tune": {"monitor": "train_loss"}, "loaders": (data(),)}
+    assert run(TrainOnly(), PruneAt(4), **given)[0].state.name == "COMPLETE"
+    steps = {"max_steps": 6, "max_epochs": -1}  # an epoch and a half
+    assert run(TrainOnly(), PruneAt(1), **given, **steps)[0].state.name == "COMPLETE"
+    assert run(TrainOnly(), PruneAt(0), **given, **steps)[0].state.name == "PRUNED"
+
+
 @pytest.mark.parametrize("first", [True, False])
-def test_a_trial_that_stops_by_itself_is_complete_in_any_order_of_callbacks(first):
-    study = optuna.create_study(pruner=PruneAt(2))
+@pytest.mark.parametrize("given", [{}, {"val_check_interval": 0.5}, {"min_epochs": 2}, {"accumulate_grad_batches": 2}])
+def test_a_trial_that_stops_by_itself_is_complete_in_any_order_of_callbacks(first, given):
+    def run_with(step):
+        study = optuna.create_study(pruner=PruneAt(step))
 
-    def objective(trial):
-        tune, stop = TuneCallback(trial), EarlyStopping("val_loss", patience=1)
-        trainer(*([stop, tune] if first else [tune, stop])).fit(Scripted([1.0, 2.0, 3.0]), data(), data())
-        return tune.score
+        def objective(trial):
+            tune, stop = TuneCallback(trial), EarlyStopping("val_loss", patience=1)
+            trainer(*([stop, tune] if first else [tune, stop]), **given).fit(Scripted([1.0, 2.0]), data(), data())
+            return tune.score
 
-    study.optimize(objective, n_trials=1)
-    assert study.trials[0].state.name == "COMPLETE"
-    assert study.trials[0].value == 1.0
+        study.optimize(objective, n_trials=1)
+        return study.trials[0]
+
+    stopped = run_with(step=1)
+    assert stopped.state.name == "COMPLETE"
+    assert stopped.value == 1.0
+    assert list(stopped.intermediate_values) == [0, 1], "it is here that EarlyStopping ends it"
+    assert run_with(step=0).state.name == "PRUNED"
+
+
+def test_an_early_stop_that_has_to_wait_does_not_keep_a_trial_from_being_pruned():
+    watch = EarlyStopping("val_loss", patience=1)
+    trial, _ = run(Scripted([1.0, 2.0]), PruneAt(1), [watch], min_epochs=4)
+    assert trial.state.name == "PRUNED"
+    assert list(trial.intermediate_values) == [0, 1]
+
+
+def test_the_steps_of_manual_optimization_are_counted_as_the_model_makes_them():
+    class Twice(Manual):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+            super().training_step(batch, batch_idx)
+
+    given = {"max_steps": 22, "max_epochs": -1}  # two epochs of four batches, and three batches
+    assert run(Twice(), PruneAt(1), **given)[0].state.name == "COMPLETE"
+    assert run(Twice(), PruneAt(0), **given)[0].state.name == "PRUNED"
 
 
 @pytest.mark.parametrize("ours", range(4))
@@ -363,6 +358,38 @@ def test_other_callbacks_work_beside_it_in_any_order(ours, tmp_path):
     assert list((tmp_path / f"{ours}").glob("*.ckpt"))
 
 
+@pytest.mark.parametrize("ours", range(3))
+@pytest.mark.parametrize(("step", "state"), [(1, "PRUNED"), (99, "COMPLETE")])
+def test_averaging_and_early_stopping_work_without_checkpoints(ours, step, state):
+    class Normed(Scripted):
+        """Its batch norm has SWA add an epoch of its own."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 1))
+
+    study = optuna.create_study(pruner=PruneAt(step))
+
+    def objective(trial):
+        others = [EarlyStopping("val_loss"), StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)]
+        others.insert(ours, TuneCallback(trial))
+        fit = trainer(*others, enable_checkpointing=False, max_epochs=3)
+        fit.fit(Normed(), data(), data())
+        return others[ours].score
+
+    study.optimize(objective, n_trials=1)
+    assert study.trials[0].state.name == state
+
+
+@pytest.mark.parametrize("score", ["best", "last"])
+def test_checkpoints_of_a_pruned_trial_are_written(tmp_path, score):
+    saver = ModelCheckpoint(tmp_path, monitor="val_loss", save_last=True)
+    trial, _ = run(pruner=PruneAt(1), callbacks=[saver], tune={"score": score})
+    assert trial.state.name == "PRUNED"
+    assert torch.load(saver.best_model_path, weights_only=True)["epoch"] == 1
+    assert Path(saver.last_model_path).exists()
+
+
 # --- values that are no numbers ----------------------------------------------------------------------------------
 
 
@@ -378,6 +405,7 @@ def test_a_metric_that_is_no_number_follows_the_policy(bad, policy, state):
     assert trial.state.name == state
     if policy == "ignore":
         assert len(trial.intermediate_values) == 3
+        assert trial.value == (5.0 if bad < 0 else 3.0), "what is ignored is not the best either"
     else:
         assert trial.intermediate_values == {0: 5.0}
         assert trial.user_attrs["lightningtune:reason"] == "non_finite"
@@ -400,6 +428,47 @@ def test_a_loss_that_is_no_number_follows_the_policy(policy, state, model):
         return  # returns no loss from its training step: nothing to look at
     assert trial.state.name == state
     assert (max(steps) == 5) == (policy != "ignore"), "the fit ends at the step itself"
+    if policy != "ignore":
+        assert trial.user_attrs["lightningtune:reason"] == "non_finite"
+        assert trial.user_attrs["lightningtune:detail"] == "the training loss is nan at step 6"
+
+
+def test_a_loss_that_is_no_number_ends_a_fit_without_any_value():
+    trial, tune = run(Scripted(loss=lambda step: math.inf), max_epochs=2)
+    assert (trial.state.name, trial.value, trial.intermediate_values) == ("PRUNED", None, {})
+    with pytest.raises(optuna.TrialPruned, match="the training loss is inf at step 1"):
+        tune.score  # noqa: B018
+
+
+@pytest.mark.parametrize("returned", ["tensor", "dict"])
+def test_what_manual_optimization_returns_is_looked_at_where_it_is_a_loss(returned):
+    class Returns(Manual):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+            found = torch.full((self.size,), math.nan)
+            return found if returned == "tensor" else {"loss": found}
+
+    for size, state in ((1, "PRUNED"), (3, "COMPLETE")):
+        model = Returns()
+        model.size = size
+        assert run(model)[0].state.name == state
+
+
+def test_fail_comes_out_of_fit_itself():
+    tune = TuneCallback(optuna.create_study().ask(), non_finite="fail")
+    watch = Watch()
+    with pytest.raises(NonFiniteError, match="val_loss is nan"):
+        trainer(watch, tune).fit(Scripted([math.nan]), data(), data())
+    assert watch.seen == ["on_train_end", "on_fit_end", "teardown"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("pruner", [PruneAt(1), PruneAt(99)], ids=["pruned", "complete"])
+@pytest.mark.parametrize("score", ["best", "last", max])
+def test_what_is_ignored_never_becomes_the_value_of_a_trial(bad, pruner, score):
+    trial, _ = run(Scripted([bad, bad]), pruner, tune={"non_finite": "ignore", "score": score}, max_epochs=3)
+    assert trial.state.name == ("PRUNED" if pruner.step == 1 else "FAIL")
+    assert trial.value is None
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------
@@ -446,6 +515,39 @@ def test_another_mode_on_the_same_metric_is_refused(other):
         run(callbacks=[other(monitor="val_loss", mode="max")])
 
 
+def test_a_refused_fit_leaves_the_trainer_and_ends_no_trial():
+    study = optuna.create_study()
+    trial = study.ask()
+    fit = trainer(TuneCallback(trial), EarlyStopping("val_loss", mode="max"))
+    before = list(fit.callbacks)
+    with pytest.raises(MetricError):
+        fit.fit(Scripted(), data(), data())
+    assert fit.callbacks == before
+    assert study.trials[0].state.name == "RUNNING", "the study says how a trial that raises ends"
+
+
+def test_a_metric_that_a_trial_of_several_lacks_is_named():
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    tune = TuneCallback(study.ask(), monitor=["val_loss", "val_acc"])
+    with pytest.raises(MetricError, match="'val_acc' was not logged. Logged: val_loss"):
+        trainer(tune).fit(Scripted(), data(), data())
+
+
+def test_the_other_lightnings_trainer_is_refused():
+    pl = pytest.importorskip("pytorch_lightning")
+    tune = TuneCallback(optuna.create_study().ask())
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    other = pl.Trainer(callbacks=[tune], max_epochs=1, **quiet)
+
+    class Other(pl.LightningModule):
+        def training_step(self, batch, batch_idx): ...
+
+        def configure_optimizers(self): ...
+
+    with pytest.raises(ConfigurationError, match="pytorch_lightning"):
+        other.fit(Other(), data())
+
+
 def test_a_script_of_the_other_lightning_is_refused():
     pytest.importorskip("pytorch_lightning")
     scope = {"trial": optuna.create_study().ask()}
@@ -462,6 +564,19 @@ def test_an_error_of_the_model_is_its_own():
     with pytest.raises(ValueError, match="mine"):
         run(Broken(), callbacks=[watch])
     assert watch.seen == ["on_exception ValueError"]
+
+
+def test_an_exit_of_the_model_fails_the_trial_and_keeps_its_code():
+    class Exits(Scripted):
+        def training_step(self, batch, batch_idx):
+            sys.exit()
+
+    study = optuna.create_study()
+    with pytest.raises(SystemExit) as caught:
+        study.optimize(lambda trial: trainer(TuneCallback(trial)).fit(Exits(), data(), data()), n_trials=1)
+    assert caught.value.code is None
+    assert study.trials[0].state.name == "FAIL"
+    assert study.trials[0].user_attrs["lightningtune:detail"] == "the training called sys.exit(None)"
 
 
 # --- beside optuna-integration -----------------------------------------------------------------------------------
@@ -495,7 +610,7 @@ import lightning as L, optuna, torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from lightningtune import TuneCallback
-from test_callback import PruneAt, Scripted, data, trainer
+from fits import PruneAt, Scripted, data, trainer
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import optuna
@@ -39,7 +40,8 @@ class OptunaReporter:
         """Report the first value; return why the trial should be pruned, or None."""
         if not self._single:
             return None
-        self._trial.report(values[0], step)
+        # Optuna knows NaN as no value, but would take a last infinity for the value of a pruned trial
+        self._trial.report(math.nan if math.isinf(values[0]) else values[0], step)
         if not self._trial.should_prune():
             return None
         pruner = type(self._study.pruner).__name__ if self._study is not None else "the pruner"

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from lightningtune.contract import Objective, Reporter, StopReason, Values
-from lightningtune.errors import MetricError, did_you_mean
+from lightningtune.errors import ConfigurationError, MetricError, did_you_mean
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
 from lightningtune.training.decisions import Progress, Stop, best_index, non_finite
 
@@ -48,16 +48,24 @@ class TrialCallback(Callback):
         self._step = 0
         self._at_epoch_end = False
         self._undecided = False
+        self._verdict: str | None = None
         self._loss_detail: str | None = None
+        self._callbacks: list[Callback] | None = None
         self._epoch_end = _AfterTrainEpochEnd(self)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start afresh, after every callback that may stop the fit and before those that save."""
         if stage != "fit":
             return
+        if not isinstance(trainer, Trainer):
+            raise ConfigurationError(
+                f"This callback is for lightning.pytorch, but the trainer is {type(trainer).__module__}.Trainer. "
+                "Import lightning.pytorch instead; it has the same names."
+            )
         self.history, self.stop, self.interruption = [], None, None
-        self._undecided, self._loss_detail = False, None
-        others = [callback for callback in callbacks_of(trainer) if callback not in (self, self._epoch_end)]
+        self._undecided, self._verdict, self._loss_detail = False, None, None
+        self._callbacks = callbacks_of(trainer)
+        others = [callback for callback in self._callbacks if callback is not self]
         savers = [callback for callback in others if isinstance(callback, Checkpoint)]
         rest = [callback for callback in others if callback not in savers]
         for callback in others:
@@ -75,7 +83,7 @@ class TrialCallback(Callback):
     ) -> None:
         """Look at the training loss: each step on a CPU, now and then where looking would wait for the device."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if not isinstance(loss, torch.Tensor) or self.objective.non_finite == "ignore":
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or self.objective.non_finite == "ignore":
             return
         if loss.device.type != "cpu" and (batch_idx + 1) % _LOOK_EVERY:
             return
@@ -89,21 +97,24 @@ class TrialCallback(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit" or self._at_epoch_end:
             return
         self._observe(trainer, more_to_come=trainer.is_last_batch or trainer.should_stop)
+        if not trainer.is_last_batch:
+            self._decide(trainer)
 
     def train_epoch_ended(self, trainer: Trainer) -> None:
-        """Report one training epoch, where there is no validation or it does not log the metric."""
-        if self._undecided:
-            self._undecided, self._at_epoch_end = False, True
+        """Report one training epoch, where validation does not log the metric; decide after all other callbacks."""
+        if not self._at_epoch_end and not self.history:
+            self._at_epoch_end = self._undecided or _read(trainer, self.objective.monitor) is not None
         if self._at_epoch_end:
             self._observe(trainer, more_to_come=False)
+        self._decide(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the trainer's callbacks as they were."""
-        set_callbacks(trainer, [callback for callback in callbacks_of(trainer) if callback is not self._epoch_end])
+        self._restore(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Remember Ctrl-C and SIGTERM, which Lightning turns into an exit."""
-        self.on_fit_end(trainer, pl_module)
+        self._restore(trainer)
         if isinstance(exception, (KeyboardInterrupt, SystemExit)):
             self.interruption = exception
 
@@ -122,14 +133,18 @@ class TrialCallback(Callback):
             self._end(trainer, StopReason.NON_FINITE, detail)
             return
         self.history.append(values)
-        verdict = self.reporter.report(values, step) if trainer.is_global_zero else None
+        self._verdict = self.reporter.report(values, step) if trainer.is_global_zero else None
         if trainer.world_size > 1:
-            verdict = trainer.strategy.broadcast(verdict)
-        if verdict is not None and not _is_last(trainer, self._at_epoch_end):
-            self._end(trainer, StopReason.PRUNED, verdict)
+            self._verdict = trainer.strategy.broadcast(self._verdict)
         if self.after_report is not None:
             best = best_index(self.history, self.objective.mode[0])
             self.after_report(trainer, self.objective.score == "last" or best == len(self.history) - 1)
+
+    def _decide(self, trainer: Trainer) -> None:
+        """Follow the reporter's verdict, once every callback that may stop the fit here has had its say."""
+        verdict, self._verdict = self._verdict, None
+        if verdict is not None and not _is_last(trainer, self._at_epoch_end):
+            self._end(trainer, StopReason.PRUNED, verdict)
 
     def _finite_or_why(self, trainer: Trainer, values: Values) -> str | None:
         if self.objective.non_finite == "ignore":
@@ -139,6 +154,10 @@ class TrialCallback(Callback):
             anyone = trainer.strategy.reduce_boolean_decision(detail is not None, all=False)
             detail = detail or ("the training loss is not finite on another rank" if anyone else None)
         return detail
+
+    def _restore(self, trainer: Trainer) -> None:
+        if self._callbacks is not None:
+            set_callbacks(trainer, self._callbacks)
 
     def _end(self, trainer: Trainer, reason: StopReason, detail: str) -> None:
         """End the fit softly: Lightning leaves its loops by itself, whatever ``min_epochs`` and ``min_steps`` say."""
@@ -176,21 +195,33 @@ def _read(trainer: Trainer, names: tuple[str, ...]) -> Values | None:
 
 def _is_last(trainer: Trainer, at_epoch_end: bool) -> bool:
     """Whether the fit has no value left to report, so that stopping it would save nothing."""
-    if trainer.should_stop and trainer.current_epoch + 1 >= (trainer.min_epochs or 0):
+    epochs_done = trainer.current_epoch + trainer.is_last_batch
+    if trainer.should_stop and epochs_done >= (trainer.min_epochs or 0):
         return trainer.global_step >= (trainer.min_steps or 0)
     done = trainer.fit_loop.batch_idx + 1
     batches = done if trainer.is_last_batch else trainer.num_training_batches
-    interval = trainer.val_check_batch if trainer.val_check_batch is not None else 1
+    # any further batch brings an epoch's end with it, and may bring a validation where those go by time
+    interval = 1 if at_epoch_end or trainer.val_check_batch is None else trainer.val_check_batch
     return Progress(
         epoch=trainer.current_epoch,
         max_epochs=math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs,
         batch=done,
         batches=batches,
-        steps_left=math.inf if trainer.max_steps == -1 else trainer.max_steps - trainer.global_step,
+        steps_left=_steps_left(trainer),
         batches_per_step=trainer.accumulate_grad_batches,
-        interval=batches if at_epoch_end else interval,
+        interval=interval,
         every_n_epochs=1 if at_epoch_end else trainer.check_val_every_n_epoch,
     ).is_last_validation
+
+
+def _steps_left(trainer: Trainer) -> float:
+    if trainer.max_steps == -1:
+        return math.inf
+    left = trainer.max_steps - trainer.global_step
+    if trainer.lightning_module.automatic_optimization or not trainer.global_step:
+        return left
+    batches_per_step = (trainer.fit_loop.total_batch_idx + 1) / trainer.global_step  # the model steps as it likes
+    return math.ceil(left * batches_per_step)
 
 
 def _refuse_other_mode(callback: Callback, objective: Objective) -> None:

@@ -28,7 +28,7 @@ class Progress:
         batch: how many training batches of this epoch are done.
         batches: how many an epoch has.
         steps_left: optimizer steps until ``max_steps``; infinite when only epochs are bounded.
-        batches_per_step: gradient accumulation.
+        batches_per_step: gradient accumulation; the last batch of an epoch is always a step.
         interval: batches between two validations.
         every_n_epochs: epochs between two epochs that validate; None when the interval runs across epochs.
     """
@@ -47,7 +47,16 @@ class Progress:
         """Training batches until the fit ends by itself."""
         whole_epochs = self.max_epochs - self.epoch - 1
         by_epochs = (self.batches - self.batch) + (whole_epochs * self.batches if whole_epochs else 0)
-        return min(by_epochs, self.steps_left * self.batches_per_step)
+        return min(by_epochs, self._batches_to_last_step)
+
+    @property
+    def _batches_to_last_step(self) -> float:
+        if math.isinf(self.steps_left):
+            return math.inf
+        per_epoch = math.inf if math.isinf(self.batches) else math.ceil(self.batches / self.batches_per_step)
+        done = per_epoch if self.batch == self.batches else self.batch // self.batches_per_step
+        epochs, steps = divmod(done + self.steps_left, per_epoch)
+        return (epochs * self.batches if epochs else 0) + steps * self.batches_per_step - self.batch
 
     @property
     def batches_to_next_validation(self) -> float:
@@ -73,14 +82,14 @@ class Progress:
 
 
 def best_index(history: Sequence[Values], mode: Mode) -> int | None:
-    """Return the position of the best first value, the earliest of equals; None where none is a number.
+    """Return the position of the best first value, the earliest of equals; None where none is finite.
 
     Example:
-        >>> best_index([(3.0,), (1.0,), (math.nan,), (1.0,)], "min")
+        >>> best_index([(3.0,), (1.0,), (-math.inf,), (1.0,)], "min")
         1
     """
     sign = 1 if mode == "min" else -1
-    ranked = [(sign * values[0], i) for i, values in enumerate(history) if not math.isnan(values[0])]
+    ranked = [(sign * values[0], i) for i, values in enumerate(history) if math.isfinite(values[0])]
     return min(ranked)[1] if ranked else None
 
 

@@ -31,6 +31,8 @@ class _LastLogger(Logger):
     def finalize(self, status: str) -> None:
         trainer = self._trainer
         trainer.loggers = [logger for logger in trainer.loggers if logger is not self]
+        if status != "success":  # something else went wrong since, and says so itself
+            return
         trainer.profiler.describe()  # type: ignore[attr-defined]  # the one thing that would have followed
         trainer.strategy.barrier("end of fit")  # no rank is torn down while another still cleans up
         raise self._error
