@@ -179,6 +179,7 @@ class OptunaDrivenOptimizer:
     def study(self) -> optuna.Study:
         """The Optuna study; opened, or created, when first asked for."""
         if self._study is None:
+            self._directory.create()
             with definition.quiet_optuna():
                 self._study = definition.open_study(
                     self._study_name,
@@ -200,6 +201,7 @@ class OptunaDrivenOptimizer:
             KeyboardInterrupt: on Ctrl-C. The running trial is recorded as failed; running again goes on.
         """
         study = self.study
+        definition.check_continuable(study, self._space.parameters or ())
         done = definition.count_finished(study)
         self._view.begin(done, self._n_trials, headline(self._study_name, self._objective, done, self._n_trials))
         self._prepare(study)

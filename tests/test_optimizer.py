@@ -236,9 +236,23 @@ def test_a_changed_direction_metric_or_seed_is_refused(tune):
         ({"metric": "val_acc"}, "exists with metric"),
         ({"seed": 5}, "exists with seed"),
         ({"load_if_exists": False}, "exists already"),
+        ({"search_space": {"lr": ("categorical", [0.1, 0.2])}}, "exists with 'lr' as FloatDistribution"),
+        ({"search_space": {"lr": ("uniform", 1e-3, 1.0)}}, "exists with 'lr' as FloatDistribution"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             tune(**change).optimize()
+
+
+def test_a_wider_range_goes_on(tune):
+    tune().optimize()
+    study = tune(search_space={"lr": ("loguniform", 1e-4, 5.0)}, n_trials=5).optimize()
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5
+
+
+def test_a_folder_that_cannot_be_made_is_named(tune, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="file/optuna_study' cannot be made"):
+        tune(experiment_dir=tmp_path / "file").optimize()
 
 
 def test_optuna_callbacks_are_called_and_lightning_callbacks_copied(tune):

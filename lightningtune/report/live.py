@@ -79,8 +79,8 @@ class LiveView:
         line = (
             f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.state:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
         )
-        in_terminal = self.console.is_terminal
-        self.console.print(line, no_wrap=in_terminal, overflow="ellipsis", soft_wrap=not in_terminal)
+        wrapping: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"}
+        self.console.print(line, **(wrapping if self.console.is_terminal else {"soft_wrap": True}))
         self._show("")
 
     def note(self, text: str) -> None:
@@ -88,8 +88,9 @@ class LiveView:
         self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
     def stopped(self, text: str) -> None:
-        """Say why the study ends early, in the log too: it must be seen where nothing is shown."""
-        log.error(text)
+        """Say why the study ends early; in the log where nothing is shown, since it must be seen."""
+        if self.console.quiet:
+            log.error(text)
         self.console.print(f"[red]{escape(text)}[/]", soft_wrap=True)
 
     def end(self, text: str) -> None:

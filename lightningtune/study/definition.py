@@ -7,15 +7,17 @@ import hashlib
 import importlib.metadata
 import secrets
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import check_distribution_compatibility
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigurationError
+from lightningtune.search.distributions import Parameter
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED
 
 
@@ -76,6 +78,27 @@ def open_study(
         trials = len(study.get_trials(deepcopy=False))
         study.sampler = optuna.samplers.TPESampler(seed=derive_seed(study, f"sampler:{trials}"))
     return study
+
+
+def check_continuable(study: optuna.Study, parameters: Iterable[Parameter]) -> None:
+    """Refuse a search space that cannot go on in a study: Optuna keeps a parameter's kind, scale and choices.
+
+    A wider or narrower range goes on.
+
+    Raises:
+        ConfigurationError: naming the parameter and what it was.
+    """
+    trials = study.get_trials(deepcopy=False)
+    for parameter in parameters:
+        stored = next((t.distributions[parameter.name] for t in trials if parameter.name in t.distributions), None)
+        try:
+            if stored is not None:
+                check_distribution_compatibility(stored, parameter.distribution)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"The study '{study.study_name}' exists with '{parameter.name}' as {stored}, and cannot go on with "
+                f"{parameter.distribution}: {error} Give it another study_name."
+            ) from error
 
 
 def derive_seed(study: optuna.Study, purpose: str | int) -> int:

@@ -43,6 +43,20 @@ class StudyDirectory:
         base = Path("lightningtune_runs") if experiment_dir is None else Path(experiment_dir)
         return cls((base / study_name).absolute())
 
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            ConfigurationError: when it cannot be made or written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self.root, os.W_OK)
+        except OSError as error:
+            raise ConfigurationError(f"The study's folder '{self.root}' cannot be made: {error.strerror}.") from error
+        if not writable:
+            raise ConfigurationError(f"The study's folder '{self.root}' cannot be written to.")
+
     @property
     def journal(self) -> Path:
         """The default storage."""

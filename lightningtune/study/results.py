@@ -141,8 +141,8 @@ class StudyResults:
         if not self.trials:
             return "No trial has been run."
         ended = ", ".join(f"{count} {state}" for state, count in self.counts.items())
-        details = Counter(trial.detail for trial in self.trials if trial.state == "fail" and trial.detail)
-        return f"Trials: {ended}." + (f" Most frequent failure: {details.most_common(1)[0][0]}" if details else "")
+        details = Counter(trial.detail for trial in self.trials if trial.detail)
+        return f"Trials: {ended}." + (f" Most frequent reason: {details.most_common(1)[0][0]}" if details else "")
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row for each trial, with a ``params.`` column for each parameter. Needs pandas."""

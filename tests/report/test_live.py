@@ -52,6 +52,13 @@ def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, w
     assert max(len(line) for line in re.split(r"[\r\n]", text)) <= width
 
 
+def test_a_long_line_is_not_cut_outside_a_terminal(out):
+    view = LiveView(("val_acc",), console(out))
+    view.trial_ended(ended(0, "fail", None, "ValueError: " + "long " * 40), ())
+    assert len(out.getvalue().splitlines()) == 1
+    assert len(out.getvalue()) > 200
+
+
 def test_a_quiet_console_shows_nothing(out):
     run(LiveView(("val_acc",), Console(file=out, quiet=True, force_terminal=True)))
     assert out.getvalue() == ""
@@ -68,6 +75,8 @@ def test_values_of_users_are_not_markup(out):
 
 
 def test_an_early_end_is_logged_where_nothing_is_shown(out, caplog):
+    LiveView(("val_acc",), console(out)).stopped("it ends")
+    assert (out.getvalue(), caplog.text) == ("it ends\n", "")
     LiveView(("val_acc",), Console(file=out, quiet=True)).stopped("it ends")
     assert "it ends" in caplog.text
 

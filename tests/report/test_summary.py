@@ -37,7 +37,7 @@ def test_defaults_that_nothing_beats_are_called_so(tmp_path):
 def test_a_study_without_a_completed_trial_says_why(tmp_path):
     failed = dataclasses.replace(BASE, state="fail", values=None, detail="ValueError: x")
     text = summary(study((failed,), ()), StudyDirectory(tmp_path))
-    assert text.splitlines()[1] == "No trial completed. Trials: 1 fail. Most frequent failure: ValueError: x"
+    assert text.splitlines()[1] == "No trial completed. Trials: 1 fail. Most frequent reason: ValueError: x"
 
 
 def test_every_trial_of_a_front_is_listed(tmp_path):
