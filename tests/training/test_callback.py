@@ -1,0 +1,241 @@
+"""`TrialCallback` in real fits, with a reporter of ours in place of Optuna."""
+
+import math
+
+import lightning as L
+import pytest
+import torch
+from fits import BATCHES, Manual, Scripted, TrainOnly, data, trainer
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+
+from lightningtune.contract import Objective, StopReason
+from lightningtune.errors import ConfigurationError, MetricError
+from lightningtune.training.callback import TrialCallback
+from lightningtune.training.decisions import Stop
+
+LOSS = Objective(("val_loss",), ("min",))
+
+
+class Collect:
+    """A reporter that keeps what it is told, and says stop at a given step."""
+
+    def __init__(self, stop_at=math.inf):
+        self.told, self.stop_at = [], stop_at
+
+    def report(self, values, step):
+        self.told.append((step, *values))
+        return "told to stop" if step >= self.stop_at else None
+
+
+def fit(model=None, stop_at=math.inf, objective=LOSS, callbacks=(), after_report=None, **given):
+    """Fit once; return the callback and the trainer. Nothing is raised: to raise is for those who own a trial."""
+    watcher = TrialCallback(objective, Collect(stop_at), after_report)
+    run = trainer(watcher, *callbacks, **given)
+    run.fit(model or Scripted(), data(), data())
+    return watcher, run
+
+
+def test_a_reporter_is_told_each_value_and_its_step():
+    watcher, _ = fit(max_epochs=3)
+    assert watcher.reporter.told == [(0, 5.0), (1, 4.0), (2, 3.0)]
+    assert watcher.history == [(5.0,), (4.0,), (3.0,)]
+    assert watcher.stop is None
+
+
+def test_a_reporter_is_told_all_of_several_metrics_in_order():
+    class Two(Scripted):
+        def on_validation_epoch_end(self):
+            self.log("size", 7.0)
+            super().on_validation_epoch_end()
+
+    watcher, _ = fit(Two(), objective=Objective(("size", "val_loss"), ("min", "min")), max_epochs=2)
+    assert watcher.reporter.told == [(0, 7.0, 5.0), (1, 7.0, 4.0)]
+
+
+def test_a_verdict_ends_the_fit_at_once_and_is_kept():
+    watcher, run = fit(stop_at=1)
+    assert watcher.stop == Stop(StopReason.PRUNED, "told to stop")
+    assert run.global_step == 2 * BATCHES
+    assert run.state.status == "finished"
+
+
+@pytest.mark.parametrize(("given", "batches"), [({"min_epochs": 5}, 4), ({"min_steps": 19}, 4), ({}, 4)])
+def test_a_verdict_within_an_epoch_ends_the_fit_there(given, batches):
+    _, run = fit(stop_at=1, val_check_interval=0.5, **given)
+    assert run.global_step == batches
+
+
+def test_a_verdict_in_mid_epoch_does_not_wait_for_its_end():
+    _, run = fit(stop_at=0, val_check_interval=1, min_epochs=3)
+    assert run.global_step == 1
+
+
+def test_a_verdict_where_validation_goes_by_time_ends_the_fit():
+    watcher, run = fit(stop_at=0, val_check_interval="00:00:00:00")
+    assert watcher.stop is not None
+    assert run.global_step == 1
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end"])
+def test_a_fit_that_another_callback_ends_within_training_is_complete(hook):
+    def end(run, *_):
+        run.should_stop = True
+
+    other = L.Callback()
+    setattr(other, hook, end)
+    watcher, _ = fit(stop_at=0, callbacks=[other])
+    assert watcher.stop is None
+    assert watcher.reporter.told == [(0, 5.0)]
+
+
+def test_a_second_fit_has_a_history_of_its_own_and_goes_on_counting():
+    watcher = TrialCallback(LOSS, Collect())
+    for _ in range(2):
+        trainer(watcher, max_epochs=2).fit(Scripted(), data(), data())
+        assert watcher.history == [(5.0,), (4.0,)]
+    assert [step for step, _ in watcher.reporter.told] == [0, 1, 2, 3]
+
+
+def test_a_stop_is_forgotten_by_the_next_fit():
+    watcher = TrialCallback(LOSS, Collect(stop_at=0))
+    trainer(watcher).fit(Scripted(), data(), data())
+    assert watcher.stop is not None
+    watcher.reporter = Collect()
+    trainer(watcher, max_epochs=2).fit(Scripted(), data(), data())
+    assert watcher.stop is None
+    assert len(watcher.history) == 2
+
+
+@pytest.mark.parametrize(
+    ("score", "mode", "kept"),
+    [
+        ("best", "min", [True, False, True, False]),
+        ("best", "max", [True, True, False, False]),
+        ("last", "min", [True, True, True, True]),
+    ],
+)
+def test_what_is_called_after_a_report_learns_whether_to_keep_the_model(score, mode, kept):
+    told = []
+    values = [3.0, 4.0, 2.0, 2.0]
+    fit(
+        Scripted(values),
+        objective=Objective(("val_loss",), (mode,), score),
+        after_report=lambda run, keep: told.append(keep),
+        max_epochs=4,
+    )
+    assert told == kept
+
+
+def test_nothing_is_kept_of_a_value_that_is_no_number():
+    told = []
+    fit(Scripted([3.0, math.nan]), after_report=lambda run, keep: told.append(keep))
+    assert told == [True]
+
+
+@pytest.mark.parametrize("where", ["step", "hook"])
+def test_what_a_model_logs_after_its_training_epoch_is_seen(where):
+    """Only the hooks of EarlyStopping and Checkpoint run so late; Lightning keeps the list to itself."""
+    watcher = TrialCallback(Objective(("train_loss",), ("min",)), Collect())
+    trainer(watcher, max_epochs=2).fit(TrainOnly(where), data())
+    assert watcher.reporter.told == [(0, 0.0), (1, 1.0)]
+
+
+def test_a_metric_that_neither_validation_nor_training_logs_is_an_error_at_the_end_of_the_first_epoch():
+    model = Scripted()
+    with pytest.raises(MetricError, match="'train_loss' was not logged. Logged: val_loss"):
+        fit(model, objective=Objective(("train_loss",), ("min",)))
+    assert model.global_step == BATCHES
+
+
+def test_a_metric_without_any_validation_is_an_error_at_the_end_of_the_first_epoch():
+    model = Scripted()
+    with pytest.raises(MetricError, match="'val_loss' was not logged. Logged: nothing"):
+        fit(model, limit_val_batches=0)
+    assert model.global_step == BATCHES
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("policy", ["prune", "fail"])
+def test_a_loss_that_is_no_number_ends_the_fit_at_its_step(value, policy):
+    def loss(step):
+        return value if step == 2 else 1.0
+
+    objective = Objective(("val_loss",), ("min",), non_finite=policy)
+    watcher, run = fit(Scripted(loss=loss), objective=objective, min_epochs=3)
+    assert watcher.stop.reason is StopReason.NON_FINITE
+    assert watcher.stop.detail == f"the training loss is {value} at step 3"
+    assert run.global_step == 3
+
+
+def test_a_training_step_without_a_loss_is_no_concern():
+    class Skips(Scripted):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx else super().training_step(batch, batch_idx)
+
+    with pytest.warns(UserWarning, match="returned `None`"):
+        assert len(fit(Skips())[0].history) == 5
+    assert len(fit(Manual())[0].history) == 5
+
+
+def test_callbacks_that_may_stop_come_before_and_those_that_save_after(tmp_path):
+    class Note(L.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            order.extend(type(callback).__name__ for callback in trainer.callbacks)
+
+    order = []
+    saver, stopper = ModelCheckpoint(tmp_path, monitor="val_loss"), EarlyStopping("val_loss")
+    fit(callbacks=[saver, stopper, Note()])
+    assert order[:-1] == ["EarlyStopping", "Note", "TrialCallback", "ModelCheckpoint"]
+
+
+def test_a_learning_rate_search_before_the_fit_is_not_reported(tmp_path):
+    class Rated(Scripted):
+        lr = 0.01
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    finder = LearningRateFinder(num_training_steps=5)
+    watcher, _ = fit(Rated(), callbacks=[finder], max_epochs=2, default_root_dir=tmp_path, enable_checkpointing=True)
+    assert [step for step, _ in watcher.reporter.told] == [0, 1]
+
+
+@pytest.mark.parametrize("other", [EarlyStopping, ModelCheckpoint])
+def test_only_another_mode_on_the_same_metric_is_refused(other, tmp_path):
+    class Two(Scripted):
+        def on_validation_epoch_end(self):
+            self.log("val_acc", 0.5)
+            super().on_validation_epoch_end()
+
+    for monitor, mode in (("val_loss", "min"), ("val_acc", "max"), ("val_acc", "min")):
+        fit(
+            Two(),
+            callbacks=[other(monitor=monitor, mode=mode)],
+            max_epochs=1,
+            default_root_dir=tmp_path / mode / monitor,
+        )
+    with pytest.raises(MetricError, match=r"tunes 'val_loss' with mode='min'. Did you mean mode='min'\?"):
+        fit(Two(), callbacks=[other(monitor="val_loss", mode="max")], max_epochs=1)
+
+
+def test_a_callback_that_the_model_configures_is_checked_too():
+    class Configures(Scripted):
+        def configure_callbacks(self):
+            return [EarlyStopping("val_loss", mode="max")]
+
+    with pytest.raises(ConfigurationError, match="contradicts"):
+        fit(Configures())
+
+
+def test_an_interruption_is_remembered_and_the_callbacks_are_restored():
+    class Interrupt(L.Callback):
+        def on_train_batch_end(self, *_):
+            raise SystemExit(7)
+
+    watcher = TrialCallback(LOSS, Collect())
+    run = trainer(watcher, Interrupt())
+    before = list(run.callbacks)
+    with pytest.raises(SystemExit):
+        run.fit(Scripted(), data(), data())
+    assert watcher.interruption.code == 7
+    assert run.callbacks == before
