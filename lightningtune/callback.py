@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -22,6 +22,7 @@ from lightningtune.study.reporter import DETAIL, REASON, OptunaReporter
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.decisions import Stop, score_of
 from lightningtune.training.ending import raise_at_end_of_fit, reraise_at_end_of_fit
+from lightningtune.training.orphan import when_orphaned
 
 _HISTORY = "lightningtune:history"
 
@@ -70,6 +71,7 @@ class TuneCallback(TrialCallback):
         directions = [direction.name.lower() for direction in study.directions] if study else None
         objective = objective_of(monitor, mode, directions, score=score, non_finite=non_finite)
         super().__init__(objective, OptunaReporter(trial))
+        self._forget_parent: Callable[[], Any] = bool
 
     @property
     def score(self) -> Any:
@@ -103,6 +105,8 @@ class TuneCallback(TrialCallback):
                 raise ConfigurationError(_IN_MEMORY)
             self.trial = pickle.loads(pickle.dumps(self.trial))  # a connection does not survive a fork
             self.reporter = OptunaReporter(self.trial)
+            if trainer.is_global_zero:
+                self._forget_parent = when_orphaned(self._tell_orphaned)
         if trainer.world_size > 1:
             mine = (getattr(self.trial, "number", None), self.trial.params)
             same = mine == trainer.strategy.broadcast(mine)
@@ -114,6 +118,7 @@ class TuneCallback(TrialCallback):
         super().on_fit_end(trainer, pl_module)
         if trainer.is_global_zero:
             self._record(in_worker=os.getpid() != self._process)
+            self._forget_parent()
         error = self._error()
         if error is not None:
             raise_at_end_of_fit(trainer, self, error)
@@ -146,7 +151,7 @@ class TuneCallback(TrialCallback):
         """Read what rank 0 of a spawned or forked fit has left: the callback of this process saw nothing of it."""
         if self.history or self.stop is not None or not isinstance(self.trial, optuna.Trial):
             return
-        attrs = self.trial.study.get_trials(deepcopy=False)[self.trial.number].user_attrs
+        attrs = _stored(self.trial).user_attrs
         if _HISTORY in attrs:
             self.history = [tuple(values) for values in attrs[_HISTORY]]
             self.stop = Stop(StopReason(attrs[REASON]), attrs[DETAIL]) if REASON in attrs else None
@@ -167,10 +172,23 @@ class TuneCallback(TrialCallback):
             interruption.code = 128 + signal.SIGTERM  # it has none, and would end the process as if all were well
         elif isinstance(interruption, SystemExit):
             reason, detail = StopReason.FAILED, f"the training called sys.exit({interruption.code!r})"
+        self._tell_failed(reason, detail)
+
+    def _tell_orphaned(self) -> None:
+        """Fail the trial where the process of the study was killed, and cannot do so itself."""
+        if isinstance(self.trial, optuna.Trial) and not _stored(self.trial).state.is_finished():
+            self._tell_failed(StopReason.INTERRUPTED, "the process of the study was killed")
+
+    def _tell_failed(self, reason: StopReason, detail: str) -> None:
         self.trial.set_user_attr(REASON, reason.value)
         self.trial.set_user_attr(DETAIL, detail)
         if isinstance(self.trial, optuna.Trial):
             self.trial.study.tell(self.trial, state=optuna.trial.TrialState.FAIL)
+
+
+def _stored(trial: optuna.Trial) -> optuna.trial.FrozenTrial:
+    """Return the trial as the storage has it: what other processes wrote, the trial itself does not see."""
+    return trial.study.get_trials(deepcopy=False)[trial.number]
 
 
 _IN_MEMORY = (

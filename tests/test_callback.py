@@ -5,6 +5,7 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -623,53 +624,90 @@ def script(tmp_path, body):
 
 def journal(tmp_path):
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
-    return optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
+    return optuna.storages.JournalStorage(backend)
+
+
+ENDLESS = """
+class Tell(L.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.is_global_zero:
+            print("training", flush=True)
+
+def objective(trial):
+    tune = TuneCallback(trial)
+    trainer(Tell(), tune, max_epochs=1000000, **{given}).fit(Scripted(), data(), data())
+    return tune.score
+
+if __name__ == "__main__":
+    storage = JournalStorage(JournalFileBackend("journal.log"))
+    optuna.create_study(study_name="s", storage=storage).optimize(objective, n_trials=2)
+"""
+
+
+def interrupted(tmp_path, number, given):
+    """Signal a study that trains, and its group, as a terminal does with Ctrl-C; return its exit code and its trial."""
+    command = script(tmp_path, ENDLESS.format(given=given))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(**command, **pipes) as child:
+        assert child.stdout.readline() == "training\n"
+        (os.killpg if number == signal.SIGINT else os.kill)(child.pid, number)
+        child.stdout.read()  # until no process of the study is left
+    (trial,) = optuna.load_study(study_name="s", storage=journal(tmp_path)).trials
+    return child.returncode, trial
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"), [(signal.SIGINT, 1, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")], ids=["INT", "TERM"]
+)
+def test_an_interrupted_trial_does_not_stay_running(tmp_path, number, code, name):
+    returned, trial = interrupted(tmp_path, number, {})
+    assert returned == code
+    assert trial.state.name == "FAIL"
+    assert trial.user_attrs["lightningtune:reason"] == "interrupted"
+    assert trial.user_attrs["lightningtune:detail"] == f"interrupted by {name}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "codes"), [(2, {1, 130, -2}), (15, {143})], ids=["SIGINT", "SIGTERM"])
-def test_an_interrupted_trial_does_not_stay_running(tmp_path, number, codes):
-    command = script(
-        tmp_path,
-        """
-        class Tell(L.Callback):
-            def on_validation_end(self, trainer, pl_module):
-                print("validated", flush=True)
-
-        def objective(trial):
-            tune = TuneCallback(trial)
-            trainer(Tell(), tune, max_epochs=1000000).fit(Scripted(), data(), data())
-            return tune.score
-
-        storage = JournalStorage(JournalFileBackend("journal.log"))
-        optuna.create_study(study_name="s", storage=storage).optimize(objective, n_trials=2)
-        """,
-    )
-    with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-        assert child.stdout.readline() == "validated\n"
-        child.send_signal(number)
-        child.stdout.read()
-    assert child.returncode in codes
-    (trial,) = journal(tmp_path).trials
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_an_interrupted_trial_of_several_processes_does_not_stay_running(tmp_path, strategy, number):
+    returned, trial = interrupted(tmp_path, number, {"strategy": strategy, "devices": 2})
+    assert returned == (1 if number == signal.SIGINT else -signal.SIGTERM)
     assert trial.state.name == "FAIL"
     assert trial.user_attrs["lightningtune:reason"] == "interrupted"
 
 
 RANKS = """
 class Ranks(Scripted):
+    # each rank logs another value
+
+    sync_dist = False
+
     def on_validation_epoch_end(self):
-        value = self.values[self.validations] + self.global_rank  # each rank logs another value
-        self.log("val_loss", value, sync_dist={sync})
+        self.log("val_loss", self.values[self.validations] + self.global_rank, sync_dist=self.sync_dist)
         self.validations += 1
 
-def objective(trial):
+class Synced(Ranks):
+    sync_dist = True
+
+class OneExplodes(Ranks):
+    def training_step(self, batch, batch_idx):
+        explodes = self.global_rank == 1 and self.trainer.is_last_batch  # a step earlier, all ranks would share it
+        return super().training_step(batch, batch_idx) * (float("nan") if explodes else 1.0)
+
+def objective(trial, model):
     tune = TuneCallback(trial)
-    trainer(tune, strategy="{strategy}", devices=2).fit(Ranks(), data(), data())
+    trainer(tune, strategy="{strategy}", devices=2, num_sanity_val_steps=0).fit(model(), data(), data())
     return tune.score
 
+def study(name, step, model):
+    study = optuna.create_study(study_name=name, storage={storage}, pruner=PruneAt(step))
+    study.optimize(lambda trial: objective(trial, model), n_trials=1)
+
 if __name__ == "__main__":
-    storage = {storage}
-    optuna.create_study(study_name="s", storage=storage, pruner=PruneAt({step})).optimize(objective, n_trials=1)
+    study("complete", 9, Ranks)
+    study("pruned", 1, Synced)
+    study("exploded", 9, OneExplodes)
 """
 STORAGES = {
     "journal": 'JournalStorage(JournalFileBackend("journal.log"))',
@@ -681,26 +719,29 @@ STORAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])
-@pytest.mark.parametrize(("step", "state"), [(1, "PRUNED"), (9, "COMPLETE")])
-def test_spawned_and_forked_ranks_report_one_value(tmp_path, strategy, storage, step, state):
-    body = RANKS.format(strategy=strategy, storage=STORAGES[storage], step=step, sync=state == "PRUNED")
+def test_spawned_and_forked_ranks_report_one_value_and_stop_together(tmp_path, strategy, storage):
+    body = RANKS.format(strategy=strategy, storage=STORAGES[storage])
     done = subprocess.run(**script(tmp_path, body), capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    study = (
-        journal(tmp_path)
-        if storage == "journal"
-        else optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db")
+
+    kept = journal(tmp_path) if storage == "journal" else f"sqlite:///{tmp_path}/study.db"
+    complete, pruned, exploded = (
+        optuna.load_study(study_name=name, storage=kept).trials[0] for name in ("complete", "pruned", "exploded")
     )
-    (trial,) = study.trials
-    assert trial.state.name == state
     values = [5.5, 4.5, 3.5, 2.5, 1.5]  # the mean over the ranks
-    assert trial.intermediate_values == dict(enumerate(values[: step + 1]))
-    assert trial.value == list(trial.intermediate_values.values())[-1]
+    assert (complete.state.name, complete.value) == ("COMPLETE", 1.5)
+    assert complete.intermediate_values == dict(enumerate(values))
+    assert (pruned.state.name, pruned.value) == ("PRUNED", 4.5)
+    assert pruned.intermediate_values == dict(enumerate(values[:2]))
+    assert pruned.user_attrs["lightningtune:reason"] == "pruned"
+    assert (exploded.state.name, exploded.value, exploded.intermediate_values) == ("PRUNED", None, {})
+    assert exploded.user_attrs["lightningtune:detail"] == "the training loss is not finite on another rank"
 
 
 @pytest.mark.slow
-def test_a_study_in_memory_is_refused_under_spawned_ranks(tmp_path):
-    body = RANKS.format(strategy="ddp_spawn", storage=STORAGES["memory"], step=1, sync=True)
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+def test_a_study_in_memory_is_refused_under_spawned_and_forked_ranks(tmp_path, strategy):
+    body = RANKS.format(strategy=strategy, storage=STORAGES["memory"])
     done = subprocess.run(**script(tmp_path, body), capture_output=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("lightningtune.errors.ConfigurationError: The training processes of")
