@@ -40,7 +40,7 @@ class TuneCallback(TrialCallback):
             not given.
         score: which of the fit's values `score` is: "best", "last", or a function of all of them.
         non_finite: what NaN or infinity in the metric or the training loss does: "prune" ends the trial as pruned,
-            "fail" as failed, "ignore" goes on.
+            "fail" as failed, "ignore" goes on. The loss is looked at with each validation, and every 50 batches.
 
     Raises:
         MetricError: when the mode contradicts the study's direction.

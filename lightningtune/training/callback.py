@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from lightningtune.training.callback_list import callbacks_of, set_callbacks
 from lightningtune.training.decisions import Progress, Stop, best_index, non_finite
 
 _LOOK_EVERY = 50
-"""Training steps between two looks at a loss on an accelerator."""
+"""Training batches between two looks at the loss: a look waits for the device, and a NaN has come to stay."""
 
 
 class TrialCallback(Callback):
@@ -49,9 +49,9 @@ class TrialCallback(Callback):
         self._at_epoch_end = False
         self._undecided = False
         self._verdict: str | None = None
-        self._loss_detail: str | None = None
+        self._loss: Any = None
+        self._unseen = 0
         self._callbacks: list[Callback] | None = None
-        self._epoch_end = _AfterTrainEpochEnd(self)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start afresh, after every callback that may stop the fit and before those that save."""
@@ -63,14 +63,14 @@ class TrialCallback(Callback):
                 "Import lightning.pytorch instead; it has the same names."
             )
         self.history, self.stop, self.interruption = [], None, None
-        self._undecided, self._verdict, self._loss_detail = False, None, None
+        self._undecided, self._verdict, self._loss, self._unseen = False, None, None, 0
         self._callbacks = callbacks_of(trainer)
         others = [callback for callback in self._callbacks if callback is not self]
         savers = [callback for callback in others if isinstance(callback, Checkpoint)]
         rest = [callback for callback in others if callback not in savers]
         for callback in others:
             _refuse_other_mode(callback, self.objective)
-        set_callbacks(trainer, [*rest, self, *savers, self._epoch_end])
+        set_callbacks(trainer, [*rest, self, *savers])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether values come from validations or from training epochs."""
@@ -81,16 +81,13 @@ class TrialCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the training loss: each step on a CPU, now and then where looking would wait for the device."""
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or self.objective.non_finite == "ignore":
-            return
-        if loss.device.type != "cpu" and (batch_idx + 1) % _LOOK_EVERY:
-            return
-        if self._loss_detail is None and not math.isfinite(loss.item()):
-            self._loss_detail = f"the training loss is {loss.item()} at step {trainer.global_step}"
-            if trainer.world_size == 1:
-                self._end(trainer, StopReason.NON_FINITE, self._loss_detail)
+        """Hold the training loss, which Lightning has detached, until the next look at it."""
+        self._loss = outputs.get("loss") if isinstance(outputs, dict) else None
+        self._unseen += 1
+        if self._unseen >= _LOOK_EVERY:
+            detail = self._why_loss_not_finite(trainer)
+            if detail is not None and trainer.world_size == 1:
+                self._end(trainer, StopReason.NON_FINITE, detail)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report one validation of the fit."""
@@ -99,6 +96,10 @@ class TrialCallback(Callback):
         self._observe(trainer, more_to_come=trainer.is_last_batch or trainer.should_stop)
         if not trainer.is_last_batch:
             self._decide(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Be called again when all others have been."""
+        set_callbacks(trainer, [*callbacks_of(trainer), _AfterTrainEpochEnd(self)])
 
     def train_epoch_ended(self, trainer: Trainer) -> None:
         """Report one training epoch, where validation does not log the metric; decide after all other callbacks."""
@@ -128,7 +129,7 @@ class TrialCallback(Callback):
                 raise _not_logged(trainer, self.objective.monitor)
             return
         step, self._step = self._step, self._step + 1
-        detail = self._finite_or_why(trainer, values)
+        detail = self._why_not_finite(trainer, values)
         if detail is not None:
             self._end(trainer, StopReason.NON_FINITE, detail)
             return
@@ -146,14 +147,22 @@ class TrialCallback(Callback):
         if verdict is not None and not _is_last(trainer, self._at_epoch_end):
             self._end(trainer, StopReason.PRUNED, verdict)
 
-    def _finite_or_why(self, trainer: Trainer, values: Values) -> str | None:
+    def _why_not_finite(self, trainer: Trainer, values: Values) -> str | None:
         if self.objective.non_finite == "ignore":
             return None
-        detail = non_finite(self.objective.monitor, values) or self._loss_detail
+        detail = non_finite(self.objective.monitor, values) or self._why_loss_not_finite(trainer)
         if trainer.world_size > 1:
             anyone = trainer.strategy.reduce_boolean_decision(detail is not None, all=False)
             detail = detail or ("the training loss is not finite on another rank" if anyone else None)
         return detail
+
+    def _why_loss_not_finite(self, trainer: Trainer) -> str | None:
+        """Say what is wrong with the latest training loss, if anything is."""
+        loss, self._loss, self._unseen = self._loss, None, 0
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or self.objective.non_finite == "ignore":
+            return None
+        value = loss.item()
+        return None if math.isfinite(value) else f"the training loss is {value} at step {trainer.global_step}"
 
     def _restore(self, trainer: Trainer) -> None:
         if self._callbacks is not None:
@@ -174,6 +183,8 @@ class _AfterTrainEpochEnd(Checkpoint):
         self.watcher = watcher
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Be gone before the next batch: each callback costs microseconds there."""
+        set_callbacks(trainer, [callback for callback in callbacks_of(trainer) if callback is not self])
         self.watcher.train_epoch_ended(trainer)
 
 

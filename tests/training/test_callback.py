@@ -156,15 +156,20 @@ def test_a_metric_without_any_validation_is_an_error_at_the_end_of_the_first_epo
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("policy", ["prune", "fail"])
-def test_a_loss_that_is_no_number_ends_the_fit_at_its_step(value, policy):
-    def loss(step):
-        return value if step == 2 else 1.0
-
+def test_a_loss_that_is_no_number_ends_the_fit_at_the_next_validation(value, policy):
     objective = Objective(("val_loss",), ("min",), non_finite=policy)
-    watcher, run = fit(Scripted(loss=loss), objective=objective, min_epochs=3)
+    watcher, run = fit(Scripted(loss=lambda step: value if step == 7 else 1.0), objective=objective, min_epochs=3)
     assert watcher.stop.reason is StopReason.NON_FINITE
-    assert watcher.stop.detail == f"the training loss is {value} at step 3"
-    assert run.global_step == 3
+    assert watcher.stop.detail == f"the training loss is {value} at step {2 * BATCHES}"
+    assert run.global_step == 2 * BATCHES
+    assert len(watcher.history) == 1
+
+
+def test_between_validations_the_loss_is_looked_at_every_fifty_batches():
+    settings = {"check_val_every_n_epoch": 100, "max_epochs": 100}
+    watcher, run = fit(Scripted(loss=lambda step: math.nan), **settings)
+    assert watcher.stop.detail == "the training loss is nan at step 50"
+    assert run.global_step == 50
 
 
 def test_a_training_step_without_a_loss_is_no_concern():
@@ -185,7 +190,7 @@ def test_callbacks_that_may_stop_come_before_and_those_that_save_after(tmp_path)
     order = []
     saver, stopper = ModelCheckpoint(tmp_path, monitor="val_loss"), EarlyStopping("val_loss")
     fit(callbacks=[saver, stopper, Note()])
-    assert order[:-1] == ["EarlyStopping", "Note", "TrialCallback", "ModelCheckpoint"]
+    assert order == ["EarlyStopping", "Note", "TrialCallback", "ModelCheckpoint"]
 
 
 def test_a_learning_rate_search_before_the_fit_is_not_reported(tmp_path):

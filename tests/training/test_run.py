@@ -61,7 +61,7 @@ def test_a_stopped_trial_says_why(tmp_path):
 def test_a_loss_that_is_no_number_ends_the_trial(tmp_path, policy):
     outcome = run(tmp_path, Explodes, objective=Objective(("val_loss",), ("min",), non_finite=policy))
     assert outcome.reason is StopReason.NON_FINITE
-    assert "training loss is nan at step 1" in outcome.detail
+    assert "val_loss is nan" in outcome.detail
     assert (outcome.error is not None) == (policy == "fail")
 
 
