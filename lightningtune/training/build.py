@@ -48,10 +48,7 @@ class Blueprint:
 
     def __init__(self, schema: Schema, config: Mapping[str, Any]) -> None:
         self.schema = schema
-        self._parser = ArgumentParser(exit_on_error=False)
-        for section in _BASES:
-            _add_section(self._parser, section, getattr(schema, section), config.get(section))
-        self._parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False, sub_configs=True)
+        self._sections = {name: _Section(schema, name, config.get(name)) for name in (*_BASES, "trainer")}
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Parse a config without building anything.
@@ -59,12 +56,12 @@ class Blueprint:
         Raises:
             ConfigError: naming what does not fit.
         """
-        self._parse(config)
+        for section in self._sections.values():
+            section.parse(config)
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build only the model."""
-        built = self._parser.instantiate(self._parse({**config, "trainer": {}}))
-        return self._model(config, built)
+        return self._model(config)
 
     def build(self, config: Mapping[str, Any], directory: Path, callbacks: tuple[Callback, ...], own: Callback) -> Fit:
         """Build a fit.
@@ -75,9 +72,8 @@ class Blueprint:
             callbacks: the user's, beyond those in the config.
             own: the callback that watches the trial.
         """
-        built = self._parser.instantiate(self._parse(config))
-        given = dict(config.get("trainer") or {})
-        settings = {key: built["trainer"][key] for key in given}
+        built = self._sections["trainer"].build(config)
+        settings = {key: built[key] for key in config.get("trainer") or ()}
         listed = settings.pop("callbacks", None) or []
         users = [*(listed if isinstance(listed, list) else [listed]), *callbacks]
         defaults = {
@@ -91,8 +87,8 @@ class Blueprint:
         }
         if settings.get("barebones"):
             raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
-        model = self._model(config, built)
-        data = self._data(config, built)
+        model = self._model(config)
+        data = self._data(config)
         trainer = Trainer(**{**defaults, **settings}, callbacks=[*users, own])
         if trainer.world_size > 1:
             raise ConfigurationError(
@@ -101,28 +97,16 @@ class Blueprint:
             )
         return Fit(model, trainer, data)
 
-    def _parse(self, config: Mapping[str, Any]) -> Namespace:
-        known = {
-            section: _known(self.schema, section, config[section])
-            for section in (*_BASES, "trainer")
-            if config.get(section)
-        }
-        try:
-            parsed: Namespace = self._parser.parse_object(copy.deepcopy(known))  # it writes into what it is given
-        except Exception as error:  # jsonargparse raises several kinds
-            raise ConfigError(f"The config is not valid. {_one_line(error)}") from error
-        return parsed
-
-    def _model(self, config: Mapping[str, Any], built: Namespace) -> LightningModule:
-        model = self._call("model", config, built)
+    def _model(self, config: Mapping[str, Any]) -> LightningModule:
+        model = self._call("model", config)
         if not isinstance(model, LightningModule):
             raise ConfigurationError(f"model_class must build a LightningModule, but built {type(model).__name__}.")
         return model
 
-    def _data(self, config: Mapping[str, Any], built: Namespace) -> Mapping[str, Any]:
+    def _data(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.schema.data is None and not config.get("data"):
             return {}
-        data = self._call("data", config, built)
+        data = self._call("data", config)
         if isinstance(data, LightningDataModule):
             return {"datamodule": data}
         loaders = list(data) if isinstance(data, (tuple, list)) else [data]
@@ -133,13 +117,48 @@ class Blueprint:
             )
         return dict(zip(("train_dataloaders", "val_dataloaders"), loaders, strict=False))
 
-    def _call(self, section: str, config: Mapping[str, Any], built: Namespace) -> Any:
+    def _call(self, section: str, config: Mapping[str, Any]) -> Any:
         values = config.get(section) or {}
-        target = getattr(self.schema, section)
+        built = self._sections[section].build(config)
         if "class_path" in values:
-            return built[section]
-        parsed = vars(built[section]) if section in built else {}
-        return target(**{name: parsed.get(name, value) for name, value in values.items()})
+            return built
+        return getattr(self.schema, section)(**{name: built.get(name, value) for name, value in values.items()})
+
+
+class _Section:
+    """Parses and instantiates one section of configs."""
+
+    def __init__(self, schema: Schema, name: str, example: Any) -> None:
+        self._schema = schema
+        self._name = name
+        self._parser = ArgumentParser(exit_on_error=False)
+        if name in _BASES:
+            _add_section(self._parser, name, getattr(schema, name), example)
+        else:
+            self._parser.add_class_arguments(Trainer, name, instantiate=False, fail_untyped=False, sub_configs=True)
+        self._parsed: tuple[str, Namespace] | None = None
+
+    def parse(self, config: Mapping[str, Any]) -> Namespace | None:
+        """Parse the section, unless it is as it was the last time: most trials differ in the model's alone."""
+        values = config.get(self._name)
+        if not values:
+            return None
+        shown = repr(values)
+        if self._parsed is None or self._parsed[0] != shown:
+            known = {self._name: copy.deepcopy(_known(self._schema, self._name, values))}  # the parser writes into it
+            try:
+                self._parsed = shown, self._parser.parse_object(known)
+            except Exception as error:  # jsonargparse raises several kinds
+                raise ConfigError(f"The config is not valid. {_one_line(error)}") from error
+        return copy.deepcopy(self._parsed[1])
+
+    def build(self, config: Mapping[str, Any]) -> Any:
+        """Return the instance that a ``class_path`` asks for; otherwise the arguments by name, instances in them."""
+        parsed = self.parse(config)
+        if parsed is None:
+            return {}
+        built = self._parser.instantiate(parsed)[self._name]
+        return vars(built) if isinstance(built, Namespace) else built
 
 
 def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any) -> None:

@@ -49,6 +49,20 @@ def test_the_cli_form_needs_no_class_but_respects_one(tmp_path):
         build(tmp_path, block, Nested)
 
 
+def test_each_build_has_values_of_its_own(tmp_path):
+    class Grows(Line):
+        def __init__(self, widths: list[int]):
+            super().__init__()
+            widths.append(9)
+            self.widths = widths
+
+    config = {"model": {"widths": [1, 2]}, "data": {"batch_size": 2}, "trainer": CPU}
+    blueprint = Blueprint(Schema(Grows, Points, L.Trainer), config)
+    built = [blueprint.build(config, tmp_path, (), L.Callback()) for _ in range(2)]
+    assert [fit.model.widths for fit in built] == [[1, 2, 9]] * 2
+    assert built[0].data["datamodule"] is not built[1].data["datamodule"]
+
+
 def test_the_config_is_left_as_it_was(tmp_path):
     stop = {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val_loss"}}
     config = {"model": {"lr": 0.5}, "trainer": {**CPU, "callbacks": [stop]}}
