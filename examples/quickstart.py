@@ -4,6 +4,7 @@ Run it with ``python examples/quickstart.py``.
 """
 
 import argparse
+import os
 import sys
 
 import lightning as L
@@ -76,7 +77,8 @@ def main(n_trials, experiment_dir):
         experiment_dir=experiment_dir,
         seed=1,
     ).optimize()
-    again = f"python {sys.argv[0]} --experiment_dir {experiment_dir} --n_trials {n_trials + 30}"
+    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
+    again = f"{python} {sys.argv[0]} --experiment_dir {experiment_dir} --n_trials {n_trials + 30}"
     print(f"\nNext, go on from here:  {again}")
 
 

@@ -67,7 +67,8 @@ def test_quickstart(run, tmp_path):
     for line in re.findall(r"^(?:Config|Checkpoint): +(.+)$", out, re.MULTILINE):
         assert Path(line).is_file()
 
-    again = re.search(r"Next, go on from here:  python (.+)", out)[1].split()
+    python, *again = re.search(r"Next, go on from here:  (.+)", out)[1].split()
+    assert Path(python).resolve() == Path(sys.executable).resolve()
     assert again[0] == str(EXAMPLES / "quickstart.py")
     assert again[-2:] == ["--n_trials", "33"]
     assert "going on after 3" in run("quickstart", *again[1:-2], n_trials=5)
