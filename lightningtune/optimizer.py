@@ -309,7 +309,7 @@ class OptunaDrivenOptimizer:
         return self._spec(trial.number, {"seed_everything": seed, **config}, self._directory.trial(trial.number))
 
     def _spec(self, number: int, config: Mapping[str, Any], directory: Path) -> TrialSpec:
-        self._directory.write_config(directory, config)
+        self._directory.begin(directory, config)
         callbacks = tuple(copy.deepcopy(callback) for callback in self._trainer_callbacks)
         return TrialSpec(number, config, directory, self._objective, callbacks, self._save_checkpoints)
 

@@ -89,8 +89,13 @@ class StudyDirectory:
         """Write ``study.yaml``."""
         write_text(self.root / "study.yaml", dump_yaml(dict(definition)))
 
-    def write_config(self, directory: Path, config: Mapping[str, Any]) -> None:
-        """Write the resolved config of a trial."""
+    def begin(self, directory: Path, config: Mapping[str, Any]) -> None:
+        """Write the resolved config of a training that begins.
+
+        What another study has left under that number goes first: its weights would pass for this one's.
+        """
+        for path in (*directory.glob("*.ckpt"), directory / "error.txt", directory / "metrics.csv"):
+            path.unlink(missing_ok=True)
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 
     def read_config(self, number: int) -> dict[str, Any]:

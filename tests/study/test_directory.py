@@ -12,7 +12,7 @@ def directory(tmp_path):
 
 
 def trained(directory, number, weights=b"weights"):
-    directory.write_config(directory.trial(number), {"model": {"lr": number}})
+    directory.begin(directory.trial(number), {"model": {"lr": number}})
     (directory.trial(number) / "best.ckpt").write_bytes(weights)
 
 
@@ -34,7 +34,7 @@ def test_the_default_lies_beside_the_script(tmp_path, monkeypatch):
 
 def test_a_config_is_read_back(directory):
     config = {"model": {"lr": 1e-5, "layers": [1, 2], "act": None, "name": "ünï"}}
-    directory.write_config(directory.trial(3), config)
+    directory.begin(directory.trial(3), config)
     assert directory.read_config(3) == config
     with pytest.raises(ConfigurationError, match="0004"):
         directory.read_config(4)
@@ -62,7 +62,7 @@ def test_the_winner_is_promoted_and_replaced(directory):
 def test_a_winner_without_weights_leaves_no_foreign_ones(directory):
     trained(directory, 0)
     directory.promote(0)
-    directory.write_config(directory.trial(1), {})
+    directory.begin(directory.trial(1), {})
     directory.promote(1)
     assert not directory.best_checkpoint.exists()
 
@@ -75,3 +75,11 @@ def test_a_file_system_without_hard_links_gets_copies(directory, monkeypatch):
     trained(directory, 0, b"first")
     directory.promote(0)
     assert directory.best_checkpoint.read_bytes() == b"first"
+
+
+def test_what_another_study_left_under_a_number_goes(directory):
+    trained(directory, 1)
+    directory.write_error(1, "long ago")
+    directory.begin(directory.trial(1), {"model": {"lr": 2}})
+    assert directory.checkpoint(1) is None
+    assert [path.name for path in directory.trial(1).iterdir()] == ["config.yaml"]
