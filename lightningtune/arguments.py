@@ -34,19 +34,19 @@ def check_injected(sampler: Any, pruner: Any) -> None:
             raise ConfigurationError(f"{name} must be an object of optuna.{name}s, but got {value!r}.{hint}")
 
 
-def check_integers(at_least: Mapping[str, tuple[int | None, int]]) -> None:
-    """Check counts and seeds: name to (value, least allowed value); None is not looked at.
+def check_integers(at_least: Mapping[str, tuple[Any, int]]) -> None:
+    """Check counts and seeds: name to (value, least allowed value).
 
     Raises:
         ConfigurationError: naming the first that is wrong.
     """
     for name, (value, least) in at_least.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigurationError(f"{name} must be an integer from {least}, but got {value!r}.")
 
 
-def check_optuna_kwargs(given: Iterable[str], own: Iterable[str]) -> None:
-    """Refuse a keyword that neither Optuna's functions nor the optimizer take.
+def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
+    """Refuse a keyword that neither Optuna's functions nor the optimizer take, and a value that it cannot have.
 
     Raises:
         ConfigurationError: naming it, and the nearest of both.
@@ -63,6 +63,15 @@ def check_optuna_kwargs(given: Iterable[str], own: Iterable[str]) -> None:
                 f"'{name}' is not an argument of OptunaDrivenOptimizer.{hint} Of Optuna's arguments it takes: "
                 f"{', '.join(OPTUNA_KWARGS)}."
             )
+    timeout, catch = given.get("timeout"), given.get("catch", ())
+    if timeout is not None and (not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0):
+        raise ConfigurationError(f"timeout must be a number of seconds from 0, but got {timeout!r}.")
+    for error in catch if isinstance(catch, Iterable) else (catch,):
+        if not (inspect.isclass(error) and issubclass(error, Exception)):
+            raise ConfigurationError(f"catch must be a class of exceptions, or several, but got {catch!r}.")
+    for name in ("load_if_exists", "gc_after_trial", "show_progress_bar"):
+        if not isinstance(given.get(name, False), bool):
+            raise ConfigurationError(f"{name} must be True or False, but got {given[name]!r}.")
 
 
 def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Callable[..., None]]]:

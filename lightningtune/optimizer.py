@@ -142,11 +142,13 @@ class OptunaDrivenOptimizer:
         check_integers(
             {
                 "n_trials": (n_trials, 1),
-                "seed": (seed, 0),
+                "seed": (0 if seed is None else seed, 0),
                 "save_top_k": (save_top_k, 1),
                 "max_failures": (max_failures, 1),
             }
         )
+        if not isinstance(baseline, (bool, Mapping)):
+            raise ConfigurationError(f"baseline must be True, False or a point of the space, but got {baseline!r}.")
         check_injected(sampler, pruner)
         check_target("model_class", model_class)
         check_target("datamodule_class", datamodule_class)
@@ -204,6 +206,7 @@ class OptunaDrivenOptimizer:
         definition.check_continuable(study, self._space.parameters or ())
         done = definition.count_finished(study)
         self._view.begin(done, self._n_trials, headline(self._study_name, self._objective, done, self._n_trials))
+        self._blueprint.check_trainer(self._config)
         self._prepare(study)
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
         callbacks = [self._after_trial, *self._study_callbacks]
@@ -265,12 +268,14 @@ class OptunaDrivenOptimizer:
             NoResultError: when there is no such trial.
             TrialError: when a training fails.
         """
-        check_integers({"max_epochs": (max_epochs, 1)})
         config = self.get_best_config(number)
         if max_epochs is not None:
+            check_integers({"max_epochs": (max_epochs, 1)})
             config = self._schema.merge(config, {"trainer.max_epochs": max_epochs})
         chosen = config["seed_everything"] if seeds is None else seeds
-        return tuple(self._refit(config, seed) for seed in ([chosen] if isinstance(chosen, int) else chosen))
+        chosen = chosen if isinstance(chosen, Sequence) and not isinstance(chosen, str) else [chosen]
+        check_integers({f"seeds[{i}]": (seed, 0) for i, seed in enumerate(chosen)})
+        return tuple(self._refit(config, seed) for seed in chosen)
 
     def _run_trial(self, trial: optuna.Trial) -> float | Values:
         """The objective: sample, freeze, train, record."""

@@ -32,6 +32,8 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
             try:
                 blueprint.check(merged)
             except ConfigError as error:
+                if not any(path.rpartition(".")[2] in str(error) for path in parameter.paths):
+                    raise
                 raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from error
     for point in points:
         blueprint.check(schema.merge(config, point))
@@ -71,8 +73,10 @@ def baseline_point(
 def check_point(space: SearchSpace, point: Mapping[str, Any]) -> None:
     """Check that a point the user gave names every parameter of the space.
 
+    A number may lie outside its range, as an untuned default may.
+
     Raises:
-        SearchSpaceError: naming the one that is missing, unknown or out of range.
+        SearchSpaceError: naming the one that is missing, unknown or none of the choices.
     """
     trial = optuna.trial.FixedTrial(dict(point))
     try:

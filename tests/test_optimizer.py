@@ -619,9 +619,11 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"search_space": lambda trial: 1 / 0}, "raised ZeroDivisionError"),
         ({"search_space": None}, "nothing to tune"),
         ({"search_space": 3}, "A search space is"),
+        ({"search_space": {"lr": (1e-3, 1e-1)}}, r"Did you mean \('uniform', 0.001, 0.1\)"),
+        ({"search_space": {"act": ["relu", "gelu"]}}, r"Did you mean \('categorical', \['relu', 'gelu'\]\)"),
         ({"base_config": {"trainr": {}}}, "Did you mean 'trainer'"),
         ({"base_config": {"trainer": {"max_epoch": 3}}}, "Did you mean 'trainer.max_epochs'"),
-        ({"base_config": {"trainer": {"max_epochs": "many"}}}, "max_epochs"),
+        ({"base_config": {"trainer": {"max_epochs": "many"}}}, '^The config is not valid. "trainer.max_epochs"'),
         ({"base_config": {"model": {"widht": 3}}}, "Did you mean 'model.width'"),
         ({"base_config": {"model": {"class_path": "nets.Lin"}}, "model_class": None}, "nets.Lin"),
         ({"base_config": "missing.yaml"}, "missing.yaml.* does not exist"),
@@ -635,14 +637,25 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"pruner": "median"}, "pruner must be"),
         ({"direction": "max"}, "Did you mean 'maximize'"),
         ({"direction": ["minimize", "maximize"]}, "metric names 1"),
+        ({"direction": None}, "direction must be"),
         ({"metric": ""}, "monitor must be"),
+        ({"metric": None}, "monitor must be"),
         ({"n_trials": 0}, "n_trials must be an integer from 1"),
+        ({"n_trials": None}, "n_trials must be an integer from 1"),
         ({"n_trials": 2.5}, "n_trials"),
         ({"seed": -1}, "seed"),
         ({"save_top_k": 0}, "save_top_k"),
         ({"score": "lats"}, "Did you mean 'last'"),
         ({"non_finite": "stop"}, "non_finite must be one of"),
         ({"study_name": "a/b"}, "study_name"),
+        ({"study_name": 3}, "study_name"),
+        ({"experiment_dir": 3}, "experiment_dir"),
+        ({"baseline": "yes"}, "baseline must be"),
+        ({"baseline": {"lrr": 0.1}}, "'lr'"),
+        ({"timeout": -1}, "timeout must be"),
+        ({"timeout": "1h"}, "timeout must be"),
+        ({"catch": 3}, "catch must be"),
+        ({"load_if_exists": "no"}, "load_if_exists must be"),
         ({"callbacks": [3]}, "callbacks takes"),
         ({"callbacks": EarlyStopping("val_loss")}, "must be a list"),
         ({"storge": "sqlite:///x.db"}, "Did you mean 'storage'"),
@@ -655,6 +668,31 @@ def test_a_mistake_is_refused_before_anything_is_written(tune, tmp_path, wrong, 
     with pytest.raises(ConfigurationError, match=message):
         tune(**wrong)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"base_config": {"trainer": {"accelerator": "gpuu"}}}, "trainer: .*gpuu.*Available names"),
+        ({"base_config": {"trainer": {"accelerator": "tpu"}}}, "trainer: "),
+        ({"base_config": {"trainer": {"strategy": "dpp", "accelerator": "cpu"}}}, "trainer: .*dpp"),
+        ({"datamodule_class": None}, "There is no data"),
+        ({"datamodule_class": lambda: 3}, "datamodule_class must build"),
+    ],
+)
+def test_what_only_building_shows_is_refused_before_the_first_epoch(tune, wrong, message):
+    optimizer = tune(**wrong)
+    with pytest.raises(ConfigurationError, match=message):
+        optimizer.optimize()
+    assert optimizer.results().counts in ({}, {"fail": 1, "waiting": 1}, {"fail": 1})
+
+
+@pytest.mark.parametrize("seeds", ["x", -1, [1, "a"], 1.0])
+def test_a_refit_takes_seeds_and_nothing_else(tune, seeds):
+    optimizer = tune(n_trials=1)
+    optimizer.optimize()
+    with pytest.raises(ConfigurationError, match=r"seeds\[\d\] must be an integer"):
+        optimizer.refit(seeds=seeds)
 
 
 def test_a_class_of_the_other_lightning_is_refused(tune):

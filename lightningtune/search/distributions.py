@@ -175,7 +175,7 @@ def parse_parameter(name: str, spec: Any) -> Parameter:
         return _from_mapping(name, spec)
     if isinstance(spec, Sequence) and not isinstance(spec, str) and spec:
         kind, *values = spec
-        arguments = FORMS[_kind(name, kind)]
+        arguments = FORMS[_kind(name, kind, bare=spec)]
         required = len(arguments) - (kind == "int")
         if not required <= len(values) <= len(arguments):
             raise SearchSpaceError(f"'{name}': {_form(kind)} is the form, but got {tuple(spec)!r}.")
@@ -183,9 +183,12 @@ def parse_parameter(name: str, spec: Any) -> Parameter:
     raise SearchSpaceError(f"'{name}': expected one of {', '.join(map(_form, FORMS))}, but got {spec!r}.")
 
 
-def _kind(name: str, kind: Any) -> str:
+def _kind(name: str, kind: Any, bare: Sequence[Any] = ()) -> str:
     if not isinstance(kind, str) or kind not in FORMS:
         hint = did_you_mean(str(kind), FORMS)
+        if bare and not hint:  # a range or choices, written without saying which
+            is_range = len(bare) == 2 and all(isinstance(end, (int, float)) for end in bare)
+            hint = f" Did you mean {('uniform', *bare) if is_range else ('categorical', [*bare])!r}?"
         raise SearchSpaceError(f"'{name}': {kind!r} is not a kind of parameter.{hint} Allowed: {', '.join(FORMS)}.")
     return kind
 

@@ -155,7 +155,7 @@ def quiet_optuna() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # an untuned default may lie outside its range; the baseline is trained with it all the same
-            warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range", category=UserWarning)
+            warnings.filterwarnings("ignore", message=".* is out of (the )?range", category=UserWarning)
             yield
     finally:
         optuna.logging.set_verbosity(level)

@@ -38,8 +38,11 @@ class StudyDirectory:
         Raises:
             ConfigurationError: when the study's name cannot be a folder's.
         """
-        if not re.fullmatch(r"[^/\\:*?\"<>|\x00-\x1f]+", study_name) or study_name in {".", ".."}:
+        usable = isinstance(study_name, str) and re.fullmatch(r"[^/\\:*?\"<>|\x00-\x1f]+", study_name)
+        if not usable or study_name in {".", ".."}:
             raise ConfigurationError(f"study_name={study_name!r} must be usable as a folder's name.")
+        if not isinstance(experiment_dir, (str, os.PathLike, type(None))):
+            raise ConfigurationError(f"experiment_dir must be the path of a folder, but got {experiment_dir!r}.")
         base = Path("lightningtune_runs") if experiment_dir is None else Path(experiment_dir)
         return cls((base / study_name).absolute())
 

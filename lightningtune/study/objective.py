@@ -34,7 +34,7 @@ def objective_of(
         >>> objective_of("val_acc", None, ["maximize"]).mode
         ('max',)
     """
-    names = (monitor,) if isinstance(monitor, str) else tuple(monitor)
+    names = tuple(monitor) if isinstance(monitor, Sequence) and not isinstance(monitor, str) else (monitor,)
     if not names or not all(isinstance(name, str) and name for name in names) or len({*names}) < len(names):
         raise MetricError(f"monitor must be the name of a metric, or several different ones, but got {monitor!r}.")
     _one_of("score", score, ("best", "last"), callable_too=True)
@@ -49,10 +49,10 @@ def direction_names(direction: str | Sequence[str], metric: str | Sequence[str])
     Raises:
         MetricError: when one is not a direction, or their number does not match.
     """
-    directions = [direction] if isinstance(direction, str) else list(direction)
+    directions = [direction] if isinstance(direction, str) or not isinstance(direction, Sequence) else [*direction]
     for name in directions:
         _one_of("direction", name, tuple(_MODES))
-    count = 1 if isinstance(metric, str) else len(metric)
+    count = len(metric) if isinstance(metric, Sequence) and not isinstance(metric, str) else 1
     if len(directions) != count:
         raise MetricError(f"metric names {count} metrics ({metric}), but direction {len(directions)} ({direction}).")
     return directions

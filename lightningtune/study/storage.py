@@ -20,12 +20,16 @@ def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: 
         default: the journal file to use when ``storage`` is None.
 
     Raises:
-        ConfigurationError: when it is none of these.
+        ConfigurationError: when it is none of these, or cannot be opened.
     """
     if isinstance(storage, BaseStorage):
         return storage
     if isinstance(storage, str) and "://" in storage:
-        return optuna.storages.get_storage(storage)
+        try:
+            return optuna.storages.get_storage(storage)
+        except Exception as error:  # each database, and each missing driver, has its own
+            reason = str(error).partition("\n")[0]
+            raise ConfigurationError(f"storage={storage!r} cannot be opened: {reason}") from error
     if storage is None or isinstance(storage, (str, os.PathLike)):
         path = default if storage is None else Path(storage)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.signatures import signature_of, type_hints
+from lightningtune.training.quiet import quiet_lightning
 
 _BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 
@@ -59,6 +61,23 @@ class Blueprint:
         for section in self._sections.values():
             section.parse(config)
 
+    def check_trainer(self, config: Mapping[str, Any]) -> None:
+        """Build the Trainer of a config, without callbacks and loggers, to see whether it can be had on this machine.
+
+        Raises:
+            ConfigurationError: with Lightning's reason.
+        """
+        parsed = self._sections["trainer"].parse(config)
+        given = {name: parsed["trainer"][name] for name in config["trainer"]} if parsed is not None else {}
+        plain: dict[str, Any] = {name: value for name, value in given.items() if isinstance(value, (int, float, str))}
+        bare = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        with quiet_lightning():
+            try:
+                trainer = Trainer(**{"devices": 1, **plain, **bare})
+            except Exception as error:  # Lightning, torch and plugins raise several kinds
+                raise ConfigurationError(f"trainer: {_one_line(error)}") from error
+        _refuse_several_devices(trainer)
+
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build only the model."""
         return self._model(config)
@@ -88,13 +107,9 @@ class Blueprint:
         if settings.get("barebones"):
             raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
         model = self._model(config)
-        data = self._data(config)
+        data = self._data(config, model)
         trainer = Trainer(**{**defaults, **settings}, callbacks=[*users, own])
-        if trainer.world_size > 1:
-            raise ConfigurationError(
-                f"trainer: {trainer.world_size} devices are asked for, but a trial trains on one: under "
-                f"{type(trainer.strategy).__name__} each process would run its own search. Set devices: 1."
-            )
+        _refuse_several_devices(trainer)
         return Fit(model, trainer, data)
 
     def _model(self, config: Mapping[str, Any]) -> LightningModule:
@@ -103,14 +118,19 @@ class Blueprint:
             raise ConfigurationError(f"model_class must build a LightningModule, but built {type(model).__name__}.")
         return model
 
-    def _data(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _data(self, config: Mapping[str, Any], model: LightningModule) -> Mapping[str, Any]:
         if self.schema.data is None and not config.get("data"):
+            if not is_overridden("train_dataloader", model):
+                raise ConfigurationError(
+                    f"There is no data: datamodule_class is not given, the config has no 'data', and "
+                    f"{type(model).__name__} has no train_dataloader."
+                )
             return {}
         data = self._call("data", config)
         if isinstance(data, LightningDataModule):
             return {"datamodule": data}
         loaders = list(data) if isinstance(data, (tuple, list)) else [data]
-        if not 1 <= len(loaders) <= 2 or any(loader is None for loader in loaders[:1]):
+        if not 1 <= len(loaders) <= 2 or not isinstance(loaders[0], Iterable):
             raise ConfigurationError(
                 "datamodule_class must build a LightningDataModule, a DataLoader to train on, or a pair of them "
                 f"to train and to validate on, but built {data!r}."
@@ -123,6 +143,14 @@ class Blueprint:
         if "class_path" in values:
             return built
         return getattr(self.schema, section)(**{name: built.get(name, value) for name, value in values.items()})
+
+
+def _refuse_several_devices(trainer: Trainer) -> None:
+    if trainer.world_size > 1:
+        raise ConfigurationError(
+            f"trainer: {trainer.world_size} devices are asked for, but a trial trains on one: under "
+            f"{type(trainer.strategy).__name__} each process would run its own search. Set devices: 1."
+        )
 
 
 class _Section:

@@ -76,7 +76,10 @@ def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException 
             f"No validation ran, so '{objective.monitor[0]}' has no value. "
             "See max_epochs, check_val_every_n_epoch and limit_val_batches of the trainer."
         )
-    score = score_of(watcher.history, objective)
+    try:
+        score = score_of(watcher.history, objective)
+    except Exception as raised:  # a user's function of the values may raise anything
+        return TrialOutcome.failed(raised)
     if not all(map(math.isfinite, score)):
         not_a_score = NonFiniteError(f"the score is {score[0] if len(score) == 1 else score}")
         return TrialOutcome.failed(not_a_score, StopReason.NON_FINITE)

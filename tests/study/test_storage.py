@@ -27,6 +27,12 @@ def test_an_object_is_used_as_it_is(tmp_path):
     assert open_storage(storage, tmp_path) is storage
 
 
+@pytest.mark.parametrize("url", ["sqlite:////missing/folder/a.db", "sqlit:///a.db"])
+def test_a_database_that_cannot_be_opened_is_named(tmp_path, url):
+    with pytest.raises(ConfigurationError, match=f"storage='{url}' cannot be opened"):
+        open_storage(url, tmp_path)
+
+
 def test_anything_else_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="storage must be"):
         open_storage(3, tmp_path)

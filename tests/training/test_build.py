@@ -97,11 +97,21 @@ def test_callbacks_come_from_the_config_and_from_the_user(tmp_path):
         (loaders, ["train_dataloaders", "val_dataloaders"]),
         (lambda: loaders()[0], ["train_dataloaders"]),
         (functools.partial(loaders, batch_size=2), ["train_dataloaders", "val_dataloaders"]),
-        (None, []),
     ],
 )
 def test_data_may_be_loaders(tmp_path, data, keys):
     assert list(build(tmp_path, {}, data=data).data) == keys
+
+
+class OwnLoaders(Line):
+    def train_dataloader(self):
+        return loaders()[0]
+
+
+def test_a_model_may_bring_its_data(tmp_path):
+    assert build(tmp_path, {}, OwnLoaders, data=None).data == {}
+    with pytest.raises(ConfigurationError, match="There is no data: .*Line has no train_dataloader"):
+        build(tmp_path, {}, data=None)
 
 
 def test_an_object_bound_to_a_callable_is_not_parsed(tmp_path):

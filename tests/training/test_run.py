@@ -57,6 +57,12 @@ def test_a_stopped_trial_says_why(tmp_path):
     assert outcome.epochs == 1
 
 
+def test_a_score_that_cannot_be_computed_fails_its_trial(tmp_path):
+    outcome = run(tmp_path, objective=Objective(("val_loss",), ("min",), score=lambda values: values[99]))
+    assert (outcome.reason, outcome.score) == (StopReason.FAILED, None)
+    assert outcome.detail == "IndexError: list index out of range"
+
+
 @pytest.mark.parametrize("policy", ["prune", "fail"])
 def test_a_loss_that_is_no_number_ends_the_trial(tmp_path, policy):
     outcome = run(tmp_path, Explodes, objective=Objective(("val_loss",), ("min",), non_finite=policy))
