@@ -73,12 +73,17 @@ def _from_trial(cls: type, /, trial: optuna.trial.BaseTrial, **fixed: Any) -> An
         cls: the decorated class.
         trial: the Optuna trial.
         fixed: arguments that win over the space and are not sampled.
+
+    Raises:
+        SearchSpaceError: when it is no trial, or a name is not a parameter.
     """
     space = search_space_of(cls)
     assert space is not None
+    if not isinstance(trial, optuna.trial.BaseTrial):
+        raise SearchSpaceError(f"{cls.__name__}.from_trial takes an Optuna trial, but got {trial!r}.")
     values = space.suggest(trial, fixed)
     signature = signature_of(cls)
-    for name in values:
+    for name in (*values, *fixed):
         if not signature.accepts(name):
             raise _unknown(cls, name)
     return cls(**_instantiated(cls, values), **fixed)

@@ -72,7 +72,8 @@ def open_study(
         study.set_user_attr(SEED, secrets.randbits(32) if seed is None else seed)
     elif seed is not None and study.user_attrs[SEED] != seed:
         raise ConfigurationError(
-            f"The study '{study_name}' exists with seed {study.user_attrs[SEED]}, but seed={seed} is asked for."
+            f"The study '{study_name}' exists with seed {study.user_attrs[SEED]}, but seed={seed} is asked for. "
+            "Leave the seed out, or give it another study_name."
         )
     if sampler is None:
         trials = len(study.get_trials(deepcopy=False))

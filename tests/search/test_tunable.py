@@ -172,3 +172,11 @@ def test_the_space_of_a_bound_callable_is_its_classes():
     assert search_space_of(functools.partial(Net, hidden=3)) is search_space_of(Net)
     assert search_space_of(Net.from_trial) is search_space_of(Net)
     assert search_space_of(print) is None
+
+
+def test_from_trial_takes_a_trial_and_names_of_parameters():
+    net = tunable(search_space={"lr": ("uniform", 0, 1)})(type("Net", (Plain,), {}))
+    with pytest.raises(SearchSpaceError, match="takes an Optuna trial, but got 3"):
+        net.from_trial(3)
+    with pytest.raises(SearchSpaceError, match="'hiden' is not a parameter .* Did you mean 'hidden'"):
+        net.from_trial(optuna.trial.FixedTrial({"lr": 0.5}), hiden=3)
