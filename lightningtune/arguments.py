@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,9 +12,10 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigurationError, did_you_mean
-from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, combine
+from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, combine, in_section
 from lightningtune.search.tunable import search_space_of
 from lightningtune.signatures import import_class
+from lightningtune.study.storage import check_storage
 
 OPTIMIZE_KWARGS = ("timeout", "catch", "gc_after_trial", "show_progress_bar")
 OPTUNA_KWARGS = ("storage", "load_if_exists", *OPTIMIZE_KWARGS)
@@ -69,9 +71,20 @@ def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
     for error in catch if isinstance(catch, Iterable) else (catch,):
         if not (inspect.isclass(error) and issubclass(error, Exception)):
             raise ConfigurationError(f"catch must be a class of exceptions, or several, but got {catch!r}.")
-    for name in ("load_if_exists", "gc_after_trial", "show_progress_bar"):
-        if not isinstance(given.get(name, False), bool):
-            raise ConfigurationError(f"{name} must be True or False, but got {given[name]!r}.")
+    flags = ("load_if_exists", "gc_after_trial", "show_progress_bar")
+    check_flags({name: given[name] for name in flags if name in given})
+    check_storage(given.get("storage"))
+
+
+def check_flags(given: Mapping[str, Any]) -> None:
+    """Check switches, by name.
+
+    Raises:
+        ConfigurationError: naming the first that is neither True nor False.
+    """
+    for name, value in given.items():
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be True or False, but got {value!r}.")
 
 
 def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Callable[..., None]]]:
@@ -83,6 +96,12 @@ def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Calla
     if not isinstance(callbacks, Sequence):
         raise ConfigurationError(f"callbacks must be a list, but got {callbacks!r}.")
     for callback in callbacks:
+        try:
+            copy.deepcopy(callback)
+        except Exception as error:  # whatever a callback of the user's holds
+            raise ConfigurationError(
+                f"Each trial gets a copy of {type(callback).__name__}, which cannot be copied: {error}"
+            ) from error
         if not isinstance(callback, Callback) and (inspect.isclass(callback) or not callable(callback)):
             raise ConfigurationError(
                 "callbacks takes Lightning callbacks, and Optuna callbacks (called with study and trial), "
@@ -127,7 +146,7 @@ def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str,
         target = import_class(str(block["class_path"])) if "class_path" in block else getattr(schema, section)
         space = search_space_of(target)
         if space is not None:
-            spaces.append(space)
+            spaces.append(in_section(section, space))
     if not spaces:
         raise ConfigurationError(
             "There is nothing to tune: pass search_space, or decorate the model's or the datamodule's class "

@@ -40,7 +40,8 @@ class TuneCallback(TrialCallback):
             not given.
         score: which of the fit's values `score` is: "best", "last", or a function of all of them.
         non_finite: what NaN or infinity in the metric or the training loss does: "prune" ends the trial as pruned,
-            "fail" as failed, "ignore" goes on. The loss is looked at with each validation, and every 50 batches.
+            "fail" as failed, "ignore" goes on. The loss is looked at with each validation and, in a fit of one
+            process, every 50 batches; Lightning validates once more as it ends the fit.
 
     Raises:
         MetricError: when the mode contradicts the study's direction.

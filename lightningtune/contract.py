@@ -18,6 +18,8 @@ NonFinitePolicy = Literal["prune", "fail", "ignore"]
 ScorePolicy = Literal["best", "last"] | Callable[[Sequence[Any]], Any]
 """The best value, the last, or a function of all: floats, or tuples where several metrics are monitored."""
 Values = tuple[float, ...]
+_LINE = 400
+"""Characters of an error's message that are kept on a trial; the whole stands in the trial's folder."""
 
 
 class StopReason(str, enum.Enum):
@@ -27,6 +29,7 @@ class StopReason(str, enum.Enum):
     PRUNED = "pruned"
     NON_FINITE = "non_finite"
     FAILED = "failed"
+    REFUSED = "refused"
     OUT_OF_MEMORY = "out_of_memory"
     INTERRUPTED = "interrupted"
 
@@ -44,6 +47,13 @@ class Reporter(Protocol):
         Returns:
             Why the trial should stop, or None to go on.
         """
+
+
+class SilentReporter:
+    """A reporter for trainings that belong to no trial: it keeps nothing, and never stops them."""
+
+    def report(self, values: Values, step: int) -> None:
+        """Go on."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,7 @@ class TrialOutcome:
     def failed(cls, error: BaseException, reason: StopReason = StopReason.FAILED) -> TrialOutcome:
         """Return the outcome of a trial that raised."""
         message = " ".join(str(error).split())
+        message = message if len(message) <= _LINE else message[:_LINE] + "…"
         detail = f"{type(error).__name__}: {message}" if message else type(error).__name__
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         return cls(reason, detail, traceback=text, error=error)

@@ -19,11 +19,17 @@ class _Loader(yaml.SafeLoader):
     """PyYAML reads YAML 1.1, where ``1e-5`` is a string; everyone who writes a config means the number."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """Refuse a key that is given twice: PyYAML would keep the last without a word."""
+    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", node.start_mark)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -33,12 +39,41 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+for kind in (_Loader, _Dumper):  # what is read as a number must be quoted where it is text
+    kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+0123456789."),
+    )
+
+
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     # PyYAML reads a bare or single-quoted NEL (U+0085) back as a space: what does not print is escaped
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
 
 _Dumper.add_representer(str, _represent_text)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as it will be read back from a file: tuples are lists, NumPy's numbers are Python's.
+
+    Raises:
+        TypeError: naming what is no YAML value.
+
+    Example:
+        >>> plain({"widths": (1, 2)})
+        {'widths': [1, 2]}
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: plain(item) for key, item in value.items()}
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return plain(value.item())
+    raise TypeError(f"{value!r} is not a YAML value (string, number, boolean, null, list or mapping)")
 
 
 def load_yaml(text: str, source: str = "YAML") -> Any:

@@ -6,18 +6,17 @@ import copy
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 
 from lightningtune._version import __version__
 from lightningtune.arguments import (
     OPTIMIZE_KWARGS,
+    check_flags,
     check_injected,
     check_integers,
     check_optuna_kwargs,
@@ -27,7 +26,15 @@ from lightningtune.arguments import (
 )
 from lightningtune.config.base import load_base_config
 from lightningtune.config.overrides import Schema
-from lightningtune.contract import NonFinitePolicy, ScorePolicy, StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.contract import (
+    NonFinitePolicy,
+    ScorePolicy,
+    SilentReporter,
+    StopReason,
+    TrialOutcome,
+    TrialSpec,
+    Values,
+)
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.preflight import baseline_point, check_point, check_space
 from lightningtune.report.live import LiveView, WatchedReporter
@@ -38,27 +45,13 @@ from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.objective import direction_names, objective_of
 from lightningtune.study.reporter import BASELINE, SEED, OptunaReporter, record_outcome
-from lightningtune.study.results import StudyResults, best_numbers, collect_results, kept_numbers, trial_result
+from lightningtune.study.results import Refit, StudyResults, best_numbers, collect_results, kept_numbers, trial_result
 from lightningtune.study.storage import open_storage
 from lightningtune.training.build import Blueprint
+from lightningtune.training.callback import refuse_other_mode
+from lightningtune.training.checkpoints import load_weights
+from lightningtune.training.run import failure
 from lightningtune.workers.inline import frozen_heap, run_inline
-
-
-@dataclass(frozen=True)
-class Refit:
-    """One more training of the best config.
-
-    Attributes:
-        seed: what it was seeded with.
-        score: one value for each metric.
-        checkpoint: the checkpoint of its best validation.
-        directory: its folder.
-    """
-
-    seed: int
-    score: Values
-    checkpoint: Path | None
-    directory: Path
 
 
 class OptunaDrivenOptimizer:
@@ -138,7 +131,9 @@ class OptunaDrivenOptimizer:
         max_failures: int = 3,
         **optuna_kwargs: Any,
     ) -> None:
-        check_optuna_kwargs(optuna_kwargs, own=inspect.signature(OptunaDrivenOptimizer).parameters)
+        own = [name for name in inspect.signature(OptunaDrivenOptimizer).parameters if name != "optuna_kwargs"]
+        check_optuna_kwargs(optuna_kwargs, own)
+        check_flags({"save_checkpoints": save_checkpoints, "verbose": verbose})
         check_integers(
             {
                 "n_trials": (n_trials, 1),
@@ -159,6 +154,8 @@ class OptunaDrivenOptimizer:
         self._sampler, self._pruner, self._optuna_kwargs = sampler, pruner, optuna_kwargs
         self._save_checkpoints, self._save_top_k, self._max_failures = save_checkpoints, save_top_k, max_failures
         self._trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
+        for callback in self._trainer_callbacks:
+            refuse_other_mode(callback, self._objective)
         self._config = load_base_config(base_config)
         self._schema = Schema(model_class, datamodule_class, Trainer)
         self._space = space_of(search_space, self._schema, self._config)
@@ -171,6 +168,7 @@ class OptunaDrivenOptimizer:
         self._view = LiveView(self._objective.monitor, Console(highlight=False, quiet=not verbose))
         self._study: optuna.Study | None = None
         self._mistake: ConfigurationError | None = None
+        self._kept: set[int] = set()
 
     @property
     def directory(self) -> Path:
@@ -246,10 +244,7 @@ class OptunaDrivenOptimizer:
                 f"The weights of trial {number} are not kept: save_checkpoints={self._save_checkpoints}, "
                 f"save_top_k={self._save_top_k}."
             )
-        model = self._blueprint.build_model(self._directory.read_config(number))
-        state = torch.load(checkpoint, map_location="cpu", weights_only=False)
-        model.load_state_dict(state["state_dict"])
-        return model.eval()
+        return load_weights(self._blueprint.build_model(self._directory.read_config(number)), checkpoint).eval()
 
     def refit(
         self,
@@ -268,14 +263,19 @@ class OptunaDrivenOptimizer:
             NoResultError: when there is no such trial.
             TrialError: when a training fails.
         """
+        number = self.results().choose(number)
         config = self.get_best_config(number)
         if max_epochs is not None:
             check_integers({"max_epochs": (max_epochs, 1)})
             config = self._schema.merge(config, {"trainer.max_epochs": max_epochs})
-        chosen = config["seed_everything"] if seeds is None else seeds
-        chosen = chosen if isinstance(chosen, Sequence) and not isinstance(chosen, str) else [chosen]
+        if seeds is None:
+            own = config["seed_everything"]
+            seeds = definition.derive_seed(self.study, number) if own is False else own
+        chosen: Sequence[Any] = [seeds] if isinstance(seeds, (int, str, float)) else seeds
         check_integers({f"seeds[{i}]": (seed, 0) for i, seed in enumerate(chosen)})
-        return tuple(self._refit(config, seed) for seed in chosen)
+        if len({*chosen}) < len(chosen):
+            raise ConfigurationError(f"seeds names a seed twice: {list(chosen)}.")
+        return tuple(self._refit(config, number, seed) for seed in chosen)
 
     def _run_trial(self, trial: optuna.Trial) -> float | Values:
         """The objective: sample, freeze, train, record."""
@@ -283,8 +283,7 @@ class OptunaDrivenOptimizer:
         try:
             outcome = self._train(trial)
         except ConfigurationError as mistake:
-            self._mistake, outcome = mistake, TrialOutcome.failed(mistake)
-            trial.study.stop()
+            outcome = self._refuse(trial.study, mistake)
         record_outcome(trial, outcome)
         if outcome.error is not None:
             self._directory.write_error(trial.number, outcome.traceback or outcome.detail)
@@ -295,6 +294,14 @@ class OptunaDrivenOptimizer:
             raise optuna.TrialPruned(outcome.detail)
         return outcome.score[0] if len(outcome.score) == 1 else outcome.score
 
+    def _refuse(self, study: optuna.Study, mistake: ConfigurationError) -> TrialOutcome:
+        """End a study in which nothing can succeed; where something has, it is this trial that cannot."""
+        if definition.has_value(study):
+            return TrialOutcome.failed(mistake)
+        self._mistake = mistake
+        study.stop()
+        return TrialOutcome.failed(mistake, StopReason.REFUSED)
+
     def _train(self, trial: optuna.Trial) -> TrialOutcome:
         try:
             spec = self._freeze(trial, self._space.suggest(trial))
@@ -302,8 +309,8 @@ class OptunaDrivenOptimizer:
             return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")
         except ConfigurationError:
             raise
-        except Exception as error:  # a user's function of the trial may raise anything
-            return TrialOutcome.failed(error)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
+            return failure(error)
         return run_inline(spec, self._blueprint, WatchedReporter(OptunaReporter(trial), self._view, trial.number))
 
     def _freeze(self, trial: optuna.Trial, overrides: Mapping[str, Any]) -> TrialSpec:
@@ -323,10 +330,15 @@ class OptunaDrivenOptimizer:
         best = best_numbers(study)
         if best == [trial.number]:
             self._directory.promote(trial.number)
-        self._directory.keep_weights(kept_numbers(study, self._save_top_k))
+        kept = kept_numbers(study, self._save_top_k)
+        for number in {*self._kept, trial.number} - kept:
+            self._directory.drop_weights(number)
+        self._kept = kept
         trials = study.get_trials(deepcopy=False)
         shown = {number: trial_result(trials[number], self._directory) for number in (*best, trial.number)}
         self._view.trial_ended(shown[trial.number], tuple(shown[number] for number in best))
+        if definition.count_finished(study) >= self._n_trials:  # other processes may have had a share
+            study.stop()
         alike = definition.failing_alike(study, self._max_failures)
         if alike is not None and self._mistake is None:
             study.stop()
@@ -336,8 +348,11 @@ class OptunaDrivenOptimizer:
             )
 
     def _prepare(self, study: optuna.Study) -> None:
-        """Write the definition down, and queue the untuned defaults of a new study."""
+        """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""
         self._directory.write_definition(self._definition(study))
+        best, self._kept = best_numbers(study), kept_numbers(study, self._save_top_k)
+        if len(best) == 1 and self._directory.trial(best[0]).exists():
+            self._directory.promote(best[0])
         if not {"max_epochs", "max_steps", "max_time"} & {*self._config.get("trainer", {})}:
             self._view.note("trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
         if self._baseline is False or not definition.is_new(study):
@@ -364,19 +379,12 @@ class OptunaDrivenOptimizer:
             "versions": {"lightningtune": __version__, **definition.versions("lightning", "torch", "optuna")},
         }
 
-    def _refit(self, config: Mapping[str, Any], seed: int) -> Refit:
-        directory = self._directory.refit(seed)
+    def _refit(self, config: Mapping[str, Any], number: int, seed: int) -> Refit:
+        directory = self._directory.refit(number, seed)
         spec = self._spec(0, {**config, "seed_everything": seed}, directory)
-        outcome = run_inline(spec, self._blueprint, _NeverPrune())
+        outcome = run_inline(spec, self._blueprint, SilentReporter())
         if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
             raise outcome.error
         if outcome.score is None:
             raise TrialError(f"The refit with seed {seed} ended without a score: {outcome.detail}") from outcome.error
         return Refit(seed, outcome.score, outcome.checkpoint, directory)
-
-
-class _NeverPrune:
-    """A reporter for trainings that belong to no trial."""
-
-    def report(self, values: Values, step: int) -> None:
-        """Go on."""

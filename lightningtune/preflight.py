@@ -10,6 +10,7 @@ import optuna
 from lightningtune.config.base import check_names
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError
+from lightningtune.files import plain
 from lightningtune.search.distributions import NoDefault
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.training.build import Blueprint
@@ -65,9 +66,17 @@ def baseline_point(
     """
     try:
         blueprint.check(config)
-        return space.defaults(lambda path: schema.lookup(config, path))
+        return space.defaults(lambda path: _as_written(schema.lookup(config, path)))
     except ConfigurationError as error:
         raise NoDefault(str(error)) from error
+
+
+def _as_written(default: Any) -> Any:
+    """Return a default as a config would hold it, for comparison with what the space makes of it."""
+    try:
+        return plain(default)
+    except TypeError:
+        return default
 
 
 def check_point(space: SearchSpace, point: Mapping[str, Any]) -> None:
@@ -81,8 +90,9 @@ def check_point(space: SearchSpace, point: Mapping[str, Any]) -> None:
     trial = optuna.trial.FixedTrial(dict(point))
     try:
         space.suggest(trial)
-    except ValueError as error:
-        raise SearchSpaceError(f"baseline={dict(point)!r} is not a point of the search space: {error}") from error
+    except Exception as error:  # a user's function may raise anything; Optuna says which value is missing
+        reason = "it prunes it" if isinstance(error, optuna.TrialPruned) else f"{type(error).__name__}: {error}"
+        raise SearchSpaceError(f"baseline={dict(point)!r} is not a point of the search space: {reason}") from error
     unknown = point.keys() - trial.params.keys()
     if unknown:
         raise SearchSpaceError(

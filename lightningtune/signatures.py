@@ -33,7 +33,6 @@ class Signature:
         return name in self.defaults or self.open
 
 
-@functools.lru_cache(maxsize=256)
 def signature_of(target: Callable[..., Any]) -> Signature:
     """Return what ``target`` accepts, following a class's ``**kwargs`` to its bases where that can be told.
 
@@ -41,11 +40,19 @@ def signature_of(target: Callable[..., Any]) -> Signature:
         >>> signature_of(functools.partial(dict.fromkeys, [1])).open
         False
     """
+    own = _own_signature(target)
+    return _class_signature(target) if own.open and isinstance(target, type) else own
+
+
+def _own_signature(target: Callable[..., Any]) -> Signature:
     own = _parameters(target)
     defaults = {p.name: p.default for p in own.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    swallows = any(p.kind is p.VAR_KEYWORD for p in own.values())
-    if not swallows or not inspect.isclass(target):
-        return Signature(defaults, swallows)
+    return Signature(defaults, any(p.kind is p.VAR_KEYWORD for p in own.values()))
+
+
+@functools.lru_cache(maxsize=64)
+def _class_signature(target: type) -> Signature:
+    defaults = _own_signature(target).defaults
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(target, fail_untyped=False)
     passed_on = {name: _inherited_default(target, name) for name in vars(parser.get_defaults())}

@@ -5,6 +5,7 @@ import optuna
 import pytest
 from lightning.pytorch.callbacks import EarlyStopping
 from nets import Line, Points
+from optuna.trial import FixedTrial
 
 from lightningtune import ConfigurationError, tunable
 from lightningtune.arguments import (
@@ -73,5 +74,9 @@ def test_the_space_is_the_given_one_or_the_declared_ones():
     schema = Schema(Net, Data, L.Trainer)
     assert {p.name for p in space_of(None, schema, {}).parameters} == {"lr", "batch_size"}
     assert {p.name for p in space_of({"lr": ("uniform", 0, 2)}, schema, {}).parameters} == {"lr"}
+    assert space_of(None, schema, {}).suggest(FixedTrial({"lr": 0.5, "batch_size": 2})) == {
+        "model.lr": 0.5,
+        "data.batch_size": 2,
+    }
     with pytest.raises(ConfigurationError, match="nothing to tune"):
         space_of(None, Schema(Line, Points, L.Trainer), {})

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightningtune.errors import ConfigError
-from lightningtune.files import dump_yaml, load_yaml, read_mapping, replacing, write_text
+from lightningtune.files import dump_yaml, load_yaml, plain, read_mapping, replacing, write_text
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -70,3 +72,24 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+@given(st.from_regex(r"[-+]?[0-9.]{1,3}([eE][-+]?[0-9]{1,2})?", fullmatch=True))
+def test_text_that_looks_like_a_number_stays_text(text):
+    assert load_yaml(dump_yaml([text])) == [text]
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("lr: [uniform, 0, 1]\nwidth: {type: int, low: 1, high: 2}\nlr: [uniform, 0, 2]\n")
+    with pytest.raises(ConfigError, match="the key 'lr' is given twice"):
+        read_mapping(tmp_path / "a.yaml")
+    assert load_yaml("a: &base {x: 1, y: 1}\nb: {<<: *base, y: 2}") == {"a": {"x": 1, "y": 1}, "b": {"x": 1, "y": 2}}
+
+
+def test_plain_values_are_what_a_file_gives_back():
+    value = {"a": (1, np.int64(2)), "b": np.float32(0.5), "c": torch.tensor(True), "d": None}
+    assert plain(value) == load_yaml(dump_yaml(plain(value))) == {"a": [1, 2], "b": 0.5, "c": True, "d": None}
+    assert [type(item) for item in plain(value)["a"]] == [int, int]
+    for wrong in (object(), {1: 2}, np.zeros(2), [print]):
+        with pytest.raises(TypeError, match="is not a YAML value"):
+            plain(wrong)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import typing
+import weakref
 from pathlib import Path
 
 import lightning as L
@@ -77,6 +79,11 @@ class FromData(Line):
         return cls(lr=lr, **kwargs)
 
 
+class Uncopied(L.Callback):
+    def __deepcopy__(self, memo):
+        raise TypeError("there is one of me")
+
+
 class PruneAfterFirst(optuna.pruners.BasePruner):
     def prune(self, study, trial):
         return trial.number > 0
@@ -127,6 +134,52 @@ def test_no_checkpoint_is_written_when_none_is_wanted(tune):
     assert not list(optimizer.directory.rglob("*.ckpt"))
     with pytest.raises(TrialError, match="save_checkpoints=False"):
         optimizer.best_model()
+
+
+class BuiltLate(Line):
+    def __init__(self, lr: float = 0.1):
+        super().__init__(lr)
+        self.layer, self.told = None, None
+
+    def configure_model(self):
+        if self.layer is None:
+            self.layer = torch.nn.Linear(1, 1)
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["told"] = "hello"
+
+    def on_load_checkpoint(self, checkpoint):
+        self.told = checkpoint["told"]
+
+
+def test_the_best_model_is_loaded_as_lightning_loads_it(tune):
+    optimizer = tune(model_class=BuiltLate, n_trials=1)
+    optimizer.optimize()
+    model = optimizer.best_model()
+    saved = torch.load(optimizer.results().best.checkpoint, weights_only=False)["state_dict"]
+    assert model.told == "hello"
+    assert torch.equal(model.layer.weight, saved["layer.weight"])
+
+
+class Leaves(Line):
+    """Fails, and counts how many of its kind are still in memory when one is built."""
+
+    alive: typing.ClassVar = weakref.WeakSet()
+    most = 0
+
+    def __init__(self, lr: float = 0.1):
+        super().__init__(lr)
+        Leaves.most = max(Leaves.most, len(Leaves.alive))
+        Leaves.alive.add(self)
+
+    def training_step(self, batch, batch_idx):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_failed_trial_leaves_nothing_in_memory(tune):
+    tune(model_class=Leaves, max_failures=9).optimize()
+    assert Leaves.most == 0
+    assert len(Leaves.alive) == 0
 
 
 def test_the_best_model_scores_what_the_study_says(tune):
@@ -216,6 +269,12 @@ def test_the_same_seed_gives_the_same_study(tune):
 
     assert outcome("one", 7) == outcome("two", 7)
     assert outcome("three", 8) != outcome("one", 7)
+
+
+def test_a_study_leaves_the_environment_as_it_was(tune):
+    before = dict(os.environ)
+    tune(n_trials=1).optimize()
+    assert dict(os.environ) == before
 
 
 def test_a_study_does_not_disturb_its_caller(tune):
@@ -465,7 +524,8 @@ def test_callbacks_of_the_user_work_beside_ours(tune):
     optimizer = tune(callbacks=callbacks)
     study = optimizer.optimize()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
-    assert len(list(optimizer.directory.glob("trials/*/checkpoints/mine.ckpt"))) == 3
+    mine = [path.relative_to(optimizer.directory).parts[1] for path in optimizer.directory.rglob("mine.ckpt")]
+    assert mine == [f"{study.best_trial.number:04d}"]
 
 
 @pytest.mark.parametrize(
@@ -533,6 +593,40 @@ def test_a_metric_that_is_not_logged_ends_the_study_at_once(tune):
     ):
         optimizer.optimize()
     assert [trial.state.name for trial in optimizer.study.trials] == ["FAIL"]
+    corrected = tune(model_class=Unlogged, metric="valid_loss")
+    assert corrected.optimize().trials[1].user_attrs["lightningtune:baseline"] is True
+    assert len(corrected.study.trials) == 4, "the refused trial does not count"
+    assert corrected.results().improvement == 0
+
+
+class StopsItself(Line):
+    def on_train_batch_start(self, batch, batch_idx):
+        if self.trainer.current_epoch == 0 and self.lr == 0.5:
+            self.trainer.limit_val_batches, self.trainer.should_stop = 0, True
+
+
+def test_a_mistake_of_one_trial_does_not_end_a_study_in_which_others_succeed(tune):
+    study = tune(
+        model_class=StopsItself,
+        search_space={"lr": ("categorical", [0.1, 0.5])},
+        n_trials=2,
+        baseline={"lr": 0.1},
+        callbacks=[lambda study, trial: study.enqueue_trial({"lr": 0.5})],
+    ).optimize()
+    assert [trial.state.name for trial in study.trials[:2]] == ["COMPLETE", "FAIL"]
+    assert "MetricError" in study.trials[1].user_attrs["lightningtune:detail"]
+
+
+def test_several_processes_that_share_a_study_stop_at_the_total(tune):
+    first = tune(n_trials=3)
+
+    def another_has_its_share(study, trial):
+        if trial.number == 0:
+            tune(n_trials=2).optimize()
+
+    study = tune(n_trials=3, callbacks=[another_has_its_share]).optimize()
+    assert len(study.trials) == 3
+    assert first.results().counts == {"complete": 3}
 
 
 def test_pruned_trials_leave_no_weights_and_no_score(tune):
@@ -652,11 +746,22 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"experiment_dir": 3}, "experiment_dir"),
         ({"baseline": "yes"}, "baseline must be"),
         ({"baseline": {"lrr": 0.1}}, "'lr'"),
+        (
+            {"baseline": {"lr": 5}, "search_space": lambda trial: {1: None}[trial.suggest_int("lr", 1, 1)]},
+            "KeyError: 5",
+        ),
         ({"timeout": -1}, "timeout must be"),
         ({"timeout": "1h"}, "timeout must be"),
         ({"catch": 3}, "catch must be"),
         ({"load_if_exists": "no"}, "load_if_exists must be"),
         ({"callbacks": [3]}, "callbacks takes"),
+        ({"callbacks": [EarlyStopping("val_loss", mode="max")]}, "Did you mean mode='min'"),
+        ({"callbacks": [Uncopied()]}, "copy of Uncopied, which cannot be copied"),
+        ({"base_config": {"trainer": {"callbacks": [EarlyStopping("val_loss")]}}}, r"Pass objects as callbacks="),
+        ({"base_config": {"model": {"class_path": "nets.Line"}}, "model_class": loaders}, "Leave one out"),
+        ({"storage": 3}, "storage must be"),
+        ({"save_checkpoints": "no"}, "save_checkpoints must be True or False"),
+        ({"verbose": 2}, "verbose must be True or False"),
         ({"callbacks": EarlyStopping("val_loss")}, "must be a list"),
         ({"storge": "sqlite:///x.db"}, "Did you mean 'storage'"),
         ({"n_trial": 3}, "Did you mean 'n_trials'"),
@@ -678,6 +783,7 @@ def test_a_mistake_is_refused_before_anything_is_written(tune, tmp_path, wrong, 
         ({"base_config": {"trainer": {"strategy": "dpp", "accelerator": "cpu"}}}, "trainer: .*dpp"),
         ({"datamodule_class": None}, "There is no data"),
         ({"datamodule_class": lambda: 3}, "datamodule_class must build"),
+        ({"base_config": {"trainer": {"barebones": True}}}, "barebones"),
     ],
 )
 def test_what_only_building_shows_is_refused_before_the_first_epoch(tune, wrong, message):
@@ -687,11 +793,11 @@ def test_what_only_building_shows_is_refused_before_the_first_epoch(tune, wrong,
     assert optimizer.results().counts in ({}, {"fail": 1, "waiting": 1}, {"fail": 1})
 
 
-@pytest.mark.parametrize("seeds", ["x", -1, [1, "a"], 1.0])
+@pytest.mark.parametrize("seeds", ["x", -1, [1, "a"], 1.0, [1, 1]])
 def test_a_refit_takes_seeds_and_nothing_else(tune, seeds):
     optimizer = tune(n_trials=1)
     optimizer.optimize()
-    with pytest.raises(ConfigurationError, match=r"seeds\[\d\] must be an integer"):
+    with pytest.raises(ConfigurationError, match=r"seeds\[\d\] must be an integer|a seed twice"):
         optimizer.refit(seeds=seeds)
 
 

@@ -65,6 +65,16 @@ def test_the_baseline_is_the_config_as_it_is():
     assert baseline_point(*given(space, {"model": {"lr": 0.5}})) == {"lr": 0.5, "batch_size": 8}
 
 
+def stacked(widths: tuple[int, ...] = (4, 4)):
+    return Line(width=widths[0])
+
+
+def test_a_default_that_is_a_tuple_is_a_list_in_a_config():
+    choices = {"widths": ("categorical", [[2, 2], [4, 4]])}
+    assert baseline_point(*given(choices, model=stacked)) == {"widths": "[4, 4]"}
+    assert baseline_point(*given(lambda trial: {"model.widths": [4, 4]}, model=stacked)) == {}
+
+
 @pytest.mark.parametrize(
     ("space", "model", "reason"),
     [

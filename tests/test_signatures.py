@@ -1,7 +1,10 @@
+import dataclasses
 import functools
 import typing
+import weakref
 
 import pytest
+import torch
 
 from lightningtune.signatures import REQUIRED, import_class, signature_of, type_hints
 
@@ -59,3 +62,22 @@ def test_a_class_is_imported_by_its_path():
     assert import_class("collections.Counter") is typing.get_origin(typing.Counter[int])
     for path in ("collections.Conter", "no_such_module.X", "Counter", ""):
         assert import_class(path) is None
+
+
+def test_what_a_callable_holds_is_not_kept():
+    data = torch.zeros(3)
+    gone = weakref.ref(data)
+    assert signature_of(functools.partial(function, data)).defaults
+    del data
+    assert gone() is None
+
+
+@dataclasses.dataclass
+class Factory:
+    width: int = 3
+
+    def __call__(self, lr: float = 0.1): ...
+
+
+def test_a_callable_need_not_be_hashable():
+    assert signature_of(Factory()).defaults == {"lr": 0.1}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 from lightningtune.config.overrides import SECTIONS, Schema
 from lightningtune.errors import ConfigError, did_you_mean
-from lightningtune.files import read_mapping
+from lightningtune.files import plain, read_mapping
 from lightningtune.signatures import import_class
 
 
@@ -31,7 +30,7 @@ def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) 
     if isinstance(source, (str, os.PathLike)):
         config = read_mapping(source)
     elif isinstance(source, Mapping):
-        config = copy.deepcopy(dict(source))
+        config = {name: _plain(str(name), value) for name, value in source.items()}
     else:
         raise ConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
     config = {name: value for name, value in config.items() if value is not None}
@@ -46,6 +45,18 @@ def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) 
     if not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"seed_everything must be true, false or an integer from 0, but got {seed!r}.")
     return config
+
+
+def _plain(path: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(f"{path}.{key}", item) for key, item in value.items()}
+    try:
+        return plain(value)
+    except TypeError as error:
+        hint = " Pass objects as callbacks=[...]." if path == "trainer.callbacks" else ""
+        raise ConfigError(
+            f"{path}: {error}. An object is written as {{'class_path': 'package.Class', 'init_args': {{...}}}}.{hint}"
+        ) from error
 
 
 def check_names(schema: Schema, config: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.files import plain
 from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
 
 SECTIONS = ("model", "data", "trainer")
@@ -71,7 +72,7 @@ class Schema:
         """Return a copy of ``config`` with each value at its path; the shorter paths first.
 
         Raises:
-            ConfigError: when a path leads nowhere, or two lead to the same place.
+            ConfigError: when a path leads nowhere, two lead to the same place, or a value is no YAML value.
         """
         merged: dict[str, Any] = copy.deepcopy(dict(config))
         taken: dict[Place, str] = {}
@@ -80,7 +81,10 @@ class Schema:
             if place in taken:
                 raise ConfigError(f"'{path}' and '{taken[place]}' are the same place in the config.")
             taken[place] = path
-            _set_at(merged, place, copy.deepcopy(overrides[path]))
+            try:
+                _set_at(merged, place, plain(overrides[path]))
+            except TypeError as error:
+                raise ConfigError(f"'{path}': {error}.") from error
         return merged
 
     def paths(self, config: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from optuna.distributions import (
 )
 
 from lightningtune.errors import SearchSpaceError, did_you_mean
+from lightningtune.files import plain
 
 FORMS: Mapping[str, tuple[str, ...]] = {
     "uniform": ("low", "high"),
@@ -262,7 +263,7 @@ def _categorical(name: str, choices: Any, paths: tuple[str, ...]) -> Parameter:
         raise SearchSpaceError(f"'{name}': choices must come as one list, but got {choices!r}.")
     if not choices:
         raise SearchSpaceError(f"'{name}': choices must not be empty.")
-    values = tuple(_plain(name, choice) for choice in choices)
+    values = tuple(_choice(name, choice) for choice in choices)
     stored: list[Any] = []
     for i, value in enumerate(values):
         if any(value == other and type(value) is type(other) for other in values[:i]):
@@ -295,17 +296,14 @@ def label(value: Any) -> str:
     return json.dumps(value)
 
 
-def _plain(name: str, value: Any) -> Any:
-    """Return a YAML value as it will be read back from a file: tuples are lists."""
-    if isinstance(value, float) and math.isnan(value):
+def _choice(name: str, value: Any) -> Any:
+    try:
+        choice = plain(value)
+    except TypeError as error:
+        raise SearchSpaceError(
+            f"'{name}': a choice must be a YAML value. {error}. "
+            "A class is written as {'class_path': 'package.Class', 'init_args': {...}}."
+        ) from error
+    if isinstance(choice, float) and math.isnan(choice):
         raise SearchSpaceError(f"'{name}': NaN cannot be a choice, since it does not equal itself.")
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(name, item) for item in value]
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _plain(name, item) for key, item in value.items()}
-    raise SearchSpaceError(
-        f"'{name}': a choice must be a YAML value (string, number, boolean, null, list or mapping), but got "
-        f"{value!r}. A class is written as {{'class_path': 'package.Class', 'init_args': {{...}}}}."
-    )
+    return choice

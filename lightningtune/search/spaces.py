@@ -7,6 +7,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import optuna
@@ -281,6 +282,34 @@ class CombinedSearchSpace(SearchSpace):
         return f"override({self.parts!r})" if self.override else " | ".join(map(repr, self.parts))
 
 
+class SectionSearchSpace(SearchSpace):
+    """A space with a function in it, whose names are parameters of one section; made by `in_section`.
+
+    Args:
+        section: ``model`` or ``data``.
+        space: the space.
+    """
+
+    def __init__(self, section: str, space: SearchSpace) -> None:
+        self.section = section
+        self.space = space
+
+    def collect(self, trial: Any, answer: Answer, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """Collect from the space, and put the section before each path."""
+        found = self.space.collect(trial, lambda parameter: answer(_placed(self.section, parameter)), fixed)
+        return {f"{self.section}.{path}": value for path, value in found.items()}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SectionSearchSpace):
+            return NotImplemented
+        return (self.section, self.space) == (other.section, other.space)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"in_section({self.section!r}, {self.space!r})"
+
+
 def _answer_once(answer: Answer, earlier: Mapping[str, Any], own: dict[str, Any], parameter: Parameter) -> Any:
     if parameter.name in earlier:
         raise SearchSpaceError(f"'{parameter.name}' is defined twice in a combined search space.")
@@ -314,6 +343,22 @@ def as_search_space(value: SearchSpaceLike) -> SearchSpace:
 def combine(*spaces: SearchSpace) -> SearchSpace:
     """Make one space of several; a name defined twice is an error."""
     return functools.reduce(lambda one, other: _join(one, other, override=False), spaces)
+
+
+def in_section(section: str, space: SearchSpace) -> SearchSpace:
+    """Make a space of a class's own parameters one of config paths, so that no name is ambiguous.
+
+    Example:
+        >>> in_section("model", SimpleSearchSpace({"lr": ("uniform", 0, 1)})).parameters[0].paths
+        ('model.lr',)
+    """
+    if not isinstance(space, SimpleSearchSpace):
+        return SectionSearchSpace(section, space)
+    return SimpleSearchSpace({p.name: _placed(section, p).to_spec() for p in space.parameters})
+
+
+def _placed(section: str, parameter: Parameter) -> Parameter:
+    return replace(parameter, paths=tuple(f"{section}.{path}" for path in parameter.paths))
 
 
 def override(child: SearchSpace, parent: SearchSpace) -> SearchSpace:

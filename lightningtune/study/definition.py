@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import re
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -59,12 +60,13 @@ def open_study(
             f"The study '{study_name}' exists with direction {stored}, but {list(directions)} is asked for. "
             "Give it another study_name."
         )
-    if study.metric_names is not None and study.metric_names != list(metrics):
+    other_metrics = study.metric_names not in (None, list(metrics))
+    if other_metrics and has_value(study):
         raise ConfigurationError(
             f"The study '{study_name}' exists with metric {study.metric_names}, but {list(metrics)} is asked for. "
             "Give it another study_name."
         )
-    if study.metric_names is None:
+    if study.metric_names is None or other_metrics:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(metrics))
@@ -102,6 +104,11 @@ def check_continuable(study: optuna.Study, parameters: Iterable[Parameter]) -> N
             ) from error
 
 
+def has_value(study: optuna.Study) -> bool:
+    """Whether any trial has reported anything: the metric is logged, and the config can be trained."""
+    return any(trial.values or trial.intermediate_values for trial in study.get_trials(deepcopy=False))
+
+
 def derive_seed(study: optuna.Study, purpose: str | int) -> int:
     """Return a seed that depends on the study's seed and the purpose only; a trial's number is a purpose.
 
@@ -118,18 +125,20 @@ def queue_baseline(study: optuna.Study, point: Mapping[str, Any]) -> None:
 
 
 def is_new(study: optuna.Study) -> bool:
-    """Whether nothing has been tried yet, but for trials that were interrupted."""
-    return all(_was_interrupted(trial) for trial in study.get_trials(deepcopy=False))
+    """Whether nothing has been tried yet, but for trials that do not count."""
+    return not any(_counts(trial) for trial in study.get_trials(deepcopy=False))
 
 
 def count_finished(study: optuna.Study) -> int:
-    """Count the trials that need not be run again: all that ended, but those that were interrupted."""
-    trials = study.get_trials(deepcopy=False)
-    return sum(trial.state.is_finished() and not _was_interrupted(trial) for trial in trials)
+    """Count the trials that need not be run again."""
+    return sum(trial.state.is_finished() and _counts(trial) for trial in study.get_trials(deepcopy=False))
 
 
-def _was_interrupted(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.FAIL and trial.user_attrs.get(REASON) == StopReason.INTERRUPTED.value
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether a trial counts: not one that waits, that was interrupted, or that a user's mistake has ended."""
+    again = {StopReason.INTERRUPTED.value, StopReason.REFUSED.value}
+    is_failed = trial.state is TrialState.FAIL
+    return trial.state is not TrialState.WAITING and not (is_failed and trial.user_attrs.get(REASON) in again)
 
 
 def failing_alike(study: optuna.Study, limit: int) -> str | None:
@@ -139,13 +148,20 @@ def failing_alike(study: optuna.Study, limit: int) -> str | None:
     """
     ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     last = ended[-limit:]
-    details = {trial.user_attrs.get(DETAIL) for trial in last}
-    if len(last) < limit or len(details) > 1 or any(trial.state is not TrialState.FAIL for trial in last):
+    if len(last) < limit or len({*map(_way_to_fail, last)}) > 1 or last[-1].state is not TrialState.FAIL:
         return None
     out_of_memory = last[-1].user_attrs.get(REASON) == StopReason.OUT_OF_MEMORY.value
     if out_of_memory and any(trial.state is TrialState.COMPLETE for trial in ended):
         return None
-    return details.pop()
+    return str(last[-1].user_attrs.get(DETAIL))
+
+
+def _way_to_fail(trial: FrozenTrial) -> tuple[str, ...]:
+    """Return what trials that fail alike have in common: the message without its numbers and addresses."""
+    reason, detail = trial.user_attrs.get(REASON, ""), trial.user_attrs.get(DETAIL, "")
+    if reason == StopReason.OUT_OF_MEMORY.value:
+        return trial.state.name, reason
+    return trial.state.name, reason, re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", detail)
 
 
 @contextlib.contextmanager

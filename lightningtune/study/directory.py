@@ -7,7 +7,7 @@
       journal.log           the Optuna storage, unless another is given
       trials/0007/          config.yaml · metrics.csv · best.ckpt · last.ckpt · error.txt
       best/                 config.yaml and model.ckpt of the winner
-      refit/seed_1/         the best config, trained again
+      refit/0007_seed_1/    the best config, trained again
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,9 @@ class StudyDirectory:
         """The folder of one trial."""
         return self.root / "trials" / f"{number:04d}"
 
-    def refit(self, seed: int) -> Path:
-        """The folder of one more training of the best config."""
-        return self.root / "refit" / f"seed_{seed}"
+    def refit(self, number: int, seed: int) -> Path:
+        """The folder of one more training of a trial's config."""
+        return self.root / "refit" / f"{number:04d}_seed_{seed}"
 
     def checkpoint(self, number: int) -> Path | None:
         """The best checkpoint of a trial, where it is kept."""
@@ -97,8 +97,9 @@ class StudyDirectory:
 
         What another study has left under that number goes first: its weights would pass for this one's.
         """
-        for path in (*directory.glob("*.ckpt"), directory / "error.txt", directory / "metrics.csv"):
-            path.unlink(missing_ok=True)
+        _remove_checkpoints(directory)
+        for name in ("error.txt", "metrics.csv"):
+            (directory / name).unlink(missing_ok=True)
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 
     def read_config(self, number: int) -> dict[str, Any]:
@@ -122,11 +123,17 @@ class StudyDirectory:
         else:
             _copy(checkpoint, self.best_checkpoint)
 
-    def keep_weights(self, numbers: Collection[int]) -> None:
-        """Remove the checkpoints of every trial but these; everything else stays."""
-        for path in (self.root / "trials").glob("*/*.ckpt"):
-            if path.parent.name.isdigit() and int(path.parent.name) not in numbers:
-                path.unlink(missing_ok=True)
+    def drop_weights(self, number: int) -> None:
+        """Remove the checkpoints of a trial, a user's ModelCheckpoint's too; everything else stays."""
+        _remove_checkpoints(self.trial(number))
+
+
+def _remove_checkpoints(directory: Path) -> None:
+    for path in directory.rglob("*.ckpt"):
+        if path.is_dir():  # a sharded checkpoint
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

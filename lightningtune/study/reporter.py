@@ -19,6 +19,9 @@ EPOCHS = "lightningtune:epochs"
 DURATION = "lightningtune:seconds"
 BASELINE = "lightningtune:baseline"
 
+_NOTICED: set[str] = set()
+"""The studies whose several objectives have been told of."""
+
 
 class OptunaReporter:
     """Reports to an Optuna trial, and asks it whether to prune.
@@ -33,7 +36,8 @@ class OptunaReporter:
         self._trial = trial
         self._study: optuna.Study | None = getattr(trial, "study", None)
         self._single = self._study is None or len(self._study.directions) == 1
-        if not self._single and self._study is not None and getattr(trial, "number", 0) == 0:
+        if not self._single and self._study is not None and self._study.study_name not in _NOTICED:
+            _NOTICED.add(self._study.study_name)
             log.warning("Study '%s' has several objectives, and Optuna prunes none of them.", self._study.study_name)
 
     def report(self, values: Values, step: int) -> str | None:

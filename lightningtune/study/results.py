@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from lightningtune.contract import Values
 from lightningtune.errors import NoResultError
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import BASELINE, DETAIL, DURATION, EPOCHS, REASON
@@ -89,8 +90,8 @@ class StudyResults:
 
     @property
     def baseline(self) -> TrialResult | None:
-        """The trial of the untuned defaults, where there was one."""
-        return next((trial for trial in self.trials if trial.is_baseline), None)
+        """The trial of the untuned defaults, where there was one; the last, where it had to be run again."""
+        return next((trial for trial in reversed(self.trials) if trial.is_baseline), None)
 
     @property
     def improvement(self) -> float | None:
@@ -102,7 +103,8 @@ class StudyResults:
         if baseline is None or baseline.state != "complete" or baseline.value is None or not self.best_trials:
             return None
         sign = 1 if self.directions[0] == "maximize" else -1
-        return max(sign * ((trial.value or 0.0) - baseline.value) for trial in self.best_trials)
+        values = [trial.value for trial in self.best_trials if trial.value is not None]
+        return max(sign * (value - baseline.value) for value in values) + 0.0  # never -0.0
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "no trials"
@@ -159,6 +161,23 @@ class StudyResults:
             )
         frame: pd.DataFrame = pd.DataFrame(rows)
         return frame
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One more training of the best config.
+
+    Attributes:
+        seed: what it was seeded with.
+        score: one value for each metric.
+        checkpoint: the checkpoint of its best validation.
+        directory: its folder.
+    """
+
+    seed: int
+    score: Values
+    checkpoint: Path | None
+    directory: Path
 
 
 def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: StudyDirectory) -> StudyResults:

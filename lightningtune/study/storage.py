@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
@@ -22,6 +23,7 @@ def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: 
     Raises:
         ConfigurationError: when it is none of these, or cannot be opened.
     """
+    check_storage(storage)
     if isinstance(storage, BaseStorage):
         return storage
     if isinstance(storage, str) and "://" in storage:
@@ -30,11 +32,25 @@ def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: 
         except Exception as error:  # each database, and each missing driver, has its own
             reason = str(error).partition("\n")[0]
             raise ConfigurationError(f"storage={storage!r} cannot be opened: {reason}") from error
-    if storage is None or isinstance(storage, (str, os.PathLike)):
-        path = default if storage is None else Path(storage)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
-    raise ConfigurationError(
-        "storage must be a URL such as 'sqlite:///study.db', the path of a journal file, or an Optuna storage, "
-        f"but got {storage!r}."
-    )
+    path = default if storage is None else Path(storage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def check_storage(storage: Any) -> None:
+    """Check what can be known of a storage without opening it.
+
+    Raises:
+        ConfigurationError: when it is nothing that `open_storage` opens, or the file of a database.
+    """
+    if not isinstance(storage, (str, os.PathLike, BaseStorage, type(None))):
+        raise ConfigurationError(
+            "storage must be a URL such as 'sqlite:///study.db', the path of a journal file, or an Optuna storage, "
+            f"but got {storage!r}."
+        )
+    if isinstance(storage, (str, os.PathLike)) and Path(storage).is_file():
+        with Path(storage).open("rb") as file:
+            if file.read(15) == b"SQLite format 3":
+                raise ConfigurationError(
+                    f"storage='{storage}' is an SQLite database, which is opened by its URL: 'sqlite:///{storage}'."
+                )

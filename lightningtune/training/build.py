@@ -77,6 +77,7 @@ class Blueprint:
             except Exception as error:  # Lightning, torch and plugins raise several kinds
                 raise ConfigurationError(f"trainer: {_one_line(error)}") from error
         _refuse_several_devices(trainer)
+        _refuse_barebones(given)
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build only the model."""
@@ -104,8 +105,7 @@ class Blueprint:
             "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in users),
             "default_root_dir": directory,
         }
-        if settings.get("barebones"):
-            raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
+        _refuse_barebones(settings)
         model = self._model(config)
         data = self._data(config, model)
         trainer = Trainer(**{**defaults, **settings}, callbacks=[*users, own])
@@ -130,7 +130,7 @@ class Blueprint:
         if isinstance(data, LightningDataModule):
             return {"datamodule": data}
         loaders = list(data) if isinstance(data, (tuple, list)) else [data]
-        if not 1 <= len(loaders) <= 2 or not isinstance(loaders[0], Iterable):
+        if not 1 <= len(loaders) <= 2 or not isinstance(loaders[0], Iterable) or isinstance(loaders[0], str):
             raise ConfigurationError(
                 "datamodule_class must build a LightningDataModule, a DataLoader to train on, or a pair of them "
                 f"to train and to validate on, but built {data!r}."
@@ -143,6 +143,11 @@ class Blueprint:
         if "class_path" in values:
             return built
         return getattr(self.schema, section)(**{name: built.get(name, value) for name, value in values.items()})
+
+
+def _refuse_barebones(settings: Mapping[str, Any]) -> None:
+    if settings.get("barebones"):
+        raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
 
 
 def _refuse_several_devices(trainer: Trainer) -> None:
@@ -192,6 +197,11 @@ class _Section:
 def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any) -> None:
     is_block = isinstance(values, Mapping) and "class_path" in values
     if is_block:
+        if target is not None and not inspect.isclass(target):
+            raise ConfigError(
+                f"The config's '{section}' has a class_path, and {_ARGUMENTS[section]} is a function: both say what "
+                "to build. Leave one out."
+            )
         base = target if inspect.isclass(target) else _BASES[section]
         parser.add_subclass_arguments(base, section, fail_untyped=False, required=True)
     elif target is None:

@@ -13,7 +13,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightningtune.contract import Objective, Reporter, StopReason, Values
 from lightningtune.errors import ConfigurationError, MetricError, did_you_mean
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
-from lightningtune.training.decisions import Progress, Stop, best_index, non_finite
+from lightningtune.training.decisions import Stop, best_index, non_finite
+from lightningtune.training.loops import is_last_value, stop_softly
 
 _LOOK_EVERY = 50
 """Training batches between two looks at the loss: a look waits for the device, and a NaN has come to stay."""
@@ -52,6 +53,7 @@ class TrialCallback(Callback):
         self._loss: Any = None
         self._unseen = 0
         self._callbacks: list[Callback] | None = None
+        self._give_back: Callable[[], None] = _nothing
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start afresh, after every callback that may stop the fit and before those that save."""
@@ -69,7 +71,7 @@ class TrialCallback(Callback):
         savers = [callback for callback in others if isinstance(callback, Checkpoint)]
         rest = [callback for callback in others if callback not in savers]
         for callback in others:
-            _refuse_other_mode(callback, self.objective)
+            refuse_other_mode(callback, self.objective)
         set_callbacks(trainer, [*rest, self, *savers])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,9 +86,9 @@ class TrialCallback(Callback):
         """Hold the training loss, which Lightning has detached, until the next look at it."""
         self._loss = outputs.get("loss") if isinstance(outputs, dict) else None
         self._unseen += 1
-        if self._unseen >= _LOOK_EVERY:
+        if self._unseen >= _LOOK_EVERY and trainer.world_size == 1:  # several processes agree at validations
             detail = self._why_loss_not_finite(trainer)
-            if detail is not None and trainer.world_size == 1:
+            if detail is not None:
                 self._end(trainer, StopReason.NON_FINITE, detail)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -144,7 +146,7 @@ class TrialCallback(Callback):
     def _decide(self, trainer: Trainer) -> None:
         """Follow the reporter's verdict, once every callback that may stop the fit here has had its say."""
         verdict, self._verdict = self._verdict, None
-        if verdict is not None and not _is_last(trainer, self._at_epoch_end):
+        if verdict is not None and not is_last_value(trainer, self._at_epoch_end):
             self._end(trainer, StopReason.PRUNED, verdict)
 
     def _why_not_finite(self, trainer: Trainer, values: Values) -> str | None:
@@ -167,13 +169,17 @@ class TrialCallback(Callback):
     def _restore(self, trainer: Trainer) -> None:
         if self._callbacks is not None:
             set_callbacks(trainer, self._callbacks)
+        self._give_back()
+        self._give_back = _nothing
 
     def _end(self, trainer: Trainer, reason: StopReason, detail: str) -> None:
-        """End the fit softly: Lightning leaves its loops by itself, whatever ``min_epochs`` and ``min_steps`` say."""
+        """End the fit softly: Lightning leaves its loops by itself."""
         self.stop = Stop(reason, detail)
-        trainer.should_stop = True
-        trainer.fit_loop.min_epochs = 0
-        trainer.fit_loop.epoch_loop.min_steps = 0
+        self._give_back = stop_softly(trainer)
+
+
+def _nothing() -> None:
+    """Nothing is to be given back."""
 
 
 class _AfterTrainEpochEnd(Checkpoint):
@@ -204,38 +210,12 @@ def _read(trainer: Trainer, names: tuple[str, ...]) -> Values | None:
     return values
 
 
-def _is_last(trainer: Trainer, at_epoch_end: bool) -> bool:
-    """Whether the fit has no value left to report, so that stopping it would save nothing."""
-    epochs_done = trainer.current_epoch + trainer.is_last_batch
-    if trainer.should_stop and epochs_done >= (trainer.min_epochs or 0):
-        return trainer.global_step >= (trainer.min_steps or 0)
-    done = trainer.fit_loop.batch_idx + 1
-    batches = done if trainer.is_last_batch else trainer.num_training_batches
-    # any further batch brings an epoch's end with it, and may bring a validation where those go by time
-    interval = 1 if at_epoch_end or trainer.val_check_batch is None else trainer.val_check_batch
-    return Progress(
-        epoch=trainer.current_epoch,
-        max_epochs=math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs,
-        batch=done,
-        batches=batches,
-        steps_left=_steps_left(trainer),
-        batches_per_step=trainer.accumulate_grad_batches,
-        interval=interval,
-        every_n_epochs=1 if at_epoch_end else trainer.check_val_every_n_epoch,
-    ).is_last_validation
+def refuse_other_mode(callback: Callback, objective: Objective) -> None:
+    """Refuse a callback that watches a tuned metric the other way.
 
-
-def _steps_left(trainer: Trainer) -> float:
-    if trainer.max_steps == -1:
-        return math.inf
-    left = trainer.max_steps - trainer.global_step
-    if trainer.lightning_module.automatic_optimization or not trainer.global_step:
-        return left
-    batches_per_step = (trainer.fit_loop.total_batch_idx + 1) / trainer.global_step  # the model steps as it likes
-    return math.ceil(left * batches_per_step)
-
-
-def _refuse_other_mode(callback: Callback, objective: Objective) -> None:
+    Raises:
+        MetricError: naming both.
+    """
     monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
     expected = dict(zip(objective.monitor, objective.mode, strict=True)).get(str(monitor))
     if expected is not None and mode in ("min", "max") and mode != expected:

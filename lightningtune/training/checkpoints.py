@@ -7,10 +7,25 @@ import os
 import shutil
 from pathlib import Path
 
-from lightning.pytorch import Trainer
+import torch
+from lightning.pytorch import LightningModule, Trainer
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
+
+
+def load_weights(model: LightningModule, checkpoint: Path) -> LightningModule:
+    """Load a checkpoint into a model as ``load_from_checkpoint`` does, into layers built late and through its hooks.
+
+    Args:
+        model: a model that was built as the checkpoint's was.
+        checkpoint: a file from the study's own folder: it is unpickled.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    model.configure_model()
+    model.on_load_checkpoint(state)
+    model.load_state_dict(state["state_dict"], strict=model.strict_loading)
+    return model
 
 
 class KeepCheckpoints:

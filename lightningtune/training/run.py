@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import math
+import os
 import signal
 import time
+from collections.abc import Iterator
 
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.memory import is_oom_error
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightningtune.contract import Objective, Reporter, StopReason, TrialOutcome, TrialSpec
@@ -41,7 +45,7 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
     watcher = TrialCallback(spec.objective, reporter, after_report=keep)
     fit: Fit | None = None
     error: BaseException | None = None
-    with isolate_rng(), quiet_lightning(), own_interrupts():
+    with isolate_rng(), _own_seed_variables(), quiet_lightning(), own_interrupts():
         try:
             seed = spec.config.get("seed_everything")
             if isinstance(seed, int) and not isinstance(seed, bool):
@@ -53,8 +57,6 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
         except (Exception, KeyboardInterrupt, SystemExit) as caught:
             error = watcher.interruption or caught
     outcome = _outcome(spec.objective, watcher, error)
-    if outcome.reason is StopReason.OUT_OF_MEMORY:
-        _release_memory()
     return dataclasses.replace(
         outcome,
         epochs=fit.trainer.current_epoch if fit else 0,
@@ -63,9 +65,22 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
     )
 
 
+@contextlib.contextmanager
+def _own_seed_variables() -> Iterator[None]:
+    """Give back the environment in which Lightning notes the seed: later fits of the user's would follow it."""
+    before = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
 def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException | None) -> TrialOutcome:
     if error is not None:
-        return _failure(error)
+        return failure(error)
     if watcher.stop is not None:
         reason, detail = watcher.stop.reason, watcher.stop.detail
         if reason is StopReason.NON_FINITE and objective.non_finite == "fail":
@@ -86,23 +101,21 @@ def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException 
     return TrialOutcome(StopReason.COMPLETED, score=score)
 
 
-def _failure(error: BaseException) -> TrialOutcome:
+def failure(error: BaseException) -> TrialOutcome:
+    """Return the outcome of a trial that raised: failed, out of memory, or interrupted."""
     if isinstance(error, KeyboardInterrupt):
         return TrialOutcome(StopReason.INTERRUPTED, "interrupted by Ctrl-C", error=error)
     if isinstance(error, SIGTERMException):  # it has no exit code, and would end the process as if all were well
         return TrialOutcome(StopReason.INTERRUPTED, "interrupted by SIGTERM", error=SystemExit(128 + signal.SIGTERM))
     if isinstance(error, SystemExit):
         error = TrialError(f"the training called sys.exit({error.code!r})")
-    reason = StopReason.OUT_OF_MEMORY if _is_out_of_memory(error) else StopReason.FAILED
+    out_of_memory = is_oom_error(error) or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    reason = StopReason.OUT_OF_MEMORY if out_of_memory else StopReason.FAILED
     return TrialOutcome.failed(error, reason)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
-    return on_cpu or isinstance(error, (torch.OutOfMemoryError, MemoryError))
-
-
-def _release_memory() -> None:
+def release_memory() -> None:
+    """Free what an earlier trial left: its model and trainer refer to each other, and so does a traceback."""
     gc.collect()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()

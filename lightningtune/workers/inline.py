@@ -8,14 +8,13 @@ from collections.abc import Iterator
 
 from lightningtune.contract import Reporter, TrialOutcome, TrialSpec
 from lightningtune.training.build import Blueprint
-from lightningtune.training.run import train
+from lightningtune.training.run import release_memory, train
 
 
 def run_inline(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOutcome:
-    """Train one trial here, and free what it leaves: model and trainer refer to each other."""
-    outcome = train(spec, blueprint, reporter)
-    gc.collect()
-    return outcome
+    """Train one trial here, in the memory that the one before it has given back."""
+    release_memory()
+    return train(spec, blueprint, reporter)
 
 
 @contextlib.contextmanager
@@ -26,4 +25,5 @@ def frozen_heap() -> Iterator[None]:
     try:
         yield
     finally:
+        release_memory()
         gc.unfreeze()

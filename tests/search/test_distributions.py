@@ -72,7 +72,7 @@ def test_each_form_is_the_optuna_distribution_it_names(form, distribution):
         (("categorical", "relu", "gelu"), r"\('categorical', choices\) is the form"),
         (("categorical", ["a", "a"]), "the choice 'a' is given twice"),
         (("categorical", [math.nan]), "NaN cannot be a choice"),
-        (("categorical", [int]), "must be a YAML value .*class_path"),
+        (("categorical", [int]), "must be a YAML value.*class_path"),
         ({"low": 1, "high": 2}, "a mapping needs 'type'"),
         ({"type": "int", "low": 1}, "int needs high"),
         ({"type": "int", "low": 1, "high": 2, "max": 3}, "int has no 'max'"),

@@ -4,11 +4,12 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.trial import FixedTrial
 
 from lightningtune import AdvancedSearchSpace, SimpleSearchSpace
 from lightningtune.errors import ConfigError, SearchSpaceError
 from lightningtune.search.distributions import NoDefault
-from lightningtune.search.spaces import as_search_space, combine, override
+from lightningtune.search.spaces import as_search_space, combine, in_section, override
 
 names = st.text("abcxyz_", min_size=1, max_size=5)
 numbers = st.integers(1, 1000)
@@ -253,3 +254,13 @@ def test_the_child_overrides_its_parent():
         assert values["a"] >= 8
         assert values["b"] <= 2
         assert trial.params == values
+
+
+def test_a_space_of_a_class_is_placed_in_its_section():
+    simple = in_section("data", SimpleSearchSpace({"batch_size": ("int", 1, 4)}))
+    assert simple.suggest(FixedTrial({"batch_size": 2})) == {"data.batch_size": 2}
+    assert [parameter.paths for parameter in simple.parameters] == [("data.batch_size",)]
+    conditional = in_section("model", AdvancedSearchSpace(lambda trial: trial.suggest_int("depth", 1, 3) and None))
+    assert conditional.suggest(FixedTrial({"depth": 2})) == {"model.depth": 2}
+    assert conditional.defaults({"model.depth": 3}.__getitem__) == {"depth": 3}
+    assert conditional != in_section("data", conditional.space)

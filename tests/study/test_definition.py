@@ -69,7 +69,8 @@ def test_a_continued_sampler_draws_other_points():
 )
 def test_another_study_of_the_same_name_is_refused(change, message):
     storage = optuna.storages.InMemoryStorage()
-    opened(storage)
+    study = opened(storage)
+    study.tell(study.ask(), 1.0)
     with pytest.raises(ConfigurationError, match=message):
         opened(storage, **change)
 
@@ -102,6 +103,30 @@ def test_failures_are_alike_when_their_reason_is_the_same():
     assert failing_alike(study, 3) == "ValueError: bad"
     end(study, TrialOutcome.failed(ValueError("other")))
     assert failing_alike(study, 3) is None
+
+
+def test_failures_are_alike_whatever_numbers_they_tell():
+    study = opened()
+    for size in ("2.50 GiB", "3 GiB", "0x7f GiB"):
+        end(study, TrialOutcome.failed(ValueError(f"no room for {size}")))
+    assert failing_alike(study, 3) == "ValueError: no room for 0x7f GiB"
+
+
+def test_a_refused_trial_does_not_count_and_the_baseline_comes_again():
+    study = opened()
+    end(study, TrialOutcome.failed(ConfigurationError("no such metric"), StopReason.REFUSED))
+    assert count_finished(study) == 0
+    assert is_new(study)
+
+
+def test_a_metric_that_never_had_a_value_may_be_corrected():
+    storage = optuna.storages.InMemoryStorage()
+    study = opened(storage, metrics=["val_los"])
+    end(study, TrialOutcome.failed(ConfigurationError("not logged"), StopReason.REFUSED))
+    assert opened(storage).metric_names == ["val_loss"]
+    study.tell(study.ask(), 1.0)
+    with pytest.raises(ConfigurationError, match="exists with metric"):
+        opened(storage, metrics=["val_acc"])
 
 
 def test_running_out_of_memory_ends_only_a_study_in_which_nothing_fits():

@@ -40,14 +40,6 @@ def test_a_config_is_read_back(directory):
         directory.read_config(4)
 
 
-def test_only_the_weights_of_others_are_removed(directory):
-    for number in range(3):
-        trained(directory, number)
-    directory.keep_weights({1})
-    assert [directory.checkpoint(number) is not None for number in range(3)] == [False, True, False]
-    assert directory.read_config(0) == {"model": {"lr": 0}}
-
-
 def test_the_winner_is_promoted_and_replaced(directory):
     trained(directory, 0, b"first")
     directory.promote(0)
@@ -55,7 +47,7 @@ def test_the_winner_is_promoted_and_replaced(directory):
     directory.promote(1)
     assert directory.best_checkpoint.read_bytes() == b"second"
     assert directory.best_config.read_text() == (directory.trial(1) / "config.yaml").read_text()
-    directory.keep_weights(set())
+    directory.drop_weights(1)
     assert directory.best_checkpoint.read_bytes() == b"second"
 
 
@@ -83,3 +75,17 @@ def test_what_another_study_left_under_a_number_goes(directory):
     directory.begin(directory.trial(1), {"model": {"lr": 2}})
     assert directory.checkpoint(1) is None
     assert [path.name for path in directory.trial(1).iterdir()] == ["config.yaml"]
+
+
+def test_each_training_of_a_config_has_a_folder_of_its_own(directory):
+    assert len({directory.refit(number, seed) for number in (1, 2) for seed in (1, 2)}) == 4
+
+
+def test_every_checkpoint_of_a_trial_goes_sharded_ones_too(directory):
+    trained(directory, 2)
+    trained(directory, 3)
+    (directory.trial(2) / "checkpoints" / "sharded.ckpt").mkdir(parents=True)
+    (directory.trial(2) / "checkpoints" / "user.ckpt").touch()
+    directory.drop_weights(2)
+    assert [path.parent.name for path in directory.root.rglob("*.ckpt")] == ["0003"]
+    assert directory.read_config(2) == {"model": {"lr": 2}}

@@ -33,6 +33,12 @@ def test_a_database_that_cannot_be_opened_is_named(tmp_path, url):
         open_storage(url, tmp_path)
 
 
+def test_a_database_given_by_its_path_is_told_its_url(tmp_path):
+    open_storage(f"sqlite:///{tmp_path}/a.db", tmp_path)
+    with pytest.raises(ConfigurationError, match=f"'sqlite:///{tmp_path}/a.db'"):
+        open_storage(tmp_path / "a.db", tmp_path)
+
+
 def test_anything_else_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="storage must be"):
         open_storage(3, tmp_path)

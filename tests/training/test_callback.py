@@ -63,6 +63,7 @@ def test_a_verdict_ends_the_fit_at_once_and_is_kept():
 def test_a_verdict_within_an_epoch_ends_the_fit_there(given, batches):
     _, run = fit(stop_at=1, val_check_interval=0.5, **given)
     assert run.global_step == batches
+    assert {name: getattr(run, name) for name in given} == given, "given back"
 
 
 def test_a_verdict_in_mid_epoch_does_not_wait_for_its_end():

@@ -1,0 +1,63 @@
+"""What Lightning's loops know of a fit, and how to end them: attributes that are public, but described nowhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from lightning.pytorch import Trainer
+
+from lightningtune.training.decisions import Progress
+
+
+def stop_softly(trainer: Trainer) -> Callable[[], None]:
+    """Have Lightning leave its loops by itself, whatever ``min_epochs`` and ``min_steps`` say.
+
+    Returns:
+        a function that gives the trainer these two back.
+    """
+    fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    before = fit.min_epochs, epoch.min_steps
+    trainer.should_stop = True
+    fit.min_epochs, epoch.min_steps = 0, 0
+
+    def give_back() -> None:
+        fit.min_epochs, epoch.min_steps = before
+
+    return give_back
+
+
+def is_last_value(trainer: Trainer, at_epoch_end: bool) -> bool:
+    """Whether the fit has no value left to report, so that stopping it would save nothing.
+
+    Args:
+        trainer: in a fit, after a validation.
+        at_epoch_end: whether values come from training epochs instead of validations.
+    """
+    epochs_done = trainer.current_epoch + trainer.is_last_batch
+    if trainer.should_stop and epochs_done >= (trainer.min_epochs or 0):
+        return trainer.global_step >= (trainer.min_steps or 0)
+    done = trainer.fit_loop.batch_idx + 1
+    batches = done if trainer.is_last_batch else trainer.num_training_batches
+    # any further batch brings an epoch's end with it, and may bring a validation where those go by time
+    interval = 1 if at_epoch_end or trainer.val_check_batch is None else trainer.val_check_batch
+    return Progress(
+        epoch=trainer.current_epoch,
+        max_epochs=math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs,
+        batch=done,
+        batches=batches,
+        steps_left=_steps_left(trainer),
+        batches_per_step=trainer.accumulate_grad_batches,
+        interval=interval,
+        every_n_epochs=1 if at_epoch_end else trainer.check_val_every_n_epoch,
+    ).is_last_validation
+
+
+def _steps_left(trainer: Trainer) -> float:
+    if trainer.max_steps == -1:
+        return math.inf
+    left = trainer.max_steps - trainer.global_step
+    if trainer.lightning_module.automatic_optimization or not trainer.global_step:
+        return left
+    batches_per_step = (trainer.fit_loop.total_batch_idx + 1) / trainer.global_step  # the model steps as it likes
+    return math.ceil(left * batches_per_step)
