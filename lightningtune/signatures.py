@@ -40,8 +40,8 @@ def signature_of(target: Callable[..., Any]) -> Signature:
         >>> signature_of(functools.partial(dict.fromkeys, [1])).open
         False
     """
-    own = _own_signature(target)
-    return _class_signature(target) if own.open and isinstance(target, type) else own
+    # a callable that is no class may hold a data set, which a cache would keep
+    return _class_signature(target) if isinstance(target, type) else _own_signature(target)
 
 
 def _own_signature(target: Callable[..., Any]) -> Signature:
@@ -52,7 +52,10 @@ def _own_signature(target: Callable[..., Any]) -> Signature:
 
 @functools.lru_cache(maxsize=64)
 def _class_signature(target: type) -> Signature:
-    defaults = _own_signature(target).defaults
+    own = _own_signature(target)
+    if not own.open:
+        return own
+    defaults = own.defaults
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(target, fail_untyped=False)
     passed_on = {name: _inherited_default(target, name) for name in vars(parser.get_defaults())}

@@ -13,7 +13,7 @@ OVERHEAD = Path(__file__).parents[1] / "benchmarks" / "overhead.py"
 @pytest.mark.slow
 def test_overhead_prints_every_ratio():
     done = subprocess.run([sys.executable, str(OVERHEAD), "--quick"], check=True, capture_output=True, text=True)
-    line = re.compile(r"^(.+?) +(\d+\.\d{3})   target at most (\d\.\d\d)   (ok|MISSED)", re.MULTILINE)
+    line = re.compile(r"^(.+?) +(-?\d+\.\d{3})   target at most (\d\.\d\d)   (ok|MISSED)", re.MULTILINE)
     printed = line.findall(done.stdout)
     assert [(what, target) for what, _, target, _ in printed] == [
         ("callback beside optuna-integration's, in memory", "1.10"),
