@@ -54,26 +54,30 @@ def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
         ConfigurationError: naming it, and the nearest of both.
     """
     for name in given:
-        if name == "n_jobs":
-            raise ConfigurationError(
-                "'n_jobs': trials run one at a time in this version; run the script several times "
-                "with one storage to share a study between processes."
-            )
         if name not in OPTUNA_KWARGS:
             hint = did_you_mean(name, (*OPTUNA_KWARGS, *own))
             raise ConfigurationError(
                 f"'{name}' is not an argument of OptunaDrivenOptimizer.{hint} Of Optuna's arguments it takes: "
                 f"{', '.join(OPTUNA_KWARGS)}."
             )
-    timeout, catch = given.get("timeout"), given.get("catch", ())
-    if timeout is not None and (not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0):
-        raise ConfigurationError(f"timeout must be a number of seconds from 0, but got {timeout!r}.")
+    check_seconds("timeout", given.get("timeout"))
+    catch = given.get("catch", ())
     for error in catch if isinstance(catch, Iterable) else (catch,):
         if not (inspect.isclass(error) and issubclass(error, Exception)):
             raise ConfigurationError(f"catch must be a class of exceptions, or several, but got {catch!r}.")
     flags = ("load_if_exists", "gc_after_trial", "show_progress_bar")
     check_flags({name: given[name] for name in flags if name in given})
     check_storage(given.get("storage"))
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Check a length of time; None is none.
+
+    Raises:
+        ConfigurationError: naming it.
+    """
+    if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0):
+        raise ConfigurationError(f"{name} must be a number of seconds from 0, but got {value!r}.")
 
 
 def check_flags(given: Mapping[str, Any]) -> None:

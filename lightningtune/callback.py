@@ -15,12 +15,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, StopReason
+from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, Stop, StopReason
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
 from lightningtune.study.objective import objective_of
 from lightningtune.study.reporter import DETAIL, REASON, OptunaReporter
 from lightningtune.training.callback import TrialCallback
-from lightningtune.training.decisions import Stop, score_of
+from lightningtune.training.decisions import score_of
 from lightningtune.training.ending import raise_at_end_of_fit, reraise_at_end_of_fit
 from lightningtune.training.orphan import when_orphaned
 

@@ -32,12 +32,27 @@ class StopReason(str, enum.Enum):
     REFUSED = "refused"
     OUT_OF_MEMORY = "out_of_memory"
     INTERRUPTED = "interrupted"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A decision to end a fit early.
+
+    Attributes:
+        reason: what kind of end it is.
+        detail: the reason in one line, for a person.
+    """
+
+    reason: StopReason
+    detail: str
 
 
 class Reporter(Protocol):
     """Where a trial's values go, and where the decision to stop it comes from."""
 
-    def report(self, values: Values, step: int) -> str | None:
+    def report(self, values: Values, step: int) -> Stop | None:
         """Take the values of one validation.
 
         Args:
@@ -45,7 +60,7 @@ class Reporter(Protocol):
             step: the 0-based count of validations in this trial.
 
         Returns:
-            Why the trial should stop, or None to go on.
+            The decision to stop, or None to go on.
         """
 
 
@@ -77,6 +92,7 @@ class TrialSpec:
         objective: what is tuned.
         callbacks: fresh Lightning callbacks of the user's, for this trial only.
         save_checkpoints: whether ``best.ckpt`` and ``last.ckpt`` are written.
+        data_is_prepared: whether ``prepare_data`` has been called for this config's data.
     """
 
     number: int
@@ -85,6 +101,7 @@ class TrialSpec:
     objective: Objective
     callbacks: tuple[Any, ...] = ()
     save_checkpoints: bool = True
+    data_is_prepared: bool = False
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,17 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(value)
 
 
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a text file that are not blank; none where there is no file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 200 * count))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place at the end, or vanishes on an error."""

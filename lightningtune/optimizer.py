@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,38 +20,35 @@ from lightningtune.arguments import (
     check_injected,
     check_integers,
     check_optuna_kwargs,
+    check_seconds,
     check_target,
     sort_callbacks,
     space_of,
 )
 from lightningtune.config.base import load_base_config
 from lightningtune.config.overrides import Schema
-from lightningtune.contract import (
-    NonFinitePolicy,
-    ScorePolicy,
-    SilentReporter,
-    StopReason,
-    TrialOutcome,
-    TrialSpec,
-    Values,
-)
+from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter
 from lightningtune.errors import ConfigurationError, TrialError
+from lightningtune.host import Host
 from lightningtune.preflight import baseline_point, check_point, check_space
-from lightningtune.report.live import LiveView, WatchedReporter
+from lightningtune.report.live import LiveView
 from lightningtune.report.summary import headline, summary
 from lightningtune.search.distributions import NoDefault
 from lightningtune.search.spaces import SearchSpaceLike, SimpleSearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, objective_of
-from lightningtune.study.reporter import BASELINE, SEED, OptunaReporter, record_outcome
-from lightningtune.study.results import Refit, StudyResults, best_numbers, collect_results, kept_numbers, trial_result
+from lightningtune.study.reporter import SEED
+from lightningtune.study.results import Refit, StudyResults, collect_results
 from lightningtune.study.storage import open_storage
 from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
-from lightningtune.training.run import failure
-from lightningtune.workers.inline import frozen_heap, run_inline
+from lightningtune.workers.child import Payload
+from lightningtune.workers.devices import Slot, cut_slots, this_machine
+from lightningtune.workers.inline import run_inline
+from lightningtune.workers.processes import TrialProcesses
 
 
 class OptunaDrivenOptimizer:
@@ -84,6 +81,15 @@ class OptunaDrivenOptimizer:
             it cannot be told from the defaults.
         save_top_k: of how many of the best trials the weights are kept.
         max_failures: how many trials in a row may fail the same way before the study ends.
+        n_jobs: how many trials run at a time, each in a process of its own; -1 for as many as fit this machine: one for
+            each accelerator, otherwise one for each core.
+        isolate: whether a trial runs in a process of its own with ``n_jobs=1`` too. Trials of several processes, as
+            with the strategy ``ddp``, always do.
+        trial_timeout: seconds that one trial may take. Then it ends at its next validation; in a process of its own it
+            is terminated 10 seconds later, and killed after another 10.
+        devices_per_trial: accelerators of one trial.
+        trials_per_device: how many trials share one accelerator.
+        share_data: whether the datamodule is built and set up once, and every trial's process shares its memory.
         **optuna_kwargs: ``storage``, ``load_if_exists``, ``timeout``, ``catch``, ``gc_after_trial``,
             ``show_progress_bar``, as Optuna takes them.
 
@@ -129,17 +135,29 @@ class OptunaDrivenOptimizer:
         baseline: bool | Mapping[str, Any] = True,
         save_top_k: int = 1,
         max_failures: int = 3,
+        n_jobs: int = 1,
+        isolate: bool = False,
+        trial_timeout: float | None = None,
+        devices_per_trial: int = 1,
+        trials_per_device: int = 1,
+        share_data: bool = False,
         **optuna_kwargs: Any,
     ) -> None:
         own = [name for name in inspect.signature(OptunaDrivenOptimizer).parameters if name != "optuna_kwargs"]
         check_optuna_kwargs(optuna_kwargs, own)
-        check_flags({"save_checkpoints": save_checkpoints, "verbose": verbose})
+        check_flags(
+            {"save_checkpoints": save_checkpoints, "verbose": verbose, "isolate": isolate, "share_data": share_data}
+        )
+        check_seconds("trial_timeout", trial_timeout)
         check_integers(
             {
                 "n_trials": (n_trials, 1),
                 "seed": (0 if seed is None else seed, 0),
                 "save_top_k": (save_top_k, 1),
                 "max_failures": (max_failures, 1),
+                "n_jobs": (1 if n_jobs == -1 else n_jobs, 1),
+                "devices_per_trial": (devices_per_trial, 1),
+                "trials_per_device": (trials_per_device, 1),
             }
         )
         if not isinstance(baseline, (bool, Mapping)):
@@ -152,9 +170,11 @@ class OptunaDrivenOptimizer:
         self._directory = StudyDirectory.named(experiment_dir, study_name)
         self._study_name, self._n_trials, self._seed = study_name, n_trials, seed
         self._sampler, self._pruner, self._optuna_kwargs = sampler, pruner, optuna_kwargs
-        self._save_checkpoints, self._save_top_k, self._max_failures = save_checkpoints, save_top_k, max_failures
-        self._trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
-        for callback in self._trainer_callbacks:
+        self._save_checkpoints, self._save_top_k = save_checkpoints, save_top_k
+        self._n_jobs, self._isolate, self._share_data = n_jobs, isolate or n_jobs != 1, share_data
+        self._devices_per_trial, self._trials_per_device = devices_per_trial, trials_per_device
+        trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
+        for callback in trainer_callbacks:
             refuse_other_mode(callback, self._objective)
         self._config = load_base_config(base_config)
         self._schema = Schema(model_class, datamodule_class, Trainer)
@@ -167,8 +187,21 @@ class OptunaDrivenOptimizer:
         self._baseline = baseline
         self._view = LiveView(self._objective.monitor, Console(highlight=False, quiet=not verbose))
         self._study: optuna.Study | None = None
-        self._mistake: ConfigurationError | None = None
-        self._kept: set[int] = set()
+        self._host = Host(
+            self._space,
+            self._schema,
+            self._config,
+            self._blueprint,
+            self._objective,
+            self._directory,
+            self._view,
+            trainer_callbacks,
+            save_checkpoints,
+            save_top_k,
+            max_failures,
+            n_trials,
+            trial_timeout,
+        )
 
     @property
     def directory(self) -> Path:
@@ -181,9 +214,10 @@ class OptunaDrivenOptimizer:
         if self._study is None:
             self._directory.create()
             with definition.quiet_optuna():
+                self._storage = open_storage(self._optuna_kwargs.get("storage"), self._directory.journal)
                 self._study = definition.open_study(
                     self._study_name,
-                    open_storage(self._optuna_kwargs.get("storage"), self._directory.journal),
+                    self._storage,
                     self._directions,
                     self._objective.monitor,
                     self._optuna_kwargs.get("load_if_exists", True),
@@ -198,23 +232,28 @@ class OptunaDrivenOptimizer:
 
         Raises:
             ConfigurationError: when a trial shows that none can succeed, for example since the metric is not logged.
-            KeyboardInterrupt: on Ctrl-C. The running trial is recorded as failed; running again goes on.
+            KeyboardInterrupt: after Ctrl-C. The first lets the running trials reach their next validation, the second
+                ends them at once; they are recorded as failed, and running again goes on. SIGTERM does the same, and
+                raises ``SystemExit``.
         """
         study = self.study
         definition.check_continuable(study, self._space.parameters or ())
         done = definition.count_finished(study)
         self._view.begin(done, self._n_trials, headline(self._study_name, self._objective, done, self._n_trials))
-        self._blueprint.check_trainer(self._config)
-        self._prepare(study)
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
-        callbacks = [self._after_trial, *self._study_callbacks]
-        self._mistake = None
-        with self._view, definition.quiet_optuna(), frozen_heap():
+        with contextlib.ExitStack() as context:
+            # a fork server imports for seconds, meanwhile the checks go on
+            processes = context.enter_context(self._processes()) if self._isolate and done < self._n_trials else None
+            ranks = self._blueprint.check_trainer(self._config)
+            self._prepare(study)
+            context.enter_context(self._view)
+            context.enter_context(definition.quiet_optuna())
+            if processes is None and ranks > 1:
+                processes = context.enter_context(self._processes())
             if done < self._n_trials:
-                left = self._n_trials - done
-                study.optimize(self._run_trial, left, callbacks=callbacks, **{"catch": (Exception,), **options})
-        if self._mistake is not None:
-            raise self._mistake
+                self._run(study, {"catch": (Exception,), **options}, processes)
+        if self._host.mistake is not None:
+            raise self._host.mistake
         self._view.end(summary(self.results(), self._directory))
         return study
 
@@ -277,82 +316,26 @@ class OptunaDrivenOptimizer:
             raise ConfigurationError(f"seeds names a seed twice: {list(chosen)}.")
         return tuple(self._refit(config, number, seed) for seed in chosen)
 
-    def _run_trial(self, trial: optuna.Trial) -> float | Values:
-        """The objective: sample, freeze, train, record."""
-        self._view.trial_started(trial.number, is_baseline=BASELINE in trial.user_attrs)
-        try:
-            outcome = self._train(trial)
-        except ConfigurationError as mistake:
-            outcome = self._refuse(trial.study, mistake)
-        record_outcome(trial, outcome)
-        if outcome.error is not None:
-            self._directory.write_error(trial.number, outcome.traceback or outcome.detail)
-            if isinstance(outcome.error, SystemExit):  # Optuna does not see it, and would leave the trial running
-                trial.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            raise outcome.error
-        if outcome.score is None:
-            raise optuna.TrialPruned(outcome.detail)
-        return outcome.score[0] if len(outcome.score) == 1 else outcome.score
+    def _run(self, study: optuna.Study, options: Mapping[str, Any], processes: TrialProcesses | None) -> None:
+        self._host.mistake = None
+        if processes is None:
+            self._host.run_here(study, self._study_callbacks, options)
+        else:
+            hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
+            self._host.run_isolated(hosted, self._study_callbacks, options, processes, self._slots())
 
-    def _refuse(self, study: optuna.Study, mistake: ConfigurationError) -> TrialOutcome:
-        """End a study in which nothing can succeed; where something has, it is this trial that cannot."""
-        if definition.has_value(study):
-            return TrialOutcome.failed(mistake)
-        self._mistake = mistake
-        study.stop()
-        return TrialOutcome.failed(mistake, StopReason.REFUSED)
+    def _processes(self) -> TrialProcesses:
+        return TrialProcesses(Payload(self._schema, self._config, self._share_data))
 
-    def _train(self, trial: optuna.Trial) -> TrialOutcome:
-        try:
-            spec = self._freeze(trial, self._space.suggest(trial))
-        except optuna.TrialPruned as pruned:
-            return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")
-        except ConfigurationError:
-            raise
-        except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
-            return failure(error)
-        return run_inline(spec, self._blueprint, WatchedReporter(OptunaReporter(trial), self._view, trial.number))
-
-    def _freeze(self, trial: optuna.Trial, overrides: Mapping[str, Any]) -> TrialSpec:
-        """Merge what was sampled into the config, and write down what will run."""
-        config = self._schema.merge(self._config, overrides)
-        seed = config.pop("seed_everything", True)
-        seed = definition.derive_seed(trial.study, trial.number) if seed is True else seed
-        return self._spec(trial.number, {"seed_everything": seed, **config}, self._directory.trial(trial.number))
-
-    def _spec(self, number: int, config: Mapping[str, Any], directory: Path) -> TrialSpec:
-        self._directory.begin(directory, config)
-        callbacks = tuple(copy.deepcopy(callback) for callback in self._trainer_callbacks)
-        return TrialSpec(number, config, directory, self._objective, callbacks, self._save_checkpoints)
-
-    def _after_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        """Keep what is to be kept of the trial, show it, and end a study that only fails."""
-        best = best_numbers(study)
-        if best == [trial.number]:
-            self._directory.promote(trial.number)
-        kept = kept_numbers(study, self._save_top_k)
-        for number in {*self._kept, trial.number} - kept:
-            self._directory.drop_weights(number)
-        self._kept = kept
-        trials = study.get_trials(deepcopy=False)
-        shown = {number: trial_result(trials[number], self._directory) for number in (*best, trial.number)}
-        self._view.trial_ended(shown[trial.number], tuple(shown[number] for number in best))
-        if definition.count_finished(study) >= self._n_trials:  # other processes may have had a share
-            study.stop()
-        alike = definition.failing_alike(study, self._max_failures)
-        if alike is not None and self._mistake is None:
-            study.stop()
-            error = self._directory.trial(trial.number) / "error.txt"
-            self._view.stopped(
-                f"The study ends: {self._max_failures} trials in a row failed alike. {alike} See {error}"
-            )
+    def _slots(self) -> Sequence[Slot]:
+        trainer = self._config.get("trainer", {})
+        machine = this_machine(str(trainer.get("accelerator", "auto")))
+        return cut_slots(machine, self._n_jobs, self._devices_per_trial, self._trials_per_device)
 
     def _prepare(self, study: optuna.Study) -> None:
         """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""
         self._directory.write_definition(self._definition(study))
-        best, self._kept = best_numbers(study), kept_numbers(study, self._save_top_k)
-        if len(best) == 1 and self._directory.trial(best[0]).exists():
-            self._directory.promote(best[0])
+        self._host.set_right(study)
         if not {"max_epochs", "max_steps", "max_time"} & {*self._config.get("trainer", {})}:
             self._view.note("trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
         if self._baseline is False or not definition.is_new(study):
@@ -381,7 +364,7 @@ class OptunaDrivenOptimizer:
 
     def _refit(self, config: Mapping[str, Any], number: int, seed: int) -> Refit:
         directory = self._directory.refit(number, seed)
-        spec = self._spec(0, {**config, "seed_everything": seed}, directory)
+        spec = self._host.freeze(0, {**config, "seed_everything": seed}, directory)
         outcome = run_inline(spec, self._blueprint, SilentReporter())
         if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
             raise outcome.error

@@ -13,6 +13,7 @@ FLOORS = [
     {"search", "config"},
     {"study", "training"},
     {"callback", "arguments", "preflight", "workers", "report"},
+    {"host"},
     {"optimizer"},
 ]
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

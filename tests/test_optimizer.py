@@ -765,7 +765,8 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"callbacks": EarlyStopping("val_loss")}, "must be a list"),
         ({"storge": "sqlite:///x.db"}, "Did you mean 'storage'"),
         ({"n_trial": 3}, "Did you mean 'n_trials'"),
-        ({"n_jobs": 2}, "n_jobs"),
+        ({"n_jobs": 0}, "n_jobs"),
+        ({"trial_timeout": -1}, "trial_timeout"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )

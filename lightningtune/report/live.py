@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from lightningtune.contract import Reporter, Values
+from lightningtune.contract import Reporter, Stop, Values
 from lightningtune.study.results import TrialResult
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,11 @@ class LiveView:
         self.console.print(line, **(wrapping if self.console.is_terminal else {"soft_wrap": True}))
         self._show("")
 
+    def urgent(self, text: str) -> None:
+        """Print at once, from within a signal handler, where nothing else may be touched."""
+        if not self.console.quiet:
+            os.write(2, f"\n{text}\n".encode())
+
     def note(self, text: str) -> None:
         """Print a note in full."""
         self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
@@ -127,7 +133,7 @@ class WatchedReporter:
         self._view = view
         self._number = number
 
-    def report(self, values: Values, step: int) -> str | None:
+    def report(self, values: Values, step: int) -> Stop | None:
         """Report, and show."""
         self._view.value_reported(self._number, values, step)
         return self._reporter.report(values, step)

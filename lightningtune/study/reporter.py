@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
 
-from lightningtune.contract import TrialOutcome, Values
+from lightningtune.contract import Stop, StopReason, TrialOutcome, Values
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,7 @@ SEED = "lightningtune:seed"
 EPOCHS = "lightningtune:epochs"
 DURATION = "lightningtune:seconds"
 BASELINE = "lightningtune:baseline"
+PLACEMENT = "lightningtune:placement"
 
 _NOTICED: set[str] = set()
 """The studies whose several objectives have been told of."""
@@ -40,8 +42,8 @@ class OptunaReporter:
             _NOTICED.add(self._study.study_name)
             log.warning("Study '%s' has several objectives, and Optuna prunes none of them.", self._study.study_name)
 
-    def report(self, values: Values, step: int) -> str | None:
-        """Report the first value; return why the trial should be pruned, or None."""
+    def report(self, values: Values, step: int) -> Stop | None:
+        """Report the first value; return the decision to prune, or None."""
         if not self._single:
             return None
         # Optuna knows NaN as no value, but would take a last infinity for the value of a pruned trial
@@ -49,7 +51,12 @@ class OptunaReporter:
         if not self._trial.should_prune():
             return None
         pruner = type(self._study.pruner).__name__ if self._study is not None else "the pruner"
-        return f"pruned by {pruner} at validation {step} with {values[0]:.6g}"
+        return Stop(StopReason.PRUNED, f"pruned by {pruner} at validation {step} with {values[0]:.6g}")
+
+
+def record_placement(trial: optuna.Trial, devices: Sequence[str], threads: int) -> None:
+    """Keep on a trial where it runs."""
+    trial.set_user_attr(PLACEMENT, {"devices": list(devices), "threads": threads})
 
 
 def record_outcome(trial: Any, outcome: TrialOutcome) -> None:

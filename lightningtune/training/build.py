@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError, ConfigurationError
-from lightningtune.signatures import signature_of, type_hints
+from lightningtune.signatures import import_class, signature_of, type_hints
 from lightningtune.training.quiet import quiet_lightning
 
 _BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
@@ -51,6 +53,7 @@ class Blueprint:
     def __init__(self, schema: Schema, config: Mapping[str, Any]) -> None:
         self.schema = schema
         self._sections = {name: _Section(schema, name, config.get(name)) for name in (*_BASES, "trainer")}
+        self._shared_data: LightningDataModule | None = None
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Parse a config without building anything.
@@ -61,8 +64,11 @@ class Blueprint:
         for section in self._sections.values():
             section.parse(config)
 
-    def check_trainer(self, config: Mapping[str, Any]) -> None:
+    def check_trainer(self, config: Mapping[str, Any]) -> int:
         """Build the Trainer of a config, without callbacks and loggers, to see whether it can be had on this machine.
+
+        Returns:
+            How many processes train one trial.
 
         Raises:
             ConfigurationError: with Lightning's reason.
@@ -76,14 +82,55 @@ class Blueprint:
                 trainer = Trainer(**{"devices": 1, **plain, **bare})
             except Exception as error:  # Lightning, torch and plugins raise several kinds
                 raise ConfigurationError(f"trainer: {_one_line(error)}") from error
-        _refuse_several_devices(trainer)
         _refuse_barebones(given)
+        if trainer.num_nodes > 1:
+            raise ConfigurationError(f"trainer: a trial trains on one machine, but num_nodes is {trainer.num_nodes}.")
+        return trainer.world_size
+
+    def has_preparation(self, config: Mapping[str, Any]) -> bool:
+        """Whether the datamodule has a ``prepare_data`` of its own, as far as that can be told without building it."""
+        block = config.get("data") or {}
+        target = import_class(str(block["class_path"])) if "class_path" in block else self.schema.data
+        while isinstance(target, functools.partial):
+            target = target.func
+        is_class = isinstance(target, type) and issubclass(target, LightningDataModule)
+        return is_class and target.prepare_data is not LightningDataModule.prepare_data  # type: ignore[union-attr]
+
+    def prepare_data(self, config: Mapping[str, Any]) -> LightningDataModule:
+        """Build the datamodule of a config, and call its ``prepare_data``.
+
+        Raises:
+            ConfigurationError: when there is no datamodule.
+        """
+        data = self._call("data", config)
+        if not isinstance(data, LightningDataModule):
+            raise ConfigurationError(f"datamodule_class must build a LightningDataModule for this, but built {data!r}.")
+        data.prepare_data()
+        return data
+
+    def share_data(self, config: Mapping[str, Any]) -> None:
+        """Build, prepare and set up the datamodule now: every fit of this blueprint's is given it as it is.
+
+        Raises:
+            ConfigurationError: when there is no datamodule.
+        """
+        data = self.prepare_data(config)
+        data.setup("fit")
+        _skip(data, "prepare_data", "setup")
+        self._shared_data = data
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build only the model."""
         return self._model(config)
 
-    def build(self, config: Mapping[str, Any], directory: Path, callbacks: tuple[Callback, ...], own: Callback) -> Fit:
+    def build(
+        self,
+        config: Mapping[str, Any],
+        directory: Path,
+        callbacks: tuple[Callback, ...],
+        own: Callback,
+        data_is_prepared: bool = False,
+    ) -> Fit:
         """Build a fit.
 
         Args:
@@ -91,6 +138,7 @@ class Blueprint:
             directory: where loggers and anything else of this trial writes by default.
             callbacks: the user's, beyond those in the config.
             own: the callback that watches the trial.
+            data_is_prepared: whether ``prepare_data`` has been called for this config's data.
         """
         built = self._sections["trainer"].build(config)
         settings = {key: built[key] for key in config.get("trainer") or ()}
@@ -108,8 +156,16 @@ class Blueprint:
         _refuse_barebones(settings)
         model = self._model(config)
         data = self._data(config, model)
+        if data_is_prepared and "datamodule" in data:
+            _skip(data["datamodule"], "prepare_data")
+        if _IS_RANK in os.environ and isinstance(settings.get("strategy"), str):
+            settings["strategy"] = _launched(settings["strategy"])
         trainer = Trainer(**{**defaults, **settings}, callbacks=[*users, own])
-        _refuse_several_devices(trainer)
+        if trainer.world_size > 1 and _IS_RANK not in os.environ:
+            raise ConfigurationError(
+                f"trainer: {type(trainer.strategy).__name__} would train this trial in {trainer.world_size} processes, "
+                "and its devices or its strategy are sampled. Fix them in the config, or let isolate=True."
+            )
         return Fit(model, trainer, data)
 
     def _model(self, config: Mapping[str, Any]) -> LightningModule:
@@ -119,6 +175,8 @@ class Blueprint:
         return model
 
     def _data(self, config: Mapping[str, Any], model: LightningModule) -> Mapping[str, Any]:
+        if self._shared_data is not None:
+            return {"datamodule": self._shared_data}
         if self.schema.data is None and not config.get("data"):
             if not is_overridden("train_dataloader", model):
                 raise ConfigurationError(
@@ -150,12 +208,23 @@ def _refuse_barebones(settings: Mapping[str, Any]) -> None:
         raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
 
 
-def _refuse_several_devices(trainer: Trainer) -> None:
-    if trainer.world_size > 1:
-        raise ConfigurationError(
-            f"trainer: {trainer.world_size} devices are asked for, but a trial trains on one: under "
-            f"{type(trainer.strategy).__name__} each process would run its own search. Set devices: 1."
-        )
+_IS_RANK = "LOCAL_RANK"
+"""The variable by which Lightning, too, knows that the processes of a fit were started for it."""
+
+
+def _launched(strategy: str) -> str:
+    """Return the strategy that leaves starting processes to us: ``ddp`` for ``ddp_spawn`` and ``ddp_fork``."""
+    return re.sub("_(spawn|fork|notebook)", "", strategy)
+
+
+def _skip(data: LightningDataModule, *hooks: str) -> None:
+    """Have Lightning find these hooks done."""
+    for hook in hooks:
+        setattr(data, hook, _done)
+
+
+def _done(*args: Any) -> None:
+    """What this hook does has been done."""
 
 
 class _Section:

@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
-from lightningtune.contract import Objective, Reporter, StopReason, Values
+from lightningtune.contract import Objective, Reporter, Stop, StopReason, Values
 from lightningtune.errors import ConfigurationError, MetricError, did_you_mean
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
-from lightningtune.training.decisions import Stop, best_index, non_finite
+from lightningtune.training.decisions import best_index, non_finite
 from lightningtune.training.loops import is_last_value, stop_softly
 
 _LOOK_EVERY = 50
@@ -49,7 +49,7 @@ class TrialCallback(Callback):
         self._step = 0
         self._at_epoch_end = False
         self._undecided = False
-        self._verdict: str | None = None
+        self._verdict: Stop | None = None
         self._loss: Any = None
         self._unseen = 0
         self._callbacks: list[Callback] | None = None
@@ -89,7 +89,7 @@ class TrialCallback(Callback):
         if self._unseen >= _LOOK_EVERY and trainer.world_size == 1:  # several processes agree at validations
             detail = self._why_loss_not_finite(trainer)
             if detail is not None:
-                self._end(trainer, StopReason.NON_FINITE, detail)
+                self._end(trainer, Stop(StopReason.NON_FINITE, detail))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report one validation of the fit."""
@@ -133,7 +133,7 @@ class TrialCallback(Callback):
         step, self._step = self._step, self._step + 1
         detail = self._why_not_finite(trainer, values)
         if detail is not None:
-            self._end(trainer, StopReason.NON_FINITE, detail)
+            self._end(trainer, Stop(StopReason.NON_FINITE, detail))
             return
         self.history.append(values)
         self._verdict = self.reporter.report(values, step) if trainer.is_global_zero else None
@@ -147,7 +147,7 @@ class TrialCallback(Callback):
         """Follow the reporter's verdict, once every callback that may stop the fit here has had its say."""
         verdict, self._verdict = self._verdict, None
         if verdict is not None and not is_last_value(trainer, self._at_epoch_end):
-            self._end(trainer, StopReason.PRUNED, verdict)
+            self._end(trainer, verdict)
 
     def _why_not_finite(self, trainer: Trainer, values: Values) -> str | None:
         if self.objective.non_finite == "ignore":
@@ -172,9 +172,9 @@ class TrialCallback(Callback):
         self._give_back()
         self._give_back = _nothing
 
-    def _end(self, trainer: Trainer, reason: StopReason, detail: str) -> None:
+    def _end(self, trainer: Trainer, stop: Stop) -> None:
         """End the fit softly: Lightning leaves its loops by itself."""
-        self.stop = Stop(reason, detail)
+        self.stop = stop
         self._give_back = stop_softly(trainer)
 
 

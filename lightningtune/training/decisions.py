@@ -7,15 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightningtune.contract import Mode, Objective, ScorePolicy, StopReason, Values
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A decision to end a fit early."""
-
-    reason: StopReason
-    detail: str
+from lightningtune.contract import Mode, Objective, ScorePolicy, Values
 
 
 @dataclass(frozen=True)

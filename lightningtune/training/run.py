@@ -50,7 +50,7 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
             seed = spec.config.get("seed_everything")
             if isinstance(seed, int) and not isinstance(seed, bool):
                 seed_everything(seed, workers=True, verbose=False)
-            fit = blueprint.build(spec.config, spec.directory, spec.callbacks, watcher)
+            fit = blueprint.build(spec.config, spec.directory, spec.callbacks, watcher, spec.data_is_prepared)
             fit.run()
         except ConfigurationError:
             raise
@@ -85,6 +85,8 @@ def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException 
         reason, detail = watcher.stop.reason, watcher.stop.detail
         if reason is StopReason.NON_FINITE and objective.non_finite == "fail":
             return TrialOutcome.failed(NonFiniteError(detail), reason)
+        if reason in (StopReason.TIMED_OUT, StopReason.INTERRUPTED):
+            return TrialOutcome.failed(TrialError(detail), reason)
         return TrialOutcome(reason, detail)
     if not watcher.history:
         raise MetricError(

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from fits import PruneAt
 
-from lightningtune.contract import StopReason, TrialOutcome
+from lightningtune.contract import Stop, StopReason, TrialOutcome
 from lightningtune.study.reporter import OptunaReporter, record_outcome
 
 
@@ -26,7 +26,9 @@ def test_values_reach_the_trial_and_the_pruners_word_comes_back(storage):
     trial = study.ask()
     reporter = OptunaReporter(trial)
     assert reporter.report((0.5,), 0) is None
-    assert reporter.report((0.123456789,), 1) == "pruned by PruneAt at validation 1 with 0.123457"
+    assert reporter.report((0.123456789,), 1) == Stop(
+        StopReason.PRUNED, "pruned by PruneAt at validation 1 with 0.123457"
+    )
     assert study.trials[0].intermediate_values == {0: 0.5, 1: 0.123456789}
 
 
@@ -37,7 +39,7 @@ def test_no_value_that_is_no_number_becomes_that_of_a_pruned_trial(bad, storage)
     def objective(trial):
         reporter = OptunaReporter(trial)
         assert reporter.report((1.0,), 0) is None
-        raise optuna.TrialPruned(reporter.report((bad,), 1))
+        raise optuna.TrialPruned(reporter.report((bad,), 1).detail)
 
     study.optimize(objective, n_trials=1)
     (trial,) = study.trials

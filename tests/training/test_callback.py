@@ -8,10 +8,9 @@ import torch
 from fits import BATCHES, Manual, Scripted, TrainOnly, data, trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
 
-from lightningtune.contract import Objective, StopReason
+from lightningtune.contract import Objective, Stop, StopReason
 from lightningtune.errors import ConfigurationError, MetricError
 from lightningtune.training.callback import TrialCallback
-from lightningtune.training.decisions import Stop
 
 LOSS = Objective(("val_loss",), ("min",))
 
@@ -24,7 +23,7 @@ class Collect:
 
     def report(self, values, step):
         self.told.append((step, *values))
-        return "told to stop" if step >= self.stop_at else None
+        return Stop(StopReason.PRUNED, "told to stop") if step >= self.stop_at else None
 
 
 def fit(model=None, stop_at=math.inf, objective=LOSS, callbacks=(), after_report=None, **given):

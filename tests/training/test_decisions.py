@@ -8,8 +8,8 @@ from fits import BATCHES, Scripted, data, trainer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightningtune.contract import Objective, StopReason
-from lightningtune.training.decisions import Progress, Stop, best_index, non_finite, score_of
+from lightningtune.contract import Objective
+from lightningtune.training.decisions import Progress, best_index, non_finite, score_of
 
 values = st.floats(allow_nan=True, allow_infinity=True)
 finite = st.floats(-1e6, 1e6)
@@ -74,10 +74,6 @@ def test_the_first_value_that_is_no_number_is_named(bad):
     assert non_finite(("a", "b"), (1.0, bad)) == f"b is {bad}"
     assert non_finite(("a", "b"), (bad, bad)) == f"a is {bad}"
     assert non_finite(("a", "b"), (1.0, 2.0)) is None
-
-
-def test_stops_compare_by_what_they_say():
-    assert Stop(StopReason.PRUNED, "why") == Stop(StopReason.PRUNED, "why") != Stop(StopReason.PRUNED, "because")
 
 
 # --- the last validation -----------------------------------------------------------------------------------------

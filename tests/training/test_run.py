@@ -5,7 +5,7 @@ from nets import Line, Points
 
 from lightningtune import ConfigurationError
 from lightningtune.config.overrides import Schema
-from lightningtune.contract import Objective, StopReason, TrialSpec
+from lightningtune.contract import Objective, Stop, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
 
@@ -18,7 +18,7 @@ class Collect:
 
     def report(self, values, step):
         self.values.append(values)
-        return "told to stop" if step == self.stop_at else None
+        return Stop(StopReason.PRUNED, "told to stop") if step == self.stop_at else None
 
 
 class Explodes(Line):

@@ -1,0 +1,234 @@
+"""The host of a study: it samples, freezes, has trials trained here or in processes of their own, and records."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import queue
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.errors import ConfigurationError
+from lightningtune.report.live import LiveView, WatchedReporter
+from lightningtune.search.spaces import SearchSpace
+from lightningtune.study import definition
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.loop import HostedStudy, ask_and_tell
+from lightningtune.study.reporter import BASELINE, OptunaReporter, record_outcome, record_placement
+from lightningtune.study.results import best_numbers, kept_numbers, trial_result
+from lightningtune.training.build import Blueprint
+from lightningtune.training.run import failure
+from lightningtune.workers.devices import Slot
+from lightningtune.workers.inline import frozen_heap, run_inline
+from lightningtune.workers.limits import Interruption, LimitedReporter
+from lightningtune.workers.processes import OUTPUT, TrialProcesses
+
+StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]
+
+
+@dataclass
+class Host:
+    """Runs the trials of one study.
+
+    Attributes:
+        space: what is sampled.
+        schema: what the sections of a config build.
+        config: the base config.
+        blueprint: builds configs.
+        objective: what is tuned.
+        directory: the study's folder.
+        view: shows what happens.
+        callbacks: Lightning callbacks, of which each trial gets a copy.
+        save_checkpoints: whether trials write checkpoints.
+        save_top_k: of how many of the best trials the weights are kept.
+        max_failures: how many trials in a row may fail the same way.
+        n_trials: the study's total.
+        trial_timeout: seconds that one trial may take.
+        mistake: what showed that no trial can succeed.
+    """
+
+    space: SearchSpace
+    schema: Schema
+    config: Mapping[str, Any]
+    blueprint: Blueprint
+    objective: Objective
+    directory: StudyDirectory
+    view: LiveView
+    callbacks: Sequence[Any]
+    save_checkpoints: bool
+    save_top_k: int
+    max_failures: int
+    n_trials: int
+    trial_timeout: float | None
+    mistake: ConfigurationError | None = None
+    _kept: set[int] = field(default_factory=set)
+    _processes_of: dict[str, int] = field(default_factory=dict)
+    _interruption: Interruption = field(default_factory=lambda: Interruption(print))
+
+    def run_here(self, study: optuna.Study, callbacks: Sequence[StudyCallback], options: Mapping[str, Any]) -> None:
+        """Train in this process, one trial at a time.
+
+        Args:
+            study: the study.
+            callbacks: called after each trial.
+            options: of ``Study.optimize``.
+        """
+        left = self.n_trials - definition.count_finished(study)
+        with self._interruptible(), frozen_heap():
+            study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
+
+    def run_isolated(
+        self,
+        study: HostedStudy,
+        callbacks: Sequence[StudyCallback],
+        options: Mapping[str, Any],
+        processes: TrialProcesses,
+        slots: Sequence[Slot],
+    ) -> None:
+        """Train each trial in a process of its own, as many at a time as there are slots.
+
+        Args:
+            study: the study.
+            callbacks: called after each trial.
+            options: ``timeout`` and ``catch`` of ``Study.optimize``.
+            processes: run the trials.
+            slots: where.
+        """
+        free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+        for slot in slots:
+            free.put(slot)
+        left = self.n_trials - definition.count_finished(study)
+        with self._interruptible(), ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
+
+            def start(trial: optuna.Trial) -> Future[TrialOutcome]:
+                frozen = self._begin(trial)
+                if isinstance(frozen, TrialSpec):
+                    return threads.submit(self._train_isolated, trial, frozen, processes, free)
+                future: Future[TrialOutcome] = Future()
+                future.set_result(frozen)
+                return future
+
+            catch = options["catch"]
+            ask_and_tell(
+                study,
+                start,
+                self._record,
+                end=processes.end,
+                n_jobs=len(slots),
+                n_trials=left,
+                timeout=options.get("timeout"),
+                catch=tuple(catch) if isinstance(catch, Sequence) else (catch,),
+                callbacks=[self._after_trial, *callbacks],
+            )
+
+    def set_right(self, study: optuna.Study) -> None:
+        """Make the folder agree with the study, whose end may have been abrupt."""
+        best, self._kept = best_numbers(study), kept_numbers(study, self.save_top_k)
+        if len(best) == 1 and self.directory.trial(best[0]).exists():
+            self.directory.promote(best[0])
+
+    def freeze(self, number: int, config: Mapping[str, Any], directory: Path) -> TrialSpec:
+        """Write down what will be trained."""
+        self.directory.begin(directory, config)
+        callbacks = tuple(copy.deepcopy(callback) for callback in self.callbacks)
+        return TrialSpec(number, config, directory, self.objective, callbacks, self.save_checkpoints)
+
+    def _interruptible(self) -> Interruption:
+        self._interruption = Interruption(self.view.urgent)
+        return self._interruption
+
+    def _train_here(self, trial: optuna.Trial) -> float | Values:
+        """The objective of ``Study.optimize``."""
+        outcome = self._begin(trial)
+        if isinstance(outcome, TrialSpec):
+            try:
+                outcome = run_inline(outcome, self.blueprint, self._reporter(trial))
+            except ConfigurationError as mistake:
+                outcome = TrialOutcome.failed(mistake)
+        outcome = self._record(trial, outcome)
+        if outcome.error is not None:
+            if isinstance(outcome.error, SystemExit):  # Optuna does not see it, and would leave the trial running
+                trial.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            raise outcome.error
+        if outcome.score is None:
+            raise optuna.TrialPruned(outcome.detail)
+        return outcome.score[0] if len(outcome.score) == 1 else outcome.score
+
+    def _train_isolated(
+        self, trial: optuna.Trial, spec: TrialSpec, processes: TrialProcesses, free: queue.SimpleQueue[Slot]
+    ) -> TrialOutcome:
+        slot = free.get()
+        try:
+            record_placement(trial, slot.devices, slot.threads)
+            if self.blueprint.has_preparation(spec.config):
+                processes.prepare_data(spec.config, slot, spec.directory / OUTPUT)
+                spec = dataclasses.replace(spec, data_is_prepared=True)
+            return processes.run(spec, slot, self._reporter(trial), self._ranks(spec), self.trial_timeout)
+        except Exception as error:  # the data may fail to be prepared, the storage may be away
+            return failure(error)
+        finally:
+            free.put(slot)
+
+    def _ranks(self, spec: TrialSpec) -> int:
+        """Return how many processes train a trial; the trainer's section tells, and most trials share it."""
+        section = repr(spec.config.get("trainer"))
+        if section not in self._processes_of:
+            self._processes_of[section] = self.blueprint.check_trainer(spec.config)
+        return self._processes_of[section]
+
+    def _begin(self, trial: optuna.Trial) -> TrialSpec | TrialOutcome:
+        """Sample and freeze a trial, or say why it ends before it starts."""
+        self.view.trial_started(trial.number, is_baseline=BASELINE in trial.user_attrs)
+        try:
+            config = self.schema.merge(self.config, self.space.suggest(trial))
+            seed = config.pop("seed_everything", True)
+            seed = definition.derive_seed(trial.study, trial.number) if seed is True else seed
+            directory = self.directory.trial(trial.number)
+            return self.freeze(trial.number, {"seed_everything": seed, **config}, directory)
+        except optuna.TrialPruned as pruned:
+            return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
+            return failure(error)
+
+    def _reporter(self, trial: optuna.Trial) -> LimitedReporter:
+        watched = WatchedReporter(OptunaReporter(trial), self.view, trial.number)
+        return LimitedReporter(watched, self._interruption, self.trial_timeout)
+
+    def _record(self, trial: optuna.Trial, outcome: TrialOutcome) -> TrialOutcome:
+        """Keep on the trial, and in its folder, how it ended; a mistake ends a study in which nothing can succeed."""
+        if isinstance(outcome.error, ConfigurationError) and not definition.has_value(trial.study):
+            self.mistake = outcome.error
+            trial.study.stop()
+            outcome = dataclasses.replace(outcome, reason=StopReason.REFUSED)
+        record_outcome(trial, outcome)
+        if outcome.error is not None:
+            self.directory.write_error(trial.number, outcome.traceback or outcome.detail)
+        return outcome
+
+    def _after_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        """Keep what is to be kept of the trial, show it, and end a study that is over, or only fails."""
+        best = best_numbers(study)
+        if best == [trial.number]:
+            self.directory.promote(trial.number)
+        kept = kept_numbers(study, self.save_top_k)
+        for number in {*self._kept, trial.number} - kept:
+            self.directory.drop_weights(number)
+        self._kept = kept
+        trials = study.get_trials(deepcopy=False)
+        shown = {number: trial_result(trials[number], self.directory) for number in (*best, trial.number)}
+        self.view.trial_ended(shown[trial.number], tuple(shown[number] for number in best))
+        is_full = definition.count_finished(study) >= self.n_trials  # other processes may have had a share
+        if is_full or self._interruption.stop is not None:
+            study.stop()
+        alike = definition.failing_alike(study, self.max_failures)
+        if alike is not None and self.mistake is None:
+            study.stop()
+            error = self.directory.trial(trial.number) / "error.txt"
+            self.view.stopped(f"The study ends: {self.max_failures} trials in a row failed alike. {alike} See {error}")

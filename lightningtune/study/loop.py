@@ -1,0 +1,87 @@
+"""Asking for trials and telling their outcomes, several at a time, from one thread: Optuna sees one of each."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from lightningtune.contract import StopReason, TrialOutcome
+
+
+class HostedStudy(optuna.Study):
+    """A study whose trials are asked for and told by `ask_and_tell`; ``stop`` works as within ``optimize``."""
+
+    stopped = False
+
+    def stop(self) -> None:
+        """Ask for no further trial."""
+        self.stopped = True
+
+
+def ask_and_tell(
+    study: HostedStudy,
+    start: Callable[[optuna.Trial], Future[TrialOutcome]],
+    record: Callable[[optuna.Trial, TrialOutcome], TrialOutcome],
+    end: Callable[[], None],
+    n_jobs: int,
+    n_trials: int,
+    timeout: float | None,
+    catch: tuple[type[Exception], ...],
+    callbacks: Sequence[Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]],
+) -> None:
+    """Keep ``n_jobs`` trials running until ``n_trials`` have been asked for.
+
+    Every call to the sampler is made here, in the order of the trials' numbers, so that with a seed the parameters of a
+    trial depend only on the outcomes that were told before it was asked for.
+
+    Args:
+        study: asks, and is told.
+        start: starts a trial.
+        record: keeps its outcome, and returns what is to be told.
+        end: ends every running trial now; called when this function is left by an exception.
+        n_jobs: trials at a time.
+        n_trials: trials in all.
+        timeout: seconds after which no further trial is asked for.
+        catch: errors of a trial that do not end the study.
+        callbacks: called after each trial.
+
+    Raises:
+        Exception: what a trial raised, where it is not among ``catch``.
+    """
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    running: dict[Future[TrialOutcome], optuna.Trial] = {}
+    asked = 0
+    try:
+        while True:
+            while len(running) < n_jobs and asked < n_trials and not study.stopped and time.monotonic() < deadline:
+                trial, asked = study.ask(), asked + 1
+                running[start(trial)] = trial
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=lambda future: running[future].number):
+                trial, outcome = running[future], record(running[future], future.result())
+                told = _tell(study, trial, outcome)
+                del running[future]
+                for callback in callbacks:
+                    callback(study, told)
+                if outcome.error is not None and not isinstance(outcome.error, catch):
+                    raise outcome.error
+    except BaseException:
+        end()
+        for future, trial in running.items():
+            _tell(study, trial, record(trial, future.result()))
+        raise
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
+    if outcome.score is not None:
+        return study.tell(trial, list(outcome.score))
+    pruned = outcome.error is None and outcome.reason is not StopReason.COMPLETED
+    return study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL)

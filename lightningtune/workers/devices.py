@@ -1,0 +1,97 @@
+"""Which devices a trial gets: a machine cut into slots, each of which runs one trial at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from lightningtune.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one trial at a time may use.
+
+    Attributes:
+        devices: accelerators, as ``CUDA_VISIBLE_DEVICES`` names them; empty where trials run on CPU cores.
+        threads: how many threads a process computes with.
+    """
+
+    devices: tuple[str, ...] = ()
+    threads: int = 1
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables of a process that runs here, to be set before CUDA starts and libraries count cores."""
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
+        return {**threads, "CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else threads
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to be cut into slots.
+
+    Attributes:
+        cores: CPU cores that this process may use.
+        devices: its accelerators; empty where trials are to run on the CPU.
+    """
+
+    cores: int
+    devices: tuple[str, ...] = field(default=())
+
+
+def this_machine(accelerator: str) -> Machine:
+    """Look at this machine, without starting CUDA.
+
+    Args:
+        accelerator: the trainer's; "cpu" leaves accelerators alone.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else map(str, range(count))
+    return Machine(cores, tuple(name.strip() for name in names)[:count])
+
+
+def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_per_device: int = 1) -> Sequence[Slot]:
+    """Cut a machine into one slot for each trial that runs at a time.
+
+    Args:
+        machine: what there is.
+        n_jobs: how many trials run at a time; -1 for as many as fit: one for each accelerator (or group of
+            ``devices_per_trial``, times ``trials_per_device``), otherwise one for each core.
+        devices_per_trial: accelerators of one trial.
+        trials_per_device: trials that share one accelerator, or group.
+
+    Raises:
+        ConfigurationError: when there are not so many slots.
+
+    Example:
+        >>> [slot.devices for slot in cut_slots(Machine(8, ("0", "1")), n_jobs=2)]
+        [('0',), ('1',)]
+        >>> cut_slots(Machine(cores=4), n_jobs=2)
+        [Slot(devices=(), threads=2), Slot(devices=(), threads=2)]
+    """
+    groups: list[tuple[str, ...]] = [()]
+    if machine.devices:
+        starts = range(0, len(machine.devices) - devices_per_trial + 1, devices_per_trial)
+        groups = [machine.devices[start : start + devices_per_trial] for start in starts] * trials_per_device
+        if not groups or n_jobs > len(groups):
+            raise ConfigurationError(
+                f"n_jobs={n_jobs}, devices_per_trial={devices_per_trial} and trials_per_device={trials_per_device} ask "
+                f"for more than there is: {len(machine.devices)} accelerators give {len(groups)} slots. "
+                "Trials share an accelerator with a larger trials_per_device."
+            )
+    elif devices_per_trial > 1 or trials_per_device > 1:
+        raise ConfigurationError(
+            f"devices_per_trial={devices_per_trial} and trials_per_device={trials_per_device} are for accelerators, "
+            "and trials run on the CPU here. How many run at a time is n_jobs; how many processes train one trial, the "
+            "trainer's devices."
+        )
+    else:
+        groups *= machine.cores if n_jobs == -1 else n_jobs
+    count = len(groups) if n_jobs == -1 else n_jobs
+    return [Slot(devices, max(1, machine.cores // count)) for devices in groups[:count]]

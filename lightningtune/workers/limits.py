@@ -1,0 +1,97 @@
+"""What ends a trial from outside: Ctrl-C, SIGTERM, and the time it may take."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lightningtune.contract import Reporter, Stop, StopReason, Values
+
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Interruption:
+    """Ctrl-C and SIGTERM while a study runs: the first ends each running trial softly, the second ends all at once.
+
+    A trial that ends softly reaches its next validation and is saved. Leaving this context after a signal raises what
+    the signal stands for: ``KeyboardInterrupt``, or the ``SystemExit`` of a process that SIGTERM ends.
+
+    Args:
+        notice: is told, in the signal handler, what happens now.
+    """
+
+    def __init__(self, notice: Callable[[str], Any]) -> None:
+        self._notice = notice
+        self._number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def stop(self) -> Stop | None:
+        """The decision that every running trial is to follow, once there was a signal."""
+        if self._number is None:
+            return None
+        return Stop(StopReason.INTERRUPTED, f"interrupted by {_NAMES[signal.Signals(self._number)]}")
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            wanted = [number for number in _NAMES if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._handle) for number in wanted}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._number is not None:
+            raise self._error() from error
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._number is not None:
+            raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
+        self._number = number
+        self._notice(
+            f"{_NAMES[signal.Signals(number)]}: running trials end at their next validation. Once more ends them now."
+        )
+
+    def _error(self) -> BaseException:
+        if self._number == signal.SIGINT:
+            return KeyboardInterrupt()
+        return SystemExit(128 + signal.SIGTERM)
+
+
+class LimitedReporter:
+    """A reporter that also ends a trial when the study is interrupted, or when its time is up.
+
+    Args:
+        reporter: is told every value first.
+        interruption: of the study.
+        trial_timeout: seconds that the trial may take from now; None for no limit.
+    """
+
+    def __init__(self, reporter: Reporter, interruption: Interruption, trial_timeout: float | None) -> None:
+        self._reporter = reporter
+        self._interruption = interruption
+        self._trial_timeout = trial_timeout
+        self._started = time.monotonic()
+
+    def report(self, values: Values, step: int) -> Stop | None:
+        """Report, and pass on the first reason to stop."""
+        verdict = self._reporter.report(values, step)
+        return verdict or self._interruption.stop or self._time_is_up()
+
+    def _time_is_up(self) -> Stop | None:
+        if self._trial_timeout is None or time.monotonic() - self._started < self._trial_timeout:
+            return None
+        return timed_out(self._trial_timeout)
+
+
+def timed_out(trial_timeout: float) -> Stop:
+    """Return the decision to end a trial that takes too long."""
+    return Stop(StopReason.TIMED_OUT, f"took longer than trial_timeout={trial_timeout:g} seconds")

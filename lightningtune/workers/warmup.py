@@ -1,0 +1,58 @@
+"""What the fork server does once, so that no trial has to: late imports, caches that fill up, quickened bytecode."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective, SilentReporter, TrialSpec
+from lightningtune.errors import ConfigError
+from lightningtune.training.build import Blueprint
+from lightningtune.training.run import train
+
+
+class _Nothing(LightningModule):
+    """Learns nothing: no backward pass is run, since autograd's threads would not survive a fork."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("train_loss", 0.0)
+        self.optimizers().step()  # type: ignore[union-attr]
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.layer(batch[0]).sum())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+def _data() -> tuple[DataLoader[Any], DataLoader[Any]]:
+    data = TensorDataset(torch.zeros(2, 1))
+    return DataLoader(data), DataLoader(data)
+
+
+def warm_up(blueprint: Blueprint, config: Mapping[str, Any]) -> None:
+    """Run a fit of two steps on the CPU, and parse the base config: trials differ from it in few sections.
+
+    Args:
+        blueprint: of the study.
+        config: its base config.
+    """
+    with contextlib.suppress(ConfigError):  # the search space may give what it lacks
+        blueprint.check(config)
+    own = {"seed_everything": 0, "trainer": {"max_epochs": 1, "accelerator": "cpu"}}
+    with tempfile.TemporaryDirectory() as directory:
+        spec = TrialSpec(0, own, Path(directory), Objective(("val_loss",), ("min",)))
+        train(spec, Blueprint(Schema(_Nothing, _data, Trainer), own), SilentReporter())

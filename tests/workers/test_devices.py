@@ -1,0 +1,53 @@
+import os
+
+import pytest
+
+from lightningtune import ConfigurationError
+from lightningtune.workers.devices import Machine, Slot, cut_slots, this_machine
+
+FOUR = Machine(16, ("0", "1", "2", "3"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "devices", "threads"),
+    [
+        (FOUR, {"n_jobs": 2}, [("0",), ("1",)], 8),
+        (FOUR, {"n_jobs": -1}, [("0",), ("1",), ("2",), ("3",)], 4),
+        (FOUR, {"n_jobs": -1, "devices_per_trial": 2}, [("0", "1"), ("2", "3")], 8),
+        (FOUR, {"n_jobs": -1, "devices_per_trial": 3}, [("0", "1", "2")], 16),
+        (FOUR, {"n_jobs": 6, "trials_per_device": 2}, [("0",), ("1",), ("2",), ("3",), ("0",), ("1",)], 2),
+        (Machine(8), {"n_jobs": 3}, [(), (), ()], 2),
+        (Machine(2), {"n_jobs": 5}, [()] * 5, 1),
+        (Machine(4), {"n_jobs": -1}, [()] * 4, 1),
+    ],
+)
+def test_a_machine_is_cut_into_slots(machine, asked, devices, threads):
+    slots = cut_slots(machine, **asked)
+    assert [slot.devices for slot in slots] == devices
+    assert {slot.threads for slot in slots} == {threads}
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "message"),
+    [
+        (FOUR, {"n_jobs": 5}, "4 accelerators give 4 slots.*larger trials_per_device"),
+        (FOUR, {"n_jobs": 1, "devices_per_trial": 5}, "give 0 slots"),
+        (Machine(8), {"n_jobs": 2, "trials_per_device": 2}, "trials run on the CPU here"),
+        (Machine(8), {"n_jobs": 2, "devices_per_trial": 2}, "trials run on the CPU here"),
+    ],
+)
+def test_more_than_there_is_is_refused(machine, asked, message):
+    with pytest.raises(ConfigurationError, match=message):
+        cut_slots(machine, **asked)
+
+
+def test_a_slot_says_what_its_process_may_see():
+    assert Slot(("2", "3"), 4).environment["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert Slot((), 4).environment["OMP_NUM_THREADS"] == "4"
+    assert "CUDA_VISIBLE_DEVICES" not in Slot((), 4).environment
+
+
+def test_a_trainer_on_the_cpu_leaves_accelerators_alone():
+    machine = this_machine("cpu")
+    assert machine.devices == ()
+    assert 1 <= machine.cores <= os.cpu_count()

@@ -1,0 +1,281 @@
+"""Trials in real processes, ended in every way there is."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from nets import Line, Points, loaders
+
+from lightningtune import ConfigurationError
+from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective, SilentReporter, Stop, StopReason, TrialSpec
+from lightningtune.training.build import Blueprint
+from lightningtune.training.run import train
+from lightningtune.workers import processes as module
+from lightningtune.workers.child import Payload
+from lightningtune.workers.devices import Slot
+from lightningtune.workers.processes import TrialProcesses
+
+SLOT = Slot(threads=1)
+LOSS = Objective(("val_loss",), ("min",))
+
+
+class Odd(Line):
+    """Ends its process as ``act`` says, in the second epoch."""
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            print("about to", self.hparams.act)
+            match self.hparams.act:
+                case "exit":
+                    os._exit(3)
+                case "sys.exit":
+                    sys.exit(3)
+                case "segfault":
+                    ctypes.string_at(0)
+                case "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "raise":
+                    raise Strange(1, 2)
+                case "hang":
+                    signal.pause()
+                case "deaf":
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                    while True:
+                        signal.pause()
+
+
+class Strange(Exception):
+    """It can be pickled, and not be built again."""
+
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+class Collect(SilentReporter):
+    def __init__(self, stop_at=None):
+        self.told, self.threads, self.stop_at = [], set(), stop_at
+
+    def report(self, values, step):
+        self.told.append((values, step))
+        self.threads.add(threading.current_thread())
+        return Stop(StopReason.PRUNED, "told to") if step == self.stop_at else None
+
+
+@pytest.fixture(scope="module", params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["forked", "cold"])
+def processes(request):
+    schema = Schema(Odd, Points, L.Trainer)
+    with TrialProcesses(Payload(schema, {}), forks=request.param) as started:
+        yield started
+
+
+@pytest.fixture
+def run(processes, tmp_path):
+    def start(act="relu", reporter=None, ranks=1, trial_timeout=None, model=None, **trainer):
+        config = {
+            "seed_everything": 1,
+            "model": {"act": act, **(model or {})},
+            "trainer": {"accelerator": "cpu", "max_epochs": 3, **trainer},
+        }
+        spec = TrialSpec(7, config, tmp_path / "trial", LOSS)
+        return processes.run(spec, SLOT, reporter or SilentReporter(), ranks, trial_timeout)
+
+    return start
+
+
+def children_of(number):
+    """Return every process whose ancestor is ``number``."""
+    table = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    parents = dict(map(int, line.split()) for line in table.splitlines()[1:])
+
+    def descends(child):
+        while child in parents and child != number:
+            child = parents[child]
+        return child == number
+
+    return {child for child in parents if child != number and descends(child)}
+
+
+def test_a_trial_gives_what_it_gives_in_this_process(run, tmp_path):
+    reporter = Collect()
+    outcome = run(reporter=reporter)
+    config = {"seed_everything": 1, "model": {"act": "relu"}, "trainer": {"accelerator": "cpu", "max_epochs": 3}}
+    spec, here = TrialSpec(7, config, tmp_path / "here", LOSS), Collect()
+    expected = train(spec, Blueprint(Schema(Odd, Points, L.Trainer), config), here)
+    assert (outcome.reason, outcome.score) == (expected.reason, expected.score)
+    assert reporter.told == here.told
+    assert reporter.threads == {threading.current_thread()}
+    weights = [
+        torch.load(tmp_path / name / "best.ckpt", weights_only=False)["state_dict"] for name in ("trial", "here")
+    ]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
+
+
+def test_a_decision_comes_back(run):
+    outcome = run(reporter=Collect(stop_at=1))
+    assert (outcome.reason, outcome.detail, outcome.epochs) == (StopReason.PRUNED, "told to", 2)
+
+
+@pytest.mark.parametrize(
+    ("act", "detail"),
+    [
+        ("exit", "the trial's process ended with exit code 3"),
+        ("segfault", "the trial's process was killed by SIGSEGV"),
+        ("kill", "the trial's process was killed by SIGKILL"),
+    ],
+)
+def test_whatever_ends_a_process_is_said(run, tmp_path, act, detail):
+    reporter = Collect()
+    outcome = run(act, reporter)
+    assert outcome.reason is StopReason.KILLED
+    assert outcome.detail.startswith(f"{detail}. It printed last: ")
+    assert f"about to {act}" in outcome.traceback
+    assert len(reporter.told) == 1, "what was reported is kept"
+    assert f"about to {act}" in (tmp_path / "trial" / "output.log").read_text()
+
+
+def test_an_error_arrives_with_its_traceback(run):
+    outcome = run("raise")
+    assert (outcome.reason, outcome.detail) == (StopReason.FAILED, "Strange: 1 and 2")
+    assert "in on_train_epoch_start" in outcome.traceback
+    assert run("sys.exit").detail == "TrialError: the training called sys.exit(3)"
+
+
+def test_out_of_memory_is_told_from_other_kills(run, monkeypatch):
+    counts = iter([0, 1])
+    monkeypatch.setattr(module, "out_of_memory_kills", lambda: next(counts))
+    outcome = run("kill")
+    assert outcome.reason is StopReason.OUT_OF_MEMORY
+    assert "ran out of memory" in outcome.detail
+
+
+def test_a_reporter_that_fails_fails_its_trial(run):
+    class Away(SilentReporter):
+        def report(self, values, step):
+            raise ConnectionError("the storage is away")
+
+    outcome = run(reporter=Away())
+    assert (outcome.reason, outcome.detail) == (StopReason.FAILED, "ConnectionError: the storage is away")
+
+
+def test_a_mistake_is_raised_as_one(run):
+    with pytest.raises(ConfigurationError, match="barebones"):
+        run(barebones=True)
+
+
+@pytest.mark.parametrize("act", ["hang", pytest.param("deaf", marks=pytest.mark.slow)])
+def test_a_trial_that_hangs_is_ended(run, act, monkeypatch):
+    monkeypatch.setattr(module, "_GRACE", 0.5)
+    began = time.monotonic()
+    outcome = run(act, trial_timeout=1.0)
+    assert (outcome.reason, outcome.detail) == (StopReason.TIMED_OUT, "took longer than trial_timeout=1 seconds")
+    assert time.monotonic() - began < 60
+
+
+def test_nothing_is_left_of_a_trial(processes, tmp_path):
+    """Not its DataLoader's workers, however it ends."""
+    schema = Schema(Workers, None, L.Trainer)
+    before = children_of(os.getpid())
+    with TrialProcesses(Payload(schema, {})) as own:
+        for act in ("relu", "kill", "raise"):
+            config = {"model": {"act": act}, "trainer": {"accelerator": "cpu", "max_epochs": 2}}
+            own.run(TrialSpec(0, config, tmp_path / act, LOSS), SLOT, SilentReporter())
+            workers = [*map(int, (tmp_path / act / "output.log").read_text().split("worker ")[1:2])] or []
+            assert all(not Path(f"/proc/{number}").exists() for number in workers)
+            assert len(children_of(os.getpid()) - before) == 1, "only the server"
+    assert children_of(os.getpid()) == before
+
+
+class Workers(Odd):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(loaders()[0].dataset, 8, num_workers=2, persistent_workers=True)
+
+    def val_dataloader(self):
+        return loaders()[1]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn", "ddp_fork"])
+def test_several_processes_train_one_trial(run, tmp_path, strategy):
+    reporter = Collect(stop_at=1)
+    outcome = run(reporter=reporter, ranks=2, strategy=strategy, devices=2)
+    assert (outcome.reason, outcome.detail) == (StopReason.PRUNED, "told to")
+    assert [step for _, step in reporter.told] == [0, 1]
+    assert (tmp_path / "trial" / "output_rank1.log").exists()
+
+
+def test_one_rank_that_dies_takes_the_others_with_it(run):
+    began = time.monotonic()
+    outcome = run("kill", ranks=2, strategy="ddp", devices=2)
+    assert outcome.error is not None
+    assert outcome.score is None
+    assert time.monotonic() - began < 60
+
+
+def test_trials_run_at_the_same_time(processes, tmp_path):
+    meet = threading.Barrier(2, timeout=60)
+
+    class Meets(SilentReporter):
+        def report(self, values, step):
+            meet.wait()
+
+    def start(name):
+        config = {"seed_everything": 1, "trainer": {"accelerator": "cpu", "max_epochs": 2}}
+        return processes.run(TrialSpec(0, config, tmp_path / name, LOSS), SLOT, Meets())
+
+    outcomes = []
+    threads = [threading.Thread(target=lambda name=name: outcomes.append(start(name))) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [outcome.reason for outcome in outcomes] == [StopReason.COMPLETED] * 2
+
+
+def test_a_server_that_was_killed_is_started_again(tmp_path):
+    with TrialProcesses(Payload(Schema(Odd, Points, L.Trainer), {})) as own:
+        config = {"trainer": {"accelerator": "cpu", "max_epochs": 2}}
+        assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
+        (server,) = {
+            number
+            for number in children_of(os.getpid())
+            if b"fork_server" in Path(f"/proc/{number}/cmdline").read_bytes()
+        }
+
+        class Kills(SilentReporter):
+            def report(self, values, step):
+                os.kill(server, signal.SIGKILL)
+
+        outcome = own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, Kills())
+        assert outcome.reason is StopReason.KILLED
+        assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
+
+
+def test_what_cannot_travel_is_named():
+    lock = threading.Lock()
+
+    def model(lr: float = 0.1):
+        with lock:
+            return Line(lr)
+
+    with pytest.raises(ConfigurationError, match=r"model_class cannot be sent .*lock.*isolate=False"):
+        TrialProcesses(Payload(Schema(model, Points, L.Trainer), {}))
+
+
+def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
+    class Unloaded:
+        def __reduce__(self):
+            return exec, ("raise ImportError('no such thing there')",)
+
+        def __call__(self, lr: float = 0.1): ...
+
+    with TrialProcesses(Payload(Schema(Unloaded(), Points, L.Trainer), {})) as own:
+        with pytest.raises(ConfigurationError, match="no such thing there"):
+            own.run(TrialSpec(0, {}, tmp_path, LOSS), SLOT, SilentReporter())
