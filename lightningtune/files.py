@@ -129,7 +129,7 @@ def last_lines(path: Path, count: int) -> list[str]:
     """Return the last lines of a text file that are not blank; none where there is no file."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 200 * count))
+            file.seek(max(0, path.stat().st_size - 1000 * count))
             text = file.read().decode(errors="replace")
     except OSError:
         return []

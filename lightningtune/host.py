@@ -24,10 +24,11 @@ from lightningtune.study.loop import HostedStudy, ask_and_tell
 from lightningtune.study.reporter import BASELINE, OptunaReporter, record_outcome, record_placement
 from lightningtune.study.results import best_numbers, kept_numbers, trial_result
 from lightningtune.training.build import Blueprint
-from lightningtune.training.run import failure
+from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import frozen_heap, run_inline
 from lightningtune.workers.limits import Interruption, LimitedReporter
+from lightningtune.workers.preparation import Preparation
 from lightningtune.workers.processes import OUTPUT, TrialProcesses
 
 StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]
@@ -51,6 +52,7 @@ class Host:
         max_failures: how many trials in a row may fail the same way.
         n_trials: the study's total.
         trial_timeout: seconds that one trial may take.
+        share_data: whether the data is loaded once for all trials.
         mistake: what showed that no trial can succeed.
     """
 
@@ -67,10 +69,15 @@ class Host:
     max_failures: int
     n_trials: int
     trial_timeout: float | None
+    share_data: bool
     mistake: ConfigurationError | None = None
     _kept: set[int] = field(default_factory=set)
     _processes_of: dict[str, int] = field(default_factory=dict)
     _interruption: Interruption = field(default_factory=lambda: Interruption(print))
+
+    def __post_init__(self) -> None:
+        """Nothing is prepared yet."""
+        self._preparation = Preparation(self.blueprint)
 
     def run_here(self, study: optuna.Study, callbacks: Sequence[StudyCallback], options: Mapping[str, Any]) -> None:
         """Train in this process, one trial at a time.
@@ -81,6 +88,8 @@ class Host:
             options: of ``Study.optimize``.
         """
         left = self.n_trials - definition.count_finished(study)
+        if self.share_data:
+            load_data(self.blueprint)
         with self._interruptible(), frozen_heap():
             study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
 
@@ -148,10 +157,7 @@ class Host:
         """The objective of ``Study.optimize``."""
         outcome = self._begin(trial)
         if isinstance(outcome, TrialSpec):
-            try:
-                outcome = run_inline(outcome, self.blueprint, self._reporter(trial))
-            except ConfigurationError as mistake:
-                outcome = TrialOutcome.failed(mistake)
+            outcome = self._train_inline(trial, outcome)
         outcome = self._record(trial, outcome)
         if outcome.error is not None:
             if isinstance(outcome.error, SystemExit):  # Optuna does not see it, and would leave the trial running
@@ -161,20 +167,29 @@ class Host:
             raise optuna.TrialPruned(outcome.detail)
         return outcome.score[0] if len(outcome.score) == 1 else outcome.score
 
+    def _train_inline(self, trial: optuna.Trial, spec: TrialSpec) -> TrialOutcome:
+        try:
+            spec = self._with_data(spec, lambda: prepare_data(self.blueprint, spec.config))
+            return run_inline(spec, self.blueprint, self._reporter(trial))
+        except BaseException as error:  # the data may fail to be prepared
+            return failure(error)
+
     def _train_isolated(
         self, trial: optuna.Trial, spec: TrialSpec, processes: TrialProcesses, free: queue.SimpleQueue[Slot]
     ) -> TrialOutcome:
         slot = free.get()
         try:
             record_placement(trial, slot.devices, slot.threads)
-            if self.blueprint.has_preparation(spec.config):
-                processes.prepare_data(spec.config, slot, spec.directory / OUTPUT)
-                spec = dataclasses.replace(spec, data_is_prepared=True)
+            spec = self._with_data(spec, lambda: processes.prepare_data(spec.config, slot, spec.directory / OUTPUT))
             return processes.run(spec, slot, self._reporter(trial), self._ranks(spec), self.trial_timeout)
         except Exception as error:  # the data may fail to be prepared, the storage may be away
             return failure(error)
         finally:
             free.put(slot)
+
+    def _with_data(self, spec: TrialSpec, prepare: Callable[[], bool]) -> TrialSpec:
+        is_prepared = not self.share_data and self._preparation.of(spec.config, prepare)
+        return dataclasses.replace(spec, data_is_prepared=is_prepared)
 
     def _ranks(self, spec: TrialSpec) -> int:
         """Return how many processes train a trial; the trainer's section tells, and most trials share it."""

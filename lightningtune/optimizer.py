@@ -179,7 +179,7 @@ class OptunaDrivenOptimizer:
         self._config = load_base_config(base_config)
         self._schema = Schema(model_class, datamodule_class, Trainer)
         self._space = space_of(search_space, self._schema, self._config)
-        self._blueprint = Blueprint(self._schema, self._config)
+        self._blueprint = Blueprint(self._schema, self._config, share_data)
         with definition.quiet_optuna():
             check_space(self._space, self._schema, self._config, self._blueprint)
             if isinstance(baseline, Mapping):
@@ -201,6 +201,7 @@ class OptunaDrivenOptimizer:
             max_failures,
             n_trials,
             trial_timeout,
+            share_data,
         )
 
     @property

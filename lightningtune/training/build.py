@@ -20,7 +20,16 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError, ConfigurationError
-from lightningtune.signatures import import_class, signature_of, type_hints
+from lightningtune.signatures import signature_of, type_hints
+from lightningtune.training.data import (
+    give,
+    has_preparation,
+    load,
+    prepare,
+    refuse_other_data,
+    skip_preparation,
+    which_data,
+)
 from lightningtune.training.quiet import quiet_lightning
 
 _BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
@@ -45,22 +54,27 @@ class Blueprint:
     Args:
         schema: what the sections build.
         config: any config of that form.
+        share_data: whether all trials have the data of ``config``.
 
     Raises:
         ConfigError: when a section cannot be built at all.
     """
 
-    def __init__(self, schema: Schema, config: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Schema, config: Mapping[str, Any], share_data: bool = False) -> None:
         self.schema = schema
+        self._config = config
         self._sections = {name: _Section(schema, name, config.get(name)) for name in (*_BASES, "trainer")}
-        self._shared_data: LightningDataModule | None = None
+        self._shared = which_data(config.get("data")) if share_data else None
+        self._loaded: Mapping[str, Any] | None = None
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Parse a config without building anything.
 
         Raises:
-            ConfigError: naming what does not fit.
+            ConfigurationError: naming what does not fit.
         """
+        if self._shared is not None:
+            refuse_other_data(self._shared, config.get("data"))
         for section in self._sections.values():
             section.parse(config)
 
@@ -89,35 +103,19 @@ class Blueprint:
 
     def has_preparation(self, config: Mapping[str, Any]) -> bool:
         """Whether the datamodule has a ``prepare_data`` of its own, as far as that can be told without building it."""
-        block = config.get("data") or {}
-        target = import_class(str(block["class_path"])) if "class_path" in block else self.schema.data
-        while isinstance(target, functools.partial):
-            target = target.func
-        is_class = isinstance(target, type) and issubclass(target, LightningDataModule)
-        return is_class and target.prepare_data is not LightningDataModule.prepare_data  # type: ignore[union-attr]
+        return has_preparation(self.schema.data, config.get("data"))
 
-    def prepare_data(self, config: Mapping[str, Any]) -> LightningDataModule:
-        """Build the datamodule of a config, and call its ``prepare_data``.
+    def prepare_data(self, config: Mapping[str, Any]) -> bool:
+        """Call ``prepare_data`` of a config's datamodule, and return whether that has done it for all trials."""
+        return prepare(self._datamodule(config))
 
-        Raises:
-            ConfigurationError: when there is no datamodule.
-        """
-        data = self._call("data", config)
-        if not isinstance(data, LightningDataModule):
-            raise ConfigurationError(f"datamodule_class must build a LightningDataModule for this, but built {data!r}.")
-        data.prepare_data()
-        return data
-
-    def share_data(self, config: Mapping[str, Any]) -> None:
-        """Build, prepare and set up the datamodule now: every fit of this blueprint's is given it as it is.
+    def load_data(self) -> None:
+        """Load the data of the base config: every fit of this blueprint's shares it.
 
         Raises:
             ConfigurationError: when there is no datamodule.
         """
-        data = self.prepare_data(config)
-        data.setup("fit")
-        _skip(data, "prepare_data", "setup")
-        self._shared_data = data
+        self._loaded = load(self._datamodule(self._config))
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build only the model."""
@@ -155,9 +153,12 @@ class Blueprint:
         }
         _refuse_barebones(settings)
         model = self._model(config)
-        data = self._data(config, model)
-        if data_is_prepared and "datamodule" in data:
-            _skip(data["datamodule"], "prepare_data")
+        source = self._data(config, model)
+        if self._shared is not None and self._loaded is not None:
+            refuse_other_data(self._shared, config.get("data"))
+            give(source["datamodule"], self._loaded)
+        elif data_is_prepared:
+            skip_preparation(source["datamodule"])
         if _IS_RANK in os.environ and isinstance(settings.get("strategy"), str):
             settings["strategy"] = _launched(settings["strategy"])
         trainer = Trainer(**{**defaults, **settings}, callbacks=[*users, own])
@@ -166,7 +167,7 @@ class Blueprint:
                 f"trainer: {type(trainer.strategy).__name__} would train this trial in {trainer.world_size} processes, "
                 "and its devices or its strategy are sampled. Fix them in the config, or let isolate=True."
             )
-        return Fit(model, trainer, data)
+        return Fit(model, trainer, source)
 
     def _model(self, config: Mapping[str, Any]) -> LightningModule:
         model = self._call("model", config)
@@ -175,8 +176,6 @@ class Blueprint:
         return model
 
     def _data(self, config: Mapping[str, Any], model: LightningModule) -> Mapping[str, Any]:
-        if self._shared_data is not None:
-            return {"datamodule": self._shared_data}
         if self.schema.data is None and not config.get("data"):
             if not is_overridden("train_dataloader", model):
                 raise ConfigurationError(
@@ -184,16 +183,22 @@ class Blueprint:
                     f"{type(model).__name__} has no train_dataloader."
                 )
             return {}
-        data = self._call("data", config)
-        if isinstance(data, LightningDataModule):
-            return {"datamodule": data}
-        loaders = list(data) if isinstance(data, (tuple, list)) else [data]
+        built = self._call("data", config)
+        if isinstance(built, LightningDataModule):
+            return {"datamodule": built}
+        loaders = list(built) if isinstance(built, (tuple, list)) else [built]
         if not 1 <= len(loaders) <= 2 or not isinstance(loaders[0], Iterable) or isinstance(loaders[0], str):
             raise ConfigurationError(
                 "datamodule_class must build a LightningDataModule, a DataLoader to train on, or a pair of them "
-                f"to train and to validate on, but built {data!r}."
+                f"to train and to validate on, but built {built!r}."
             )
         return dict(zip(("train_dataloaders", "val_dataloaders"), loaders, strict=False))
+
+    def _datamodule(self, config: Mapping[str, Any]) -> LightningDataModule:
+        built = self._call("data", config) if self.schema.data is not None or config.get("data") else None
+        if not isinstance(built, LightningDataModule):
+            raise ConfigurationError(f"share_data takes a LightningDataModule, but datamodule_class builds {built!r}.")
+        return built
 
     def _call(self, section: str, config: Mapping[str, Any]) -> Any:
         values = config.get(section) or {}
@@ -215,16 +220,6 @@ _IS_RANK = "LOCAL_RANK"
 def _launched(strategy: str) -> str:
     """Return the strategy that leaves starting processes to us: ``ddp`` for ``ddp_spawn`` and ``ddp_fork``."""
     return re.sub("_(spawn|fork|notebook)", "", strategy)
-
-
-def _skip(data: LightningDataModule, *hooks: str) -> None:
-    """Have Lightning find these hooks done."""
-    for hook in hooks:
-        setattr(data, hook, _done)
-
-
-def _done(*args: Any) -> None:
-    """What this hook does has been done."""
 
 
 class _Section:

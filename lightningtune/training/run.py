@@ -9,7 +9,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
@@ -63,6 +64,18 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
         duration=time.perf_counter() - started,
         checkpoint=keep.best if keep and keep.best.exists() else None,
     )
+
+
+def prepare_data(blueprint: Blueprint, config: Mapping[str, Any]) -> bool:
+    """Call ``prepare_data`` of a config's datamodule, and return whether that has done it for all trials."""
+    with isolate_rng(), quiet_lightning():
+        return blueprint.prepare_data(config)
+
+
+def load_data(blueprint: Blueprint) -> None:
+    """Load the data that all trials share."""
+    with isolate_rng(), quiet_lightning():
+        blueprint.load_data()
 
 
 @contextlib.contextmanager

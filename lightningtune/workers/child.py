@@ -9,12 +9,12 @@ import os
 import pickle
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import active_children
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from lightningtune.config.overrides import Schema
 from lightningtune.contract import SilentReporter, Stop, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.training.build import Blueprint
-from lightningtune.training.run import train
+from lightningtune.training.run import load_data, prepare_data, train
 
 
 @dataclass(frozen=True)
@@ -42,31 +42,32 @@ class Payload:
 
     def load(self) -> Blueprint:
         """Return what builds the trials."""
-        blueprint = Blueprint(self.schema, self.config)
+        blueprint = Blueprint(self.schema, self.config, self.share_data)
         if self.share_data:
-            blueprint.share_data(self.config)
+            load_data(blueprint)
         return blueprint
+
+
+Result: TypeAlias = TrialOutcome | bool
+"""What a process ends with: a trial's outcome, or whether data is prepared for all trials."""
+Task: TypeAlias = Callable[[Blueprint, Connection], Result]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One process of a trial.
+    """One process.
 
     Attributes:
-        spec: what to train; None only to prepare its data.
-        environment: variables of the process.
+        environment: its variables.
         threads: how many threads it computes with.
         output: the file that receives what it prints.
-        rank: its rank among the processes of the trial; rank 0 reports.
-        data: the config whose data is prepared, where there is no spec.
+        task: a `Task`, pickled apart: what goes wrong when it is loaded is printed, too.
     """
 
     environment: Mapping[str, str]
     threads: int
     output: Path
-    spec: TrialSpec | None = None
-    rank: int = 0
-    data: Mapping[str, Any] | None = None
+    task: bytes
 
 
 class ConnectedReporter:
@@ -86,6 +87,19 @@ class ConnectedReporter:
         return verdict
 
 
+def train_as_rank(blueprint: Blueprint, connection: Connection, spec: TrialSpec, rank: int) -> TrialOutcome:
+    """Train a trial as one of its processes, of which rank 0 reports."""
+    outcome = train(spec, blueprint, ConnectedReporter(connection) if rank == 0 else SilentReporter())
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return outcome
+
+
+def prepare_here(blueprint: Blueprint, connection: Connection, config: Mapping[str, Any]) -> bool:
+    """Prepare the data of a trial's config."""
+    return prepare_data(blueprint, config)
+
+
 def work(connection: Connection, blueprint: Blueprint) -> None:
     """Do one job; what happens is sent to the host, whatever it is."""
     job: Job = pickle.loads(connection.recv_bytes())
@@ -94,11 +108,12 @@ def work(connection: Connection, blueprint: Blueprint) -> None:
     torch.set_num_threads(job.threads)
     _seed_apart()
     try:
-        outcome = _outcome(job, blueprint, connection)
+        task: Task = pickle.loads(job.task)
+        result = task(blueprint, connection)
     except BaseException as error:  # the host must hear of it, whatever it is
-        outcome = TrialOutcome.failed(error)
+        result = TrialOutcome.failed(error)
     with contextlib.suppress(BrokenPipeError):  # the host is gone
-        connection.send_bytes(_pickled(outcome))
+        connection.send_bytes(_pickled(result))
     _leave_nothing()
 
 
@@ -115,16 +130,6 @@ def start_cold() -> None:
             connection.send_bytes(_pickled(TrialOutcome.failed(error)))
             return
         work(connection, blueprint)
-
-
-def _outcome(job: Job, blueprint: Blueprint, connection: Connection) -> TrialOutcome | None:
-    if job.spec is None:
-        blueprint.prepare_data(job.data or {})
-        return None
-    outcome = train(job.spec, blueprint, ConnectedReporter(connection) if job.rank == 0 else SilentReporter())
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    return outcome
 
 
 def _capture(output: Path) -> None:
@@ -145,17 +150,17 @@ def _seed_apart() -> None:
     torch.seed()
 
 
-def _pickled(outcome: TrialOutcome | None) -> bytes:
-    """Pickle an outcome; where its error cannot travel, its message does."""
-    if outcome is None or outcome.error is None:
-        return pickle.dumps(outcome)
+def _pickled(result: Result) -> bytes:
+    """Pickle a result; where the error in it cannot travel, its message does."""
+    if isinstance(result, bool) or result.error is None:
+        return pickle.dumps(result)
     try:
-        sent = pickle.dumps(outcome)
+        sent = pickle.dumps(result)
         pickle.loads(sent)  # many an exception pickles, and cannot be built again
     except Exception:
-        is_mistake = isinstance(outcome.error, ConfigurationError)
-        error = ConfigurationError(str(outcome.error)) if is_mistake else TrialError(outcome.detail)
-        return pickle.dumps(dataclasses.replace(outcome, error=error))
+        is_mistake = isinstance(result.error, ConfigurationError)
+        error = ConfigurationError(str(result.error)) if is_mistake else TrialError(result.detail)
+        return pickle.dumps(dataclasses.replace(result, error=error))
     return sent
 
 

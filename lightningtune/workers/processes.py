@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import pickle
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
@@ -17,10 +18,10 @@ from typing import Any
 
 import cloudpickle
 
-from lightningtune.contract import Reporter, StopReason, TrialOutcome, TrialSpec
+from lightningtune.contract import Reporter, SilentReporter, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.files import last_lines
-from lightningtune.workers.child import Job, Payload
+from lightningtune.workers.child import Job, Payload, Result, prepare_here, train_as_rank
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.limits import timed_out
 from lightningtune.workers.starters import Child, Cold, ForkServer
@@ -53,8 +54,6 @@ class TrialProcesses:
         self._starter: ForkServer | Cold = (ForkServer if forks else Cold)(cloudpickle.dumps(payload))
         self._running: set[Child] = set()
         self._ended = False
-        self._prepared: dict[str, threading.Lock | None] = {}
-        self._lock = threading.Lock()
 
     def __enter__(self) -> TrialProcesses:
         self._starter.start()
@@ -91,51 +90,51 @@ class TrialProcesses:
         Raises:
             ConfigurationError: when the trial shows that none can succeed.
         """
-        environment = [{**slot.environment, **rank} for rank in _ranks(ranks)]
-        output = [spec.directory / (OUTPUT if rank == 0 else f"output_rank{rank}.log") for rank in range(ranks)]
         threads = max(1, slot.threads // ranks)
-        jobs = [Job(environment[rank], threads, output[rank], spec, rank) for rank in range(ranks)]
-        with self._children(jobs) as children:
-            outcome = _Attendance(children, reporter, output, trial_timeout).outcome()
+        jobs = [
+            Job(
+                {**slot.environment, **variables},
+                threads,
+                spec.directory / (f"output_rank{rank}.log" if rank else OUTPUT),
+                cloudpickle.dumps(functools.partial(train_as_rank, spec=spec, rank=rank)),
+            )
+            for rank, variables in enumerate(_ranks(ranks))
+        ]
+        outcome = self._result(jobs, reporter, trial_timeout)
+        assert isinstance(outcome, TrialOutcome)
         if self._ended and outcome.reason is StopReason.KILLED:
             outcome = dataclasses.replace(outcome, reason=StopReason.INTERRUPTED, detail="interrupted")
         if isinstance(outcome.error, ConfigurationError):
             raise outcome.error
         return outcome
 
-    def prepare_data(self, config: Mapping[str, Any], slot: Slot, output: Path) -> None:
-        """Call ``prepare_data`` of a config's datamodule, once for each different ``data`` section.
+    def prepare_data(self, config: Mapping[str, Any], slot: Slot, output: Path) -> bool:
+        """Call ``prepare_data`` of a config's datamodule, and return whether that has done it for all trials.
 
         Raises:
-            TrialError: when it fails.
+            Exception: what it raised.
         """
-        key = repr(config.get("data"))
-        with self._lock:
-            lock = self._prepared.setdefault(key, threading.Lock())
-        if lock is None:
-            return
-        with lock:
-            if self._prepared[key] is None:
-                return
-            job = Job(slot.environment, slot.threads, output, data={"data": config.get("data")})
-            with self._children([job]) as children:
-                outcome = _Attendance(children, None, [output], None).outcome()
-            if outcome.error is not None:
-                raise outcome.error
-            self._prepared[key] = None
+        task = cloudpickle.dumps(functools.partial(prepare_here, config=config))
+        result = self._result([Job(slot.environment, slot.threads, output, task)], SilentReporter(), None)
+        if isinstance(result, TrialOutcome):
+            raise result.error or TrialError(result.detail)
+        return result
+
+    def _result(self, jobs: Sequence[Job], reporter: Reporter, trial_timeout: float | None) -> Result:
+        with self._children(jobs) as children:
+            return _Attendance(children, reporter, [job.output for job in jobs], trial_timeout).result()
 
     @contextlib.contextmanager
     def _children(self, jobs: Sequence[Job]) -> Iterator[list[Child]]:
         children: list[Child] = []
         try:
             for job in jobs:
-                work = cloudpickle.dumps(job)
                 children.append(self._starter.child())
                 self._running.add(children[-1])
                 if self._ended:
                     children[-1].signal(signal.SIGKILL)
                 with contextlib.suppress(OSError):  # it has died already, as will be seen
-                    children[-1].connection.send_bytes(work)
+                    children[-1].connection.send_bytes(pickle.dumps(job))
             yield children
         finally:
             for child in children:
@@ -155,14 +154,14 @@ class _Attendance:
     """
 
     def __init__(
-        self, children: Sequence[Child], reporter: Reporter | None, output: Sequence[Path], trial_timeout: float | None
+        self, children: Sequence[Child], reporter: Reporter, output: Sequence[Path], trial_timeout: float | None
     ) -> None:
         self._children = children
         self._pending = dict(enumerate(children))
         self._reporter = reporter
         self._output = output
         self._trial_timeout = trial_timeout
-        self._outcomes: dict[int, TrialOutcome] = {}
+        self._results: dict[int, Result] = {}
         self._kills = out_of_memory_kills()
         self._alarms: list[tuple[float, int]] = []
         """When to send which signal, the soonest first."""
@@ -171,44 +170,47 @@ class _Attendance:
             due = time.monotonic() + trial_timeout + _GRACE
             self._alarms = [(due, signal.SIGTERM), (due + _GRACE, signal.SIGKILL)]
 
-    def outcome(self) -> TrialOutcome:
-        """Wait for the end of every process, and return the outcome: of the first that failed, else of rank 0."""
+    def result(self) -> Result:
+        """Wait for the end of every process, and return the result: of the first that failed, else of rank 0."""
         while self._pending:
             listened = {item: rank for rank, child in self._pending.items() for item in child.waitables}
             for item in wait([*listened], self._until_next_alarm()):
                 self._attend(listened[item])
             self._raise_alarms()
-        failed = [outcome for outcome in self._outcomes.values() if outcome.error is not None]
-        outcome = failed[0] if failed else self._outcomes[0]
-        if self._time_is_up and self._trial_timeout is not None:
+        outcomes = [result for result in self._results.values() if isinstance(result, TrialOutcome)]
+        result = next((outcome for outcome in outcomes if outcome.error is not None), self._results[0])
+        if self._time_is_up and self._trial_timeout is not None and isinstance(result, TrialOutcome):
             stop = timed_out(self._trial_timeout)
-            return dataclasses.replace(outcome, reason=stop.reason, detail=stop.detail, error=TrialError(stop.detail))
-        return outcome
+            return dataclasses.replace(result, reason=stop.reason, detail=stop.detail, error=TrialError(stop.detail))
+        return result
 
     def _attend(self, rank: int) -> None:
         """Take what a process has sent, or its end."""
         child = self._pending.get(rank)
         if child is None:
             return
-        try:
-            while child.connection.poll():
-                message = child.connection.recv()
-                if isinstance(message, TrialOutcome):
-                    self._outcomes[rank] = message
-                elif self._reporter is not None:
-                    child.connection.send(self._reporter.report(*message))
-        except (EOFError, OSError):  # the process has ended; its exit code says how
-            pass
-        except Exception as error:  # the storage may be away, or a pruner may fail: it is this trial that fails
-            self._outcomes.setdefault(rank, TrialOutcome.failed(error))
-            child.signal(signal.SIGKILL)
+        for message in _received(child):
+            if isinstance(message, tuple):
+                self._answer(rank, child, message)
+            else:
+                self._results[rank] = message
         code = child.exit_code()
         if code is not None:
             del self._pending[rank]
-            if rank not in self._outcomes:
-                self._outcomes[rank] = self._died(rank, code)
-            if self._pending and not self._alarms:
+            if rank not in self._results:
+                self._results[rank] = self._died(rank, code)
+            if self._pending and not self._time_is_up:
                 self._alarms = [(time.monotonic() + _LAST_WORDS, signal.SIGKILL)]
+
+    def _answer(self, rank: int, child: Child, values_and_step: tuple[Values, int]) -> None:
+        try:
+            verdict = self._reporter.report(*values_and_step)
+        except Exception as error:  # the storage may be away, or a pruner may fail: it is this trial that fails
+            self._results[rank] = TrialOutcome.failed(error)
+            child.signal(signal.SIGKILL)
+        else:
+            with contextlib.suppress(OSError):  # the process has ended; its exit code says how
+                child.connection.send(verdict)
 
     def _until_next_alarm(self) -> float | None:
         return max(0.0, self._alarms[0][0] - time.monotonic()) if self._alarms else None
@@ -226,10 +228,24 @@ class _Attendance:
             detail = f"the trial's process was killed by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL and out_of_memory_kills() > self._kills:
             reason, detail = StopReason.OUT_OF_MEMORY, "the system ran out of memory and killed the trial's process"
-        lines = last_lines(self._output[rank], 20)
-        said = f". It printed last: {lines[-1]}" if lines else ""
-        text = "\n".join([f"{detail}. It printed last:", *lines]) if lines else detail
-        return TrialOutcome(reason, detail + said, traceback=text + "\n", error=TrialError(detail + said))
+        said, crash = _last_words(self._output[rank])
+        last = f". It printed last: {said[-1]}" if said else ""
+        text = "\n".join([f"{detail}. It printed last:" if said else detail, *said, *crash])
+        return TrialOutcome(reason, detail + last, traceback=text + "\n", error=TrialError(detail + last))
+
+
+def _last_words(output: Path) -> tuple[list[str], list[str]]:
+    """Return the last lines that a process has printed, and where it was when the interpreter crashed."""
+    lines = [line for line in last_lines(output, 100) if not line.startswith("Extension modules: ")]
+    crash = next((i for i, line in enumerate(lines) if line.startswith("Fatal Python error: ")), len(lines))
+    return lines[max(0, crash - 20) : crash], lines[crash:]
+
+
+def _received(child: Child) -> Iterator[Any]:
+    """Yield what a process has sent, up to its end."""
+    with contextlib.suppress(EOFError, OSError):
+        while child.connection.poll():
+            yield child.connection.recv()
 
 
 def check_travels(name: str, part: Any) -> None:

@@ -1,9 +1,9 @@
 """Trials in real processes, ended in every way there is."""
 
+import contextlib
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -53,7 +53,7 @@ class Odd(Line):
                         signal.pause()
 
 
-class Strange(Exception):
+class Strange(Exception):  # noqa: N818 - strange in name, too
     """It can be pickled, and not be built again."""
 
     def __init__(self, a, b):
@@ -93,8 +93,10 @@ def run(processes, tmp_path):
 
 def children_of(number):
     """Return every process whose ancestor is ``number``."""
-    table = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
-    parents = dict(map(int, line.split()) for line in table.splitlines()[1:])
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
 
     def descends(child):
         while child in parents and child != number:
@@ -240,14 +242,11 @@ def test_trials_run_at_the_same_time(processes, tmp_path):
 
 
 def test_a_server_that_was_killed_is_started_again(tmp_path):
+    others = children_of(os.getpid())
     with TrialProcesses(Payload(Schema(Odd, Points, L.Trainer), {})) as own:
         config = {"trainer": {"accelerator": "cpu", "max_epochs": 2}}
         assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
-        (server,) = {
-            number
-            for number in children_of(os.getpid())
-            if b"fork_server" in Path(f"/proc/{number}/cmdline").read_bytes()
-        }
+        (server,) = children_of(os.getpid()) - others
 
         class Kills(SilentReporter):
             def report(self, values, step):
@@ -276,6 +275,8 @@ def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
 
         def __call__(self, lr: float = 0.1): ...
 
-    with TrialProcesses(Payload(Schema(Unloaded(), Points, L.Trainer), {})) as own:
-        with pytest.raises(ConfigurationError, match="no such thing there"):
-            own.run(TrialSpec(0, {}, tmp_path, LOSS), SLOT, SilentReporter())
+    with (
+        TrialProcesses(Payload(Schema(Unloaded(), Points, L.Trainer), {})) as own,
+        pytest.raises(ConfigurationError, match="no such thing there"),
+    ):
+        own.run(TrialSpec(0, {}, tmp_path, LOSS), SLOT, SilentReporter())
