@@ -46,9 +46,9 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
 from lightningtune.workers.child import Payload
-from lightningtune.workers.devices import Slot, cut_slots, this_machine
+from lightningtune.workers.devices import cut_slots, this_machine
 from lightningtune.workers.inline import run_inline
-from lightningtune.workers.processes import TrialProcesses
+from lightningtune.workers.processes import TrialProcesses, check_travels
 
 
 class OptunaDrivenOptimizer:
@@ -87,7 +87,7 @@ class OptunaDrivenOptimizer:
             with the strategy ``ddp``, always do.
         trial_timeout: seconds that one trial may take. Then it ends at its next validation; in a process of its own it
             is terminated 10 seconds later, and killed after another 10.
-        devices_per_trial: accelerators of one trial.
+        devices_per_trial: accelerators of one trial; the trainer's ``devices`` too, where the config has none.
         trials_per_device: how many trials share one accelerator.
         share_data: whether the datamodule is built and set up once, and every trial's process shares its memory.
         **optuna_kwargs: ``storage``, ``load_if_exists``, ``timeout``, ``catch``, ``gc_after_trial``,
@@ -171,12 +171,16 @@ class OptunaDrivenOptimizer:
         self._study_name, self._n_trials, self._seed = study_name, n_trials, seed
         self._sampler, self._pruner, self._optuna_kwargs = sampler, pruner, optuna_kwargs
         self._save_checkpoints, self._save_top_k = save_checkpoints, save_top_k
-        self._n_jobs, self._isolate, self._share_data = n_jobs, isolate or n_jobs != 1, share_data
-        self._devices_per_trial, self._trials_per_device = devices_per_trial, trials_per_device
-        trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
-        for callback in trainer_callbacks:
+        self._isolate, self._share_data = isolate or n_jobs != 1, share_data
+        self._trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
+        for callback in self._trainer_callbacks:
             refuse_other_mode(callback, self._objective)
         self._config = load_base_config(base_config)
+        trainer = self._config.get("trainer", {})
+        machine = this_machine(str(trainer.get("accelerator", "auto")))
+        self._slots = cut_slots(machine, n_jobs, devices_per_trial, trials_per_device)
+        if devices_per_trial > 1:
+            self._config["trainer"] = {"devices": devices_per_trial, **trainer}
         self._schema = Schema(model_class, datamodule_class, Trainer)
         self._space = space_of(search_space, self._schema, self._config)
         self._blueprint = Blueprint(self._schema, self._config, share_data)
@@ -195,7 +199,7 @@ class OptunaDrivenOptimizer:
             self._objective,
             self._directory,
             self._view,
-            trainer_callbacks,
+            self._trainer_callbacks,
             save_checkpoints,
             save_top_k,
             max_failures,
@@ -323,15 +327,13 @@ class OptunaDrivenOptimizer:
             self._host.run_here(study, self._study_callbacks, options)
         else:
             hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
-            self._host.run_isolated(hosted, self._study_callbacks, options, processes, self._slots())
+            self._host.run_isolated(hosted, self._study_callbacks, options, processes, self._slots)
 
     def _processes(self) -> TrialProcesses:
+        for callback in self._trainer_callbacks:
+            check_travels(f"callbacks: {type(callback).__name__}", callback)
+        check_travels("score", self._objective.score)
         return TrialProcesses(Payload(self._schema, self._config, self._share_data))
-
-    def _slots(self) -> Sequence[Slot]:
-        trainer = self._config.get("trainer", {})
-        machine = this_machine(str(trainer.get("accelerator", "auto")))
-        return cut_slots(machine, self._n_jobs, self._devices_per_trial, self._trials_per_device)
 
     def _prepare(self, study: optuna.Study) -> None:
         """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""

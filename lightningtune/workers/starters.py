@@ -155,6 +155,7 @@ class ForkServer:
         with self._lock:
             if self._server is None or self._server.poll() is not None:
                 self._ready.result()
+                self.close()
                 self.start()
             self._ready.result()
             ours, theirs = Pipe()
@@ -169,8 +170,8 @@ class ForkServer:
     def close(self) -> None:
         """End the server, and with it every process that it has forked."""
         if self._server is not None:
-            self._control.shutdown(socket.SHUT_RDWR)
-            self._control.close()
+            with self._control, contextlib.suppress(OSError):  # the server may have been killed
+                self._control.shutdown(socket.SHUT_RDWR)
             self._server.wait()
 
     def _shake_hands(self, ready: Future[None]) -> None:

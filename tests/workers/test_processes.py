@@ -1,6 +1,5 @@
 """Trials in real processes, ended in every way there is."""
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from family import children_of
 from nets import Line, Points, loaders
 
 from lightningtune import ConfigurationError
@@ -89,21 +89,6 @@ def run(processes, tmp_path):
         return processes.run(spec, SLOT, reporter or SilentReporter(), ranks, trial_timeout)
 
     return start
-
-
-def children_of(number):
-    """Return every process whose ancestor is ``number``."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-
-    def descends(child):
-        while child in parents and child != number:
-            child = parents[child]
-        return child == number
-
-    return {child for child in parents if child != number and descends(child)}
 
 
 def test_a_trial_gives_what_it_gives_in_this_process(run, tmp_path):
@@ -250,9 +235,11 @@ def test_a_server_that_was_killed_is_started_again(tmp_path):
 
         class Kills(SilentReporter):
             def report(self, values, step):
-                os.kill(server, signal.SIGKILL)
+                if step == 0:
+                    os.kill(server, signal.SIGKILL)
 
-        outcome = own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, Kills())
+        endless = {"trainer": {"accelerator": "cpu", "max_epochs": 100_000}}
+        outcome = own.run(TrialSpec(0, endless, tmp_path, LOSS), SLOT, Kills())
         assert outcome.reason is StopReason.KILLED
         assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
 
