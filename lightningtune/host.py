@@ -21,7 +21,7 @@ from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy, ask_and_tell
-from lightningtune.study.reporter import BASELINE, REASON, OptunaReporter, record_outcome, record_placement
+from lightningtune.study.reporter import BASELINE, OptunaReporter, record_outcome, record_placement
 from lightningtune.study.results import best_numbers, kept_numbers, trial_result
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
@@ -233,8 +233,6 @@ class Host:
         if best == [trial.number]:
             self.directory.promote(trial.number)
         kept = kept_numbers(study, self.save_top_k)
-        if trial.user_attrs.get(REASON) == StopReason.INTERRUPTED.value:
-            kept.add(trial.number)
         for number in {*self._kept, trial.number} - kept:
             self.directory.drop_weights(number)
         self._kept = kept

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lightningtune.contract import Values
+from lightningtune.contract import StopReason, Values
 from lightningtune.errors import NoResultError
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import BASELINE, DETAIL, DURATION, EPOCHS, REASON
@@ -211,9 +211,16 @@ def rank(study: optuna.Study) -> list[int]:
 
 
 def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:
-    """Return the trials whose weights are kept: the ``top_k`` best, or the Pareto front, and those that still run."""
+    """Return the trials whose weights are kept.
+
+    These are the ``top_k`` best, or the Pareto front, and those that still run or were interrupted.
+    """
     best = best_numbers(study) if len(study.directions) > 1 else rank(study)[:top_k]
-    return {*best, *(trial.number for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished())}
+    return {*best, *(trial.number for trial in study.get_trials(deepcopy=False) if _is_open(trial))}
+
+
+def _is_open(trial: FrozenTrial) -> bool:
+    return not trial.state.is_finished() or trial.user_attrs.get(REASON) == StopReason.INTERRUPTED.value
 
 
 def trial_result(trial: FrozenTrial, directory: StudyDirectory) -> TrialResult:
