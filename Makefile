@@ -17,8 +17,10 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/parallel.py
+	-$(BIN)/python benchmarks/gpu_packing.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
@@ -38,3 +40,7 @@ $(VENV)/.examples: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	touch $@ $(VENV)/.examples
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	touch $@ $(VENV)/.examples $(VENV)/.test

@@ -16,6 +16,8 @@ from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_
 from lightningtune.search.tunable import search_space_of
 from lightningtune.signatures import import_class
 from lightningtune.study.storage import check_storage
+from lightningtune.training.build import of_pytorch_lightning
+from lightningtune.training.callback import TrialCallback
 
 OPTIMIZE_KWARGS = ("timeout", "catch", "gc_after_trial", "show_progress_bar")
 OPTUNA_KWARGS = ("storage", "load_if_exists", *OPTIMIZE_KWARGS)
@@ -100,19 +102,34 @@ def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Calla
     if not isinstance(callbacks, Sequence):
         raise ConfigurationError(f"callbacks must be a list, but got {callbacks!r}.")
     for callback in callbacks:
+        if isinstance(callback, TrialCallback):
+            raise ConfigurationError(
+                f"{type(callback).__name__} is for an objective of your own; OptunaDrivenOptimizer adds what it needs."
+            )
+        if not isinstance(callback, Callback) and (inspect.isclass(callback) or not _takes_study_and_trial(callback)):
+            raise ConfigurationError(
+                "callbacks takes Lightning callbacks, and Optuna callbacks (called with study and trial), "
+                f"but got {callback!r}.{of_pytorch_lightning(callback)}"
+            )
+    lightning = [callback for callback in callbacks if isinstance(callback, Callback)]
+    for callback in lightning:
         try:
             copy.deepcopy(callback)
         except Exception as error:  # whatever a callback of the user's holds
             raise ConfigurationError(
                 f"Each trial gets a copy of {type(callback).__name__}, which cannot be copied: {error}"
             ) from error
-        if not isinstance(callback, Callback) and (inspect.isclass(callback) or not callable(callback)):
-            raise ConfigurationError(
-                "callbacks takes Lightning callbacks, and Optuna callbacks (called with study and trial), "
-                f"but got {callback!r}."
-            )
-    lightning = [callback for callback in callbacks if isinstance(callback, Callback)]
     return lightning, [callback for callback in callbacks if not isinstance(callback, Callback)]
+
+
+def _takes_study_and_trial(callback: Any) -> bool:
+    try:
+        inspect.signature(callback).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # its parameters cannot be told
+        return callable(callback)
+    return True
 
 
 def check_target(what: str, target: Any) -> None:
@@ -128,12 +145,9 @@ def check_target(what: str, target: Any) -> None:
         raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {target!r}.")
     if not inspect.isclass(target):
         return
-    if any(c.__module__.partition(".")[0] == "pytorch_lightning" for c in target.__mro__):
-        raise ConfigurationError(
-            f"{what}={target.__name__} derives from pytorch_lightning, whose classes do not mix with those of "
-            "lightning.pytorch, which LightningTune uses. Import lightning.pytorch instead; it has the same names."
-        )
-    raise ConfigurationError(f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.")
+    raise ConfigurationError(
+        f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.{of_pytorch_lightning(target)}"
+    )
 
 
 def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str, Any]) -> SearchSpace:
@@ -147,8 +161,8 @@ def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str,
     spaces = []
     for section in ("model", "data"):
         block = config.get(section, {})
-        target = import_class(str(block["class_path"])) if "class_path" in block else getattr(schema, section)
-        space = search_space_of(target)
+        target = getattr(schema, section)
+        space = search_space_of(import_class(str(block.get("class_path")))) or search_space_of(target)
         if space is not None:
             spaces.append(in_section(section, space))
     if not spaces:

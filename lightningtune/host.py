@@ -14,15 +14,15 @@ from typing import Any
 import optuna
 
 from lightningtune.config.overrides import Schema
-from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec, Values
-from lightningtune.errors import ConfigurationError
+from lightningtune.contract import Objective, SilentReporter, StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy, ask_and_tell
 from lightningtune.study.reporter import BASELINE, OptunaReporter, record_outcome, record_placement
-from lightningtune.study.results import best_numbers, kept_numbers, trial_result
+from lightningtune.study.results import Refit, best_numbers, kept_numbers, trial_result
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
@@ -140,7 +140,7 @@ class Host:
     def set_right(self, study: optuna.Study) -> None:
         """Make the folder agree with the study, whose end may have been abrupt."""
         best, self._kept = best_numbers(study), kept_numbers(study, self.save_top_k)
-        if len(best) == 1 and self.directory.trial(best[0]).exists():
+        if best and len(self.objective.monitor) == 1 and self.directory.trial(best[0]).exists():
             self.directory.promote(best[0])
 
     def freeze(self, number: int, config: Mapping[str, Any], directory: Path) -> TrialSpec:
@@ -148,6 +148,21 @@ class Host:
         self.directory.begin(directory, config)
         callbacks = tuple(copy.deepcopy(callback) for callback in self.callbacks)
         return TrialSpec(number, config, directory, self.objective, callbacks, self.save_checkpoints)
+
+    def refit(self, config: Mapping[str, Any], number: int, seed: int) -> Refit:
+        """Train a trial's config again, here.
+
+        Raises:
+            TrialError: when it fails.
+        """
+        directory = self.directory.refit(number, seed)
+        spec = self.freeze(0, {**config, "seed_everything": seed}, directory)
+        outcome = run_inline(spec, self.blueprint, SilentReporter())
+        if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
+            raise outcome.error
+        if outcome.score is None:
+            raise TrialError(f"The refit with seed {seed} ended without a score: {outcome.detail}") from outcome.error
+        return Refit(seed, outcome.score, outcome.checkpoint, directory)
 
     def _interruptible(self) -> Interruption:
         self._interruption = Interruption(self.view.urgent)
@@ -230,7 +245,7 @@ class Host:
     def _after_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Keep what is to be kept of the trial, show it, and end a study that is over, or only fails."""
         best = best_numbers(study)
-        if best == [trial.number]:
+        if best == [trial.number] and len(self.objective.monitor) == 1:
             self.directory.promote(trial.number)
         kept = kept_numbers(study, self.save_top_k)
         for number in {*self._kept, trial.number} - kept:

@@ -27,10 +27,10 @@ from lightningtune.arguments import (
 )
 from lightningtune.config.base import load_base_config
 from lightningtune.config.overrides import Schema
-from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter
-from lightningtune.errors import ConfigurationError, TrialError
+from lightningtune.contract import NonFinitePolicy, ScorePolicy
+from lightningtune.errors import ConfigError, ConfigurationError, TrialError
 from lightningtune.host import Host
-from lightningtune.preflight import baseline_point, check_point, check_space
+from lightningtune.preflight import baseline_point, check_sampler, check_space, outside, stored_point
 from lightningtune.report.live import LiveView
 from lightningtune.report.summary import headline, summary
 from lightningtune.search.distributions import NoDefault
@@ -38,7 +38,7 @@ from lightningtune.search.spaces import SearchSpaceLike, SimpleSearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy
-from lightningtune.study.objective import direction_names, objective_of
+from lightningtune.study.objective import direction_names, looks_reversed, objective_of
 from lightningtune.study.reporter import SEED
 from lightningtune.study.results import Refit, StudyResults, collect_results
 from lightningtune.study.storage import open_storage
@@ -47,8 +47,10 @@ from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
 from lightningtune.workers.child import Payload
 from lightningtune.workers.devices import cut_slots, this_machine
-from lightningtune.workers.inline import run_inline
 from lightningtune.workers.processes import TrialProcesses, check_travels
+
+_OTHER_LIMITS = ("max_steps", "max_time")
+"""Settings of the trainer that may end a fit before ``max_epochs``."""
 
 
 class OptunaDrivenOptimizer:
@@ -186,9 +188,8 @@ class OptunaDrivenOptimizer:
         self._blueprint = Blueprint(self._schema, self._config, share_data)
         with definition.quiet_optuna():
             check_space(self._space, self._schema, self._config, self._blueprint)
-            if isinstance(baseline, Mapping):
-                check_point(self._space, baseline)
-        self._baseline = baseline
+            check_sampler(sampler, self._space, self._directions)
+            self._baseline = stored_point(self._space, baseline) if isinstance(baseline, Mapping) else baseline
         self._view = LiveView(self._objective.monitor, Console(highlight=False, quiet=not verbose))
         self._study: optuna.Study | None = None
         self._host = Host(
@@ -243,23 +244,19 @@ class OptunaDrivenOptimizer:
         """
         study = self.study
         definition.check_continuable(study, self._space.parameters or ())
+        definition.start_over(study)
         done = definition.count_finished(study)
         self._view.begin(done, self._n_trials, headline(self._study_name, self._objective, done, self._n_trials))
-        options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
-        with contextlib.ExitStack() as context:
-            # a fork server imports for seconds, meanwhile the checks go on
-            processes = context.enter_context(self._processes()) if self._isolate and done < self._n_trials else None
-            ranks = self._blueprint.check_trainer(self._config)
-            self._prepare(study)
-            context.enter_context(self._view)
-            context.enter_context(definition.quiet_optuna())
-            if processes is None and ranks > 1:
-                processes = context.enter_context(self._processes())
-            if done < self._n_trials:
-                self._run(study, {"catch": (Exception,), **options}, processes)
+        try:
+            self._run(study, done)
+        except (KeyboardInterrupt, SystemExit):
+            done = definition.count_finished(study)
+            self._view.note(f"Interrupted. {done} of {self._n_trials} trials are done; run again to go on.")
+            raise
         if self._host.mistake is not None:
-            raise self._host.mistake
-        self._view.end(summary(self.results(), self._directory))
+            raise self._host.mistake.with_traceback(None) from None
+        results = self.results()
+        self._view.end(summary(results, self._directory), is_empty=not results.best_trials)
         return study
 
     def results(self) -> StudyResults:
@@ -279,16 +276,20 @@ class OptunaDrivenOptimizer:
 
         Raises:
             NoResultError: when there is no such trial.
-            TrialError: when its weights were not kept.
+            TrialError: when its weights are not there, or do not fit the class any more.
         """
         number = self.results().choose(number)
         checkpoint = self._directory.checkpoint(number)
         if checkpoint is None:
             raise TrialError(
-                f"The weights of trial {number} are not kept: save_checkpoints={self._save_checkpoints}, "
-                f"save_top_k={self._save_top_k}."
+                f"There are no weights of trial {number} in {self._directory.trial(number)}, with "
+                f"save_checkpoints={self._save_checkpoints} and save_top_k={self._save_top_k}."
             )
-        return load_weights(self._blueprint.build_model(self._directory.read_config(number)), checkpoint).eval()
+        try:
+            model = self._blueprint.build_model(self._directory.read_config(number))
+            return load_weights(model, checkpoint).eval()
+        except (ConfigError, RuntimeError) as error:
+            raise TrialError(f"The model's class is not what trial {number} trained: {error}") from error
 
     def refit(
         self,
@@ -311,7 +312,8 @@ class OptunaDrivenOptimizer:
         config = self.get_best_config(number)
         if max_epochs is not None:
             check_integers({"max_epochs": (max_epochs, 1)})
-            config = self._schema.merge(config, {"trainer.max_epochs": max_epochs})
+            trainer = {name: value for name, value in config.get("trainer", {}).items() if name not in _OTHER_LIMITS}
+            config = {**config, "trainer": {**trainer, "max_epochs": max_epochs}}
         if seeds is None:
             own = config["seed_everything"]
             seeds = definition.derive_seed(self.study, number) if own is False else own
@@ -319,15 +321,28 @@ class OptunaDrivenOptimizer:
         check_integers({f"seeds[{i}]": (seed, 0) for i, seed in enumerate(chosen)})
         if len({*chosen}) < len(chosen):
             raise ConfigurationError(f"seeds names a seed twice: {list(chosen)}.")
-        return tuple(self._refit(config, number, seed) for seed in chosen)
+        return tuple(self._host.refit(config, number, seed) for seed in chosen)
 
-    def _run(self, study: optuna.Study, options: Mapping[str, Any], processes: TrialProcesses | None) -> None:
-        self._host.mistake = None
-        if processes is None:
-            self._host.run_here(study, self._study_callbacks, options)
-        else:
-            hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
-            self._host.run_isolated(hosted, self._study_callbacks, options, processes, self._slots)
+    def _run(self, study: optuna.Study, done: int) -> None:
+        options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
+        options = {"catch": (Exception,), **options}
+        with contextlib.ExitStack() as context:
+            # a fork server imports for seconds, meanwhile the checks go on
+            processes = context.enter_context(self._processes()) if self._isolate and done < self._n_trials else None
+            ranks = self._blueprint.check_trainer(self._config)
+            self._prepare(study)
+            context.enter_context(self._view)
+            context.enter_context(definition.quiet_optuna())
+            if processes is None and ranks > 1:
+                processes = context.enter_context(self._processes())
+            self._host.mistake = None
+            if done >= self._n_trials:
+                return
+            if processes is None:
+                self._host.run_here(study, self._study_callbacks, options)
+            else:
+                hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
+                self._host.run_isolated(hosted, self._study_callbacks, options, processes, self._slots)
 
     def _processes(self) -> TrialProcesses:
         for callback in self._trainer_callbacks:
@@ -341,14 +356,24 @@ class OptunaDrivenOptimizer:
         self._host.set_right(study)
         if not {"max_epochs", "max_steps", "max_time"} & {*self._config.get("trainer", {})}:
             self._view.note("trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
+        reversed_direction = looks_reversed(self._objective)
+        if reversed_direction is not None:
+            self._view.note(reversed_direction)
         if self._baseline is False or not definition.is_new(study):
             return
         try:
             given = self._baseline if isinstance(self._baseline, Mapping) else None
             point = given or baseline_point(self._space, self._schema, self._config, self._blueprint)
-            definition.queue_baseline(study, point)
         except NoDefault as reason:
             self._view.note(f"The untuned defaults are not tried first: {reason}. See baseline=.")
+            return
+        beyond = outside(self._space, point)
+        if beyond is not None:
+            self._view.note(
+                f"The untuned defaults lie outside the search space, and are tried first all the same: {beyond}. "
+                "See baseline=."
+            )
+        definition.queue_baseline(study, point)
 
     def _definition(self, study: optuna.Study) -> dict[str, Any]:
         space = self._space.to_dict() if isinstance(self._space, SimpleSearchSpace) else repr(self._space)
@@ -364,13 +389,3 @@ class OptunaDrivenOptimizer:
             "base_config": self._config,
             "versions": {"lightningtune": __version__, **definition.versions("lightning", "torch", "optuna")},
         }
-
-    def _refit(self, config: Mapping[str, Any], number: int, seed: int) -> Refit:
-        directory = self._directory.refit(number, seed)
-        spec = self._host.freeze(0, {**config, "seed_everything": seed}, directory)
-        outcome = run_inline(spec, self._blueprint, SilentReporter())
-        if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
-            raise outcome.error
-        if outcome.score is None:
-            raise TrialError(f"The refit with seed {seed} ended without a score: {outcome.detail}") from outcome.error
-        return Refit(seed, outcome.score, outcome.checkpoint, directory)

@@ -1,17 +1,18 @@
-"""What is checked before the first epoch: that every point of the space is a config that can be built."""
+"""What is checked before the first epoch: that the space can be sampled, and its points can be built."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
 
 from lightningtune.config.base import check_names
 from lightningtune.config.overrides import Schema
-from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError
+from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError, did_you_mean
 from lightningtune.files import plain
-from lightningtune.search.distributions import NoDefault
+from lightningtune.search.distributions import NoDefault, Parameter, describe
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.training.build import Blueprint
 
@@ -35,7 +36,7 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
             except ConfigError as error:
                 if not any(path.rpartition(".")[2] in str(error) for path in parameter.paths):
                     raise
-                raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from error
+                raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from None
     for point in points:
         blueprint.check(schema.merge(config, point))
 
@@ -68,7 +69,14 @@ def baseline_point(
         blueprint.check(config)
         return space.defaults(lambda path: _as_written(schema.lookup(config, path)))
     except ConfigurationError as error:
-        raise NoDefault(str(error)) from error
+        if space.parameters is None:  # a function may choose by names of its own
+            raise NoDefault("the search space is a function, and they cannot be told from it") from error
+        raise NoDefault(str(error).rstrip(".")) from error
+    except NoDefault:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        said = f"{type(error).__name__}: {error}".rstrip(": .")
+        raise NoDefault(f"the search space raises {said} for them") from error
 
 
 def _as_written(default: Any) -> Any:
@@ -79,23 +87,83 @@ def _as_written(default: Any) -> Any:
         return default
 
 
-def check_point(space: SearchSpace, point: Mapping[str, Any]) -> None:
-    """Check that a point the user gave names every parameter of the space.
+def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Express a point that the user gave, by parameter name, as Optuna stores it.
 
     A number may lie outside its range, as an untuned default may.
 
     Raises:
         SearchSpaceError: naming the one that is missing, unknown or none of the choices.
     """
-    trial = optuna.trial.FixedTrial(dict(point))
+    point: dict[str, Any] = {}
+
+    def answer(parameter: Parameter) -> Any:
+        if parameter.name not in given:
+            hint = did_you_mean(parameter.name, given.keys() - point.keys())
+            raise SearchSpaceError(
+                f"baseline gives no value for '{parameter.name}'.{hint or f' It gives: {[*given]}.'}"
+            )
+        try:
+            point[parameter.name] = parameter.stored_as(plain(given[parameter.name]))
+        except (NoDefault, TypeError) as error:
+            raise SearchSpaceError(f"baseline: {error}.") from None
+        return parameter.value_of(point[parameter.name])
+
     try:
-        space.suggest(trial)
-    except Exception as error:  # a user's function may raise anything; Optuna says which value is missing
+        space.collect(optuna.trial.FixedTrial({}), answer, {})
+    except SearchSpaceError:
+        raise
+    except Exception as error:  # a user's function may raise anything
         reason = "it prunes it" if isinstance(error, optuna.TrialPruned) else f"{type(error).__name__}: {error}"
-        raise SearchSpaceError(f"baseline={dict(point)!r} is not a point of the search space: {reason}") from error
-    unknown = point.keys() - trial.params.keys()
+        raise SearchSpaceError(f"baseline={dict(given)!r} is not a point of the search space: {reason}") from error
+    unknown = given.keys() - point.keys()
     if unknown:
         raise SearchSpaceError(
             f"baseline names '{min(unknown)}', which the search space does not suggest there. It suggests: "
-            f"{', '.join(trial.params)}."
+            f"{', '.join(point)}."
         )
+    return point
+
+
+def outside(space: SearchSpace, point: Mapping[str, Any]) -> str | None:
+    """Say which values of a point lie outside their ranges; None where none does."""
+    found = [
+        f"{parameter.name}={point[parameter.name]} ({describe(parameter)})"
+        for parameter in space.parameters or ()
+        if not parameter.choices and parameter.name in point and not _inside(parameter, point[parameter.name])
+    ]
+    return ", ".join(found) or None
+
+
+def _inside(parameter: Parameter, value: float) -> bool:
+    low, high = parameter.corners
+    return bool(low <= value <= high)
+
+
+def check_sampler(sampler: optuna.samplers.BaseSampler | None, space: SearchSpace, directions: Sequence[str]) -> None:
+    """Have a copy of a sampler sample a few points: it may need a package, or not be able to sample this space.
+
+    Raises:
+        ConfigurationError: saying why.
+    """
+    try:
+        probed = copy.deepcopy(sampler)
+    except Exception:  # it holds what cannot be copied, and stays unprobed
+        return
+    if probed is None:
+        return
+    study = optuna.create_study(sampler=probed, directions=[*directions])  # type: ignore[list-item]
+    name = type(sampler).__name__
+    try:
+        for value in range(_PROBES):
+            trial = study.ask()
+            space.suggest(trial)
+            study.tell(trial, [float(value)] * len(directions))
+    except ImportError as error:
+        package = f" It needs a package: pip install {error.name}." if error.name else ""
+        raise ConfigurationError(f"{name} cannot sample: {error}.{package}") from None
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        if space.parameters is not None:  # a function may raise for reasons of its own
+            raise ConfigurationError(f"{name} cannot sample this search space: {error}") from None

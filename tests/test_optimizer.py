@@ -18,10 +18,13 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser
 from nets import Line, Points, loaders, points
 
 from lightningtune import ConfigurationError, NoResultError, OptunaDrivenOptimizer, TrialError, tunable
+from lightningtune.contract import Objective, SilentReporter
 from lightningtune.study import definition
+from lightningtune.training.callback import TrialCallback
 
 LR = {"lr": ("loguniform", 1e-3, 1.0)}
 QUICK = {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}
@@ -180,6 +183,35 @@ def test_a_failed_trial_leaves_nothing_in_memory(tune):
     tune(model_class=Leaves, max_failures=9).optimize()
     assert Leaves.most == 0
     assert len(Leaves.alive) == 0
+
+
+class Built(Line):
+    def __init__(self, act: torch.nn.Module, optimizer: typing.Any = None, lr: float = 0.1):
+        super().__init__(lr)
+        self.save_hyperparameters()
+        self.act = act
+
+
+ELU = {"class_path": "torch.nn.ELU", "init_args": {"alpha": 2.0}}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Lightning calls what jsonargparse deprecates
+@pytest.mark.filterwarnings("ignore:Attribute 'act' is an instance of `nn.Module`")
+@pytest.mark.parametrize("form", ["plain", "cli"])
+def test_a_checkpoint_of_a_model_with_blocks_loads_with_weights_only(tune, form):
+    block = {"class_path": f"{Built.__module__}.Built", "init_args": {"act": ELU}}
+    if form == "cli":
+        sys.modules.setdefault(Built.__module__, sys.modules[__name__])
+    optimizer = tune(
+        base_config={**QUICK, "model": {"act": ELU} if form == "plain" else block},
+        model_class=Built if form == "plain" else None,
+    )
+    study = optimizer.optimize()
+    path = optimizer.directory / "best" / "model.ckpt"
+    model = Built.load_from_checkpoint(path, weights_only=True)
+    assert (model.act.alpha, model.hparams.lr) == (2.0, study.best_params["lr"])
+    saved = torch.load(path, weights_only=True)["hyper_parameters"]
+    assert saved["act"] == ELU | {"init_args": {"alpha": 2.0, "inplace": False}}
 
 
 def test_the_best_model_scores_what_the_study_says(tune):
@@ -353,12 +385,20 @@ def test_several_objectives_keep_the_pareto_front(tune):
     front = {trial.number for trial in study.best_trials}
     assert {int(p.parent.name) for p in optimizer.directory.glob("trials/*/best.ckpt")} == front
     assert {trial.number for trial in optimizer.results().best_trials} == front
+    assert not (optimizer.directory / "best").exists(), "none of them is the best"
     for trial in study.trials:
         assert trial.values[1] == 4 * trial.params["width"] + 1
     if len(front) > 1:
         with pytest.raises(NoResultError, match="objectives"):
             optimizer.best_model()
     assert optimizer.best_model(min(front)) is not None
+
+
+def test_the_only_one_on_a_front_is_the_best(tune):
+    optimizer = tune(metric=["val_loss", "val_acc"], direction=["minimize", "maximize"])
+    study = optimizer.optimize()
+    assert [trial.number for trial in study.best_trials] == [optimizer.results().best.number]
+    assert optimizer.best_model().lr == study.best_trials[0].params["lr"]
 
 
 # --- the baseline ------------------------------------------------------------------------------------------------
@@ -390,6 +430,29 @@ def test_the_baseline_can_be_left_out_or_given(tune):
     assert given.results().baseline.number == 0
     with pytest.raises(ConfigurationError, match="lrr"):
         tune(baseline={"lr": 0.25, "lrr": 1}, study_name="wrong")
+
+
+def test_a_baseline_may_be_given_by_its_values(tune):
+    space = {"width": ("categorical", [[4], [8]])}
+    build = {"model_class": lambda width=(4,): Line(width=width[0]), "search_space": space, "n_trials": 1}
+    assert tune(**build, baseline={"width": [8]}).optimize().trials[0].params == {"width": "[8]"}
+
+
+def test_defaults_outside_the_space_are_told_of(tune, capsys):
+    tune(search_space={"lr": ("uniform", 0.5, 1.0)}, n_trials=1, verbose=True).optimize()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "lie outside the search space, and are tried first all the same: lr=0.1 (uniform 0.5 … 1.0)" in said
+
+
+def prunes_the_defaults(trial):
+    if trial.suggest_float("lr", 0.01, 0.2) == 0.1:
+        raise optuna.TrialPruned
+
+
+def test_a_function_that_does_not_take_the_defaults_goes_on_without(tune, capsys):
+    study = tune(search_space=prunes_the_defaults, verbose=True).optimize()
+    assert len(study.trials) == 3
+    assert "not tried first: the search space raises TrialPruned for them. See baseline=." in capsys.readouterr().out
 
 
 def test_defaults_that_are_no_point_of_the_space_are_told_of(tune, capsys):
@@ -519,6 +582,19 @@ def test_user_settings_win(tune, tmp_path):
     assert look.seen == [(True, 1, str(tmp_path), 0)]
 
 
+def test_a_whole_cli_config_leaves_the_defaults_as_they_are(tune, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(L.Trainer, "trainer")
+    trainer = yaml.safe_load(parser.dump(parser.get_defaults(), skip_unset=False))["trainer"]
+    assert trainer["logger"] is None
+    optimizer = tune(base_config={"trainer": {**trainer, **QUICK["trainer"]}}, n_trials=2)
+    optimizer.optimize()
+    assert len([*optimizer.directory.glob("trials/*/metrics.csv")]) == 2
+    assert not (tmp_path / "lightning_logs").exists()
+    assert "Params" not in capfd.readouterr().out
+
+
 def test_callbacks_of_the_user_work_beside_ours(tune):
     callbacks = [EarlyStopping("val_loss", patience=1), ModelCheckpoint(filename="mine", monitor="val_loss")]
     optimizer = tune(callbacks=callbacks)
@@ -531,7 +607,7 @@ def test_callbacks_of_the_user_work_beside_ours(tune):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"devices": 2, "accelerator": "cpu"}, "2 devices"),
+        ({"num_nodes": 2, "strategy": "ddp"}, "a trial trains on one machine, but num_nodes is 2"),
         ({"barebones": True}, "barebones"),
         ({"check_val_every_n_epoch": 5, "max_epochs": 2}, "val_loss"),
     ],
@@ -562,6 +638,33 @@ def test_a_failing_trial_is_recorded_and_the_study_goes_on(tune):
     assert study.best_trial.state.name == "COMPLETE"
 
 
+def test_that_nothing_was_found_is_said_where_nothing_is_shown(tune, caplog):
+    tune(model_class=Broken, n_trials=1).optimize()
+    assert "No trial completed. Trials: 1 fail. Most frequent reason: ValueError: shapes do not match" in caplog.text
+
+
+def test_a_study_without_a_feasible_trial_says_so(tune):
+    def space(trial):
+        trial.suggest_float("lr", 0.1, 0.2)
+        trial.set_constraint("size", 1.0)
+
+    optimizer = tune(search_space=space)
+    optimizer.optimize()
+    with pytest.raises(NoResultError, match="Trials: 3 complete. Each that is complete violates a constraint"):
+        optimizer.best_model()
+
+
+def test_a_class_that_was_edited_since_is_named(tune):
+    tune().optimize()
+
+    class Line(FromData):
+        def __init__(self, lr: float = 0.1):
+            super().__init__(lr=lr, width=5)
+
+    with pytest.raises(TrialError, match="The model's class is not what trial"):
+        tune(model_class=Line).best_model()
+
+
 def test_a_study_that_only_fails_ends_early_and_says_so(tune, caplog):
     optimizer = tune(model_class=Broken, n_trials=20)
     study = optimizer.optimize()
@@ -572,6 +675,14 @@ def test_a_study_that_only_fails_ends_early_and_says_so(tune, caplog):
     for call in (optimizer.get_best_config, optimizer.best_model, optimizer.refit, lambda: results.best):
         with pytest.raises(NoResultError, match="no completed trial.*shapes do not match"):
             call()
+
+
+def test_a_study_that_only_failed_starts_over_once_it_is_corrected(tune):
+    tune(model_class=Broken, n_trials=2).optimize()
+    optimizer = tune(n_trials=2)
+    study = optimizer.optimize()
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert optimizer.results().baseline.number == 2
 
 
 def test_out_of_memory_is_an_outcome_of_its_own(tune):
@@ -750,6 +861,14 @@ def test_memory_does_not_grow_over_200_trials(tune):
             {"baseline": {"lr": 5}, "search_space": lambda trial: {1: None}[trial.suggest_int("lr", 1, 1)]},
             "KeyError: 5",
         ),
+        (
+            {"sampler": optuna.samplers.GridSampler({"model.lr": [0.1]})},
+            "GridSampler cannot sample this search space: The parameter name, lr, is not found",
+        ),
+        ({"baseline": {"model.lr": 0.1}}, "no value for 'lr'.*Did you mean 'model.lr'"),
+        ({"baseline": {"lr": "high"}}, "baseline: lr='high' is not a number"),
+        ({"callbacks": [lambda: None]}, "callbacks takes"),
+        ({"callbacks": [TrialCallback(Objective(("a",), ("min",)), SilentReporter())]}, "for an objective of your own"),
         ({"timeout": -1}, "timeout must be"),
         ({"timeout": "1h"}, "timeout must be"),
         ({"catch": 3}, "catch must be"),

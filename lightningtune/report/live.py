@@ -43,6 +43,7 @@ class LiveView:
         self._session_done = 0
         self._started = time.monotonic()
         self._best = ""
+        self._running: set[int] = set()
 
     def __enter__(self) -> LiveView:
         if self._live is not None:
@@ -63,17 +64,20 @@ class LiveView:
 
     def trial_started(self, number: int, is_baseline: bool) -> None:
         """Show that a trial runs."""
+        self._running.add(number)
         self._show(f"trial {number}{' (untuned defaults)' if is_baseline else ''}", now=True)
 
     def value_reported(self, number: int, values: Values, step: int) -> None:
         """Show the latest value of the running trial."""
-        self._show(f"trial {number}: {self._named(values)} ({step + 1})")
+        self._show(f"trial {number}: {self._named(values)} at validation {step}")
 
     def trial_ended(self, trial: TrialResult, best: tuple[TrialResult, ...]) -> None:
         """Print the line of a finished trial."""
+        self._running.discard(trial.number)
         self._done, self._session_done = self._done + 1, self._session_done + 1
         self._best = self._best_of(best)
-        result = self._named(trial.values) if trial.state == "complete" and trial.values else trial.detail
+        is_complete = trial.state == "complete" and trial.values is not None
+        result = self._named(trial.values or ()) if is_complete else trial.detail.removeprefix("pruned by ")
         shown = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.params.items())
         style = {"complete": "green", "pruned": "yellow"}.get(trial.state, "red")
         mark = "[bold green]★[/]" if trial in best else " "
@@ -99,8 +103,10 @@ class LiveView:
             log.error(text)
         self.console.print(f"[red]{escape(text)}[/]", soft_wrap=True)
 
-    def end(self, text: str) -> None:
-        """Print what was found."""
+    def end(self, text: str, is_empty: bool) -> None:
+        """Print what was found; that nothing was, stands in the log where nothing is shown."""
+        if is_empty and self.console.quiet:
+            log.warning(text)
         self.console.print(f"\n{escape(text)}", soft_wrap=True)
 
     def _named(self, values: Values) -> str:
@@ -114,7 +120,8 @@ class LiveView:
     def _show(self, running: str, now: bool = False) -> None:
         if self._live is None:
             return
-        parts = [f"{self._done}/{self._total}", self._time_left(), self._best, running]
+        several = f"{len(self._running)} running" if len(self._running) > 1 else ""
+        parts = [f"{self._done}/{self._total}", self._time_left(), self._best, several, running]
         self._progress.update(self._task, description=escape(" · ".join(part for part in parts if part)), refresh=now)
 
     def _time_left(self) -> str:

@@ -21,6 +21,9 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.search.distributions import Parameter
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED
 
+VOID = "lightningtune:void"
+"""How many trials at the beginning of a study do not count."""
+
 
 def open_study(
     study_name: str,
@@ -124,14 +127,25 @@ def queue_baseline(study: optuna.Study, point: Mapping[str, Any]) -> None:
     study.enqueue_trial(dict(point), user_attrs={BASELINE: True})
 
 
+def start_over(study: optuna.Study) -> None:
+    """Where every trial so far has failed without a value, let none of them count: the user has corrected something."""
+    trials = study.get_trials(deepcopy=False)
+    if trials and not has_value(study) and all(trial.state is TrialState.FAIL for trial in trials):
+        study.set_user_attr(VOID, len(trials))
+
+
 def is_new(study: optuna.Study) -> bool:
     """Whether nothing has been tried yet, but for trials that do not count."""
-    return not any(_counts(trial) for trial in study.get_trials(deepcopy=False))
+    return not _counted(study)
 
 
 def count_finished(study: optuna.Study) -> int:
     """Count the trials that need not be run again."""
-    return sum(trial.state.is_finished() and _counts(trial) for trial in study.get_trials(deepcopy=False))
+    return sum(trial.state.is_finished() for trial in _counted(study))
+
+
+def _counted(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False)[study.user_attrs.get(VOID, 0) :] if _counts(trial)]
 
 
 def _counts(trial: FrozenTrial) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -56,6 +57,15 @@ def direction_names(direction: str | Sequence[str], metric: str | Sequence[str])
     if len(directions) != count:
         raise MetricError(f"metric names {count} metrics ({metric}), but direction {len(directions)} ({direction}).")
     return directions
+
+
+def looks_reversed(objective: Objective) -> str | None:
+    """Say that a metric is tuned the other way than its name suggests; None where no name does."""
+    signs: dict[Mode, str] = {"min": r"acc|f1|auc|auroc|precision|recall|dice|iou|r2", "max": r"loss|err|mse|mae|rmse"}
+    for name, mode in zip(objective.monitor, objective.mode, strict=True):
+        if re.search(rf"(^|[_/ ])({signs[mode]})", name.lower()):
+            return f"'{name}' is {'minimized' if mode == 'min' else 'maximized'}: is that meant? See direction=."
+    return None
 
 
 def _modes(names: tuple[str, ...], mode: Any, directions: Sequence[str] | None) -> tuple[Mode, ...]:

@@ -131,7 +131,7 @@ class StudyResults:
             return number
         if not self.best_numbers:
             raise NoResultError(f"Study '{self.study_name}' has no completed trial. {self.why_none()}")
-        if len(self.directions) > 1:
+        if len(self.best_numbers) > 1:
             raise NoResultError(
                 f"Study '{self.study_name}' has {len(self.directions)} objectives, and these trials are each best "
                 f"in their way: {', '.join(map(str, self.best_numbers))}. Pass number=... to choose one."
@@ -143,6 +143,8 @@ class StudyResults:
         if not self.trials:
             return "No trial has been run."
         ended = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        if self.counts.get("complete"):
+            return f"Trials: {ended}. Each that is complete violates a constraint."
         details = Counter(trial.detail for trial in self.trials if trial.detail)
         return f"Trials: {ended}." + (f" Most frequent reason: {details.most_common(1)[0][0]}" if details else "")
 

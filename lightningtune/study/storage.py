@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: 
             return optuna.storages.get_storage(storage)
         except Exception as error:  # each database, and each missing driver, has its own
             reason = str(error).partition("\n")[0]
-            raise ConfigurationError(f"storage={storage!r} cannot be opened: {reason}") from error
+            raise ConfigurationError(f"storage={storage!r} cannot be opened: {reason}") from None
     path = default if storage is None else Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
@@ -47,6 +48,10 @@ def check_storage(storage: Any) -> None:
         raise ConfigurationError(
             "storage must be a URL such as 'sqlite:///study.db', the path of a journal file, or an Optuna storage, "
             f"but got {storage!r}."
+        )
+    if isinstance(storage, str) and re.match(r"[a-z]\w+(\+\w+)?:/?[^/\\]", storage):
+        raise ConfigurationError(
+            f"storage={storage!r} is no URL: one begins with a name and '://', as 'sqlite:///study.db'."
         )
     if isinstance(storage, (str, os.PathLike)) and Path(storage).is_file():
         with Path(storage).open("rb") as file:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.config.overrides import Schema
-from lightningtune.errors import ConfigError, ConfigurationError
-from lightningtune.signatures import signature_of, type_hints
+from lightningtune.errors import ConfigurationError
+from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.training.data import (
     give,
     has_preparation,
@@ -31,8 +28,7 @@ from lightningtune.training.data import (
     which_data,
 )
 from lightningtune.training.quiet import quiet_lightning
-
-_BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+from lightningtune.training.sections import BASES, Section, one_line
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Blueprint:
     def __init__(self, schema: Schema, config: Mapping[str, Any], share_data: bool = False) -> None:
         self.schema = schema
         self._config = config
-        self._sections = {name: _Section(schema, name, config.get(name)) for name in (*_BASES, "trainer")}
+        self._sections = {name: Section(schema, name, config.get(name)) for name in (*BASES, "trainer")}
         self._shared = which_data(config.get("data")) if share_data else None
         self._loaded: Mapping[str, Any] | None = None
 
@@ -95,7 +91,7 @@ class Blueprint:
             try:
                 trainer = Trainer(**{"devices": 1, **plain, **bare})
             except Exception as error:  # Lightning, torch and plugins raise several kinds
-                raise ConfigurationError(f"trainer: {_one_line(error)}") from error
+                raise ConfigurationError(f"trainer: {one_line(error)}") from None
         _refuse_barebones(given)
         if trainer.num_nodes > 1:
             raise ConfigurationError(f"trainer: a trial trains on one machine, but num_nodes is {trainer.num_nodes}.")
@@ -139,7 +135,8 @@ class Blueprint:
             data_is_prepared: whether ``prepare_data`` has been called for this config's data.
         """
         built = self._sections["trainer"].build(config)
-        settings = {key: built[key] for key in config.get("trainer") or ()}
+        # a whole config, as LightningCLI prints it, holds null for each setting that is left alone
+        settings = {key: built[key] for key, given in (config.get("trainer") or {}).items() if given is not None}
         listed = settings.pop("callbacks", None) or []
         users = [*(listed if isinstance(listed, list) else [listed]), *callbacks]
         defaults = {
@@ -172,7 +169,8 @@ class Blueprint:
     def _model(self, config: Mapping[str, Any]) -> LightningModule:
         model = self._call("model", config)
         if not isinstance(model, LightningModule):
-            raise ConfigurationError(f"model_class must build a LightningModule, but built {type(model).__name__}.")
+            built = f"{type(model).__name__}.{of_pytorch_lightning(model)}"
+            raise ConfigurationError(f"model_class must build a LightningModule, but built {built}")
         return model
 
     def _data(self, config: Mapping[str, Any], model: LightningModule) -> Mapping[str, Any]:
@@ -187,7 +185,8 @@ class Blueprint:
         if isinstance(built, LightningDataModule):
             return {"datamodule": built}
         loaders = list(built) if isinstance(built, (tuple, list)) else [built]
-        if not 1 <= len(loaders) <= 2 or not isinstance(loaders[0], Iterable) or isinstance(loaders[0], str):
+        is_loader = 1 <= len(loaders) <= 2 and isinstance(loaders[0], Iterable)
+        if not is_loader or isinstance(loaders[0], (str, Mapping)):
             raise ConfigurationError(
                 "datamodule_class must build a LightningDataModule, a DataLoader to train on, or a pair of them "
                 f"to train and to validate on, but built {built!r}."
@@ -205,7 +204,27 @@ class Blueprint:
         built = self._sections[section].build(config)
         if "class_path" in values:
             return built
-        return getattr(self.schema, section)(**{name: built.get(name, value) for name, value in values.items()})
+        target = getattr(self.schema, section)
+        arguments = {name: built.get(name, value) for name, value in values.items()}
+        if not inspect.isclass(target) or not has_block(values):
+            return target(**arguments)
+        with given_hyperparameters({**self._sections[section].as_plain(config), **_swallowed(values, built)}):
+            return target(**arguments)
+
+
+def _swallowed(values: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in values.items() if name not in built}
+
+
+def of_pytorch_lightning(value: Any) -> str:
+    """Say that something is of ``pytorch_lightning``, and what to do; nothing where it is not."""
+    owner = value if inspect.isclass(value) else type(value)
+    if all(base.__module__.partition(".")[0] != "pytorch_lightning" for base in owner.__mro__):
+        return ""
+    return (
+        f" {owner.__name__} is a class of pytorch_lightning, whose classes do not mix with those of lightning.pytorch. "
+        "Import lightning.pytorch instead; it has the same names."
+    )
 
 
 def _refuse_barebones(settings: Mapping[str, Any]) -> None:
@@ -220,100 +239,3 @@ _IS_RANK = "LOCAL_RANK"
 def _launched(strategy: str) -> str:
     """Return the strategy that leaves starting processes to us: ``ddp`` for ``ddp_spawn`` and ``ddp_fork``."""
     return re.sub("_(spawn|fork|notebook)", "", strategy)
-
-
-class _Section:
-    """Parses and instantiates one section of configs."""
-
-    def __init__(self, schema: Schema, name: str, example: Any) -> None:
-        self._schema = schema
-        self._name = name
-        self._parser = ArgumentParser(exit_on_error=False)
-        if name in _BASES:
-            _add_section(self._parser, name, getattr(schema, name), example)
-        else:
-            self._parser.add_class_arguments(Trainer, name, instantiate=False, fail_untyped=False, sub_configs=True)
-        self._parsed: tuple[str, Namespace] | None = None
-
-    def parse(self, config: Mapping[str, Any]) -> Namespace | None:
-        """Parse the section, unless it is as it was the last time: most trials differ in the model's alone."""
-        values = config.get(self._name)
-        if not values:
-            return None
-        shown = repr(values)
-        if self._parsed is None or self._parsed[0] != shown:
-            known = {self._name: copy.deepcopy(_known(self._schema, self._name, values))}  # the parser writes into it
-            try:
-                self._parsed = shown, self._parser.parse_object(known)
-            except Exception as error:  # jsonargparse raises several kinds
-                raise ConfigError(f"The config is not valid. {_one_line(error)}") from error
-        return copy.deepcopy(self._parsed[1])
-
-    def build(self, config: Mapping[str, Any]) -> Any:
-        """Return the instance that a ``class_path`` asks for; otherwise the arguments by name, instances in them."""
-        parsed = self.parse(config)
-        if parsed is None:
-            return {}
-        built = self._parser.instantiate(parsed)[self._name]
-        return vars(built) if isinstance(built, Namespace) else built
-
-
-def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any) -> None:
-    is_block = isinstance(values, Mapping) and "class_path" in values
-    if is_block:
-        if target is not None and not inspect.isclass(target):
-            raise ConfigError(
-                f"The config's '{section}' has a class_path, and {_ARGUMENTS[section]} is a function: both say what "
-                "to build. Leave one out."
-            )
-        base = target if inspect.isclass(target) else _BASES[section]
-        parser.add_subclass_arguments(base, section, fail_untyped=False, required=True)
-    elif target is None:
-        if values or section == "model":
-            raise ConfigError(
-                f"The config's '{section}' has no class_path, and {_ARGUMENTS[section]} is not given: "
-                "one of them must say what to build."
-            )
-    elif inspect.isclass(target):
-        parser.add_class_arguments(target, section, instantiate=False, fail_untyped=False, sub_configs=True)
-    else:
-        parser.add_function_arguments(_named_parameters(target), section, fail_untyped=False, sub_configs=True)
-
-
-_ARGUMENTS = {"model": "model_class", "data": "datamodule_class"}
-
-
-def _named_parameters(target: Callable[..., Any]) -> Callable[..., None]:
-    """Return a function with the parameters of ``target`` that a config can give, for jsonargparse to read."""
-    hints = type_hints(target)
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints.get(name, Any))
-        for name, default in signature_of(target).defaults.items()
-        if default is inspect.Parameter.empty or isinstance(default, _PLAIN)
-    ]
-
-    def described(**values: Any) -> None: ...
-
-    described.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    described.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return described
-
-
-_PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
-
-
-def _known(schema: Schema, section: str, values: Any) -> Any:
-    """Leave out what only ``**kwargs`` swallows: no type is known for it, and it is passed on as it is."""
-    target = getattr(schema, section)
-    if not isinstance(values, Mapping) or "class_path" in values or target is None:
-        return values
-    signature = signature_of(target)
-    if not signature.open:
-        return dict(values)
-    bound = target.keywords if isinstance(target, functools.partial) else {}
-    plain = {name for name, default in signature.defaults.items() if isinstance(default, _PLAIN) or name not in bound}
-    return {name: value for name, value in values.items() if name in plain}
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).replace("Parser key ", "").split())

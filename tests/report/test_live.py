@@ -28,7 +28,7 @@ def run(view):
         view.value_reported(0, (0.25,), 0)
         view.trial_ended(ended(0), (ended(0),))
         view.trial_ended(ended(1, "pruned", (0.1,), "pruned by X"), (ended(0),))
-    view.end("the end")
+    view.end("the end", is_empty=False)
 
 
 def test_outside_a_terminal_each_trial_is_a_plain_line(out):
@@ -37,7 +37,7 @@ def test_outside_a_terminal_each_trial_is_a_plain_line(out):
     assert lines == [
         "Study 's'",
         "   0 ★ complete val_acc 0.5  lr=0.01",
-        "   1   pruned   pruned by X  lr=0.01",
+        "   1   pruned   X  lr=0.01",
         "",
         "the end",
     ]
@@ -48,7 +48,7 @@ def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, w
     run(LiveView(("val_acc",), console(out, terminal=True, width=width)))
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "0/2" in text
-    assert "(untuned defaults)" in text or "trial 0: val_acc 0.25 (1)" in text
+    assert "(untuned defaults)" in text or "trial 0: val_acc 0.25 at validation 0" in text
     assert max(len(line) for line in re.split(r"[\r\n]", text)) <= width
 
 
@@ -79,6 +79,20 @@ def test_an_early_end_is_logged_where_nothing_is_shown(out, caplog):
     assert (out.getvalue(), caplog.text) == ("it ends\n", "")
     LiveView(("val_acc",), Console(file=out, quiet=True)).stopped("it ends")
     assert "it ends" in caplog.text
+
+
+def test_that_nothing_was_found_is_logged_where_nothing_is_shown(out, caplog):
+    LiveView(("val_acc",), Console(file=out, quiet=True)).end("nothing", is_empty=True)
+    assert (out.getvalue(), caplog.messages) == ("", ["nothing"])
+
+
+def test_several_running_trials_are_counted(out):
+    view = LiveView(("val_acc",), console(out, terminal=True))
+    view.begin(0, 4, "Study 's'")
+    with view:
+        view.trial_started(0, is_baseline=True)
+        view.trial_started(1, is_baseline=False)
+    assert "2 running" in out.getvalue()
 
 
 def test_a_watched_reporter_passes_values_and_the_verdict_on(out):

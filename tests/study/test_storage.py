@@ -42,3 +42,9 @@ def test_a_database_given_by_its_path_is_told_its_url(tmp_path):
 def test_anything_else_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="storage must be"):
         open_storage(3, tmp_path)
+
+
+@pytest.mark.parametrize("url", ["sqlite:/a.db", "sqlite:a.db", "mysql+pymysql:/a"])
+def test_a_url_with_a_slash_too_few_is_no_path(tmp_path, url):
+    with pytest.raises(ConfigurationError, match="is no URL: one begins with a name and '://'"):
+        open_storage(url, tmp_path / "unused")

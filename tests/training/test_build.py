@@ -1,4 +1,5 @@
 import functools
+import typing
 
 import lightning as L
 import pytest
@@ -30,6 +31,27 @@ def test_a_plain_config_gives_typed_values(tmp_path):
     fit = build(tmp_path, {"model": {"lr": "1e-3", "width": 3}, "data": {"batch_size": 2}})
     assert (fit.model.lr, fit.model.hparams.width) == (0.001, 3)
     assert fit.data["datamodule"].batch_size == 2
+
+
+class Texts(Line):
+    def __init__(self, anything: typing.Any = None, untyped=None, mixed: int | str = 1, number: int = 1):
+        super().__init__()
+        self.got = anything, untyped, mixed, number
+
+
+@pytest.mark.parametrize("text", ["1", "1e5", "true", "null", "[1]", "007"])
+def test_text_stays_text_where_the_annotation_lets_it(tmp_path, text):
+    values = dict.fromkeys(("anything", "untyped", "mixed"), text)
+    assert build(tmp_path, {"model": {**values, "number": "4"}}, Texts).model.got == (text, text, text, 4)
+    block = {"class_path": f"{Texts.__module__}.Texts", "init_args": values}
+    assert build(tmp_path, {"model": {"act": {"class_path": "torch.nn.ELU"}, "widths": [1]}}, Nested).model.widths
+    assert build(tmp_path, {"model": block}, Line).model.got == (text, text, text, 1)
+
+
+@pytest.mark.parametrize("model", [lambda **kwargs: Line(**kwargs), functools.partial(Line, act="elu")])
+def test_a_callable_may_take_anything(tmp_path, model):
+    fit = build(tmp_path, {"model": {"lr": 0.5}, "data": {"batch_size": 2}}, model, lambda **kwargs: Points(**kwargs))
+    assert (fit.model.lr, fit.data["datamodule"].batch_size) == (0.5, 2)
 
 
 def test_nested_blocks_are_built(tmp_path):
