@@ -8,20 +8,28 @@ command costs includes its imports and the start of its processes.
 
 import argparse
 import itertools
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 
 import lightning as L
+import optuna
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from overhead import EPOCHS, OFF, SPACE, Net, loaders, show
 
 from lightningtune import OptunaDrivenOptimizer
+from lightningtune.study.reporter import OptunaReporter
+from lightningtune.workers.child import ConnectedReporter
 
+FORK = multiprocessing.get_context("fork")
 TRIALS = 20
 WORK = {"trainer": {"max_epochs": 1, "accelerator": "cpu"}, "model": {"rounds": 1}}
 
@@ -127,6 +135,29 @@ def seconds_between_trials(directory, trials, **how):
     return statistics.median(after - before for before, after in itertools.pairwise(ends[trials // 3 :]))
 
 
+def round_trip(reports):
+    """Return the median seconds of a report from a forked process to the host, its journal and pruner, and back."""
+    ours, theirs = Pipe()
+    times = FORK.SimpleQueue()
+
+    def report():
+        reporter = ConnectedReporter(theirs)
+        for step in range(reports):
+            began = time.perf_counter()
+            reporter.report((0.5,), step)
+            times.put(time.perf_counter() - began)
+
+    with tempfile.TemporaryDirectory() as directory:
+        storage = JournalStorage(JournalFileBackend(f"{directory}/journal.log"))
+        reporter = OptunaReporter(optuna.create_study(storage=storage).ask())
+        process = FORK.Process(target=report)
+        process.start()
+        for _ in range(reports):
+            ours.send(reporter.report(*ours.recv()))
+        process.join()
+    return statistics.median(times.get() for _ in range(reports))
+
+
 def compare_isolated(trials, repetitions):
     found = {False: [], True: []}
     for _ in range(repetitions):
@@ -198,6 +229,8 @@ def compare_memory(trials):
 
 
 def main(quick):
+    seconds = round_trip(20 if quick else 500)
+    show("a report to the host and back, milliseconds", seconds * 1e3, 1.0)
     compare_isolated(6 if quick else 40, 1 if quick else 3)
     compare_memory(8 if quick else 200)
     compare_jobs(2 if quick else 20, 0.1 if quick else 2.0)

@@ -194,7 +194,7 @@ class Host:
     ) -> TrialOutcome:
         slot = free.get()
         try:
-            record_placement(trial, slot.devices, slot.threads)
+            record_placement(trial, dataclasses.asdict(slot))
             spec = self._with_data(spec, lambda: processes.prepare_data(spec.config, slot, spec.directory / OUTPUT))
             return processes.run(spec, slot, self._reporter(trial), self._ranks(spec), self.trial_timeout)
         except Exception as error:  # the data may fail to be prepared, the storage may be away

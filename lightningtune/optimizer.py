@@ -174,6 +174,8 @@ class OptunaDrivenOptimizer:
         self._sampler, self._pruner, self._optuna_kwargs = sampler, pruner, optuna_kwargs
         self._save_checkpoints, self._save_top_k = save_checkpoints, save_top_k
         self._isolate, self._share_data = isolate or n_jobs != 1, share_data
+        if self._isolate and optuna_kwargs.get("show_progress_bar"):
+            raise ConfigurationError("show_progress_bar is for trials in this process; verbose shows progress too.")
         self._trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
         for callback in self._trainer_callbacks:
             refuse_other_mode(callback, self._objective)

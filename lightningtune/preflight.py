@@ -154,11 +154,13 @@ def check_sampler(sampler: optuna.samplers.BaseSampler | None, space: SearchSpac
         return
     study = optuna.create_study(sampler=probed, directions=[*directions])  # type: ignore[list-item]
     name = type(sampler).__name__
+
+    def objective(trial: optuna.Trial) -> list[float]:
+        space.suggest(trial)
+        return [float(trial.number)] * len(directions)
+
     try:
-        for value in range(_PROBES):
-            trial = study.ask()
-            space.suggest(trial)
-            study.tell(trial, [float(value)] * len(directions))
+        study.optimize(objective, n_trials=_PROBES)
     except ImportError as error:
         package = f" It needs a package: pip install {error.name}." if error.name else ""
         raise ConfigurationError(f"{name} cannot sample: {error}.{package}") from None

@@ -1,6 +1,7 @@
 """Whole studies whose trials run in processes of their own, with real processes and signals."""
 
 import collections
+import gc
 import os
 import select
 import signal
@@ -96,15 +97,46 @@ def test_n_trials_is_the_total_and_every_trial_is_placed(tune):
     optimizer.optimize()
     study = tune(n_jobs=2, n_trials=5).optimize()
     assert [trial.number for trial in study.trials] == [0, 1, 2, 3, 4]
-    cores = len(os.sched_getaffinity(0))
-    placed = {"devices": [], "threads": max(1, cores // 2)}
-    assert all(trial.user_attrs["lightningtune:placement"] == placed for trial in study.trials)
+    cores = sorted(os.sched_getaffinity(0))
+    for trial in study.trials:
+        placed = trial.user_attrs["lightningtune:placement"]
+        assert (placed["devices"], placed["threads"]) == ([], max(1, len(cores) // 2))
+        assert {*placed["cores"]} < {*cores} or len(cores) == 1
     assert {path.name for path in (optimizer.directory / "trials").iterdir()} == {f"{n:04d}" for n in range(5)}
 
 
 def test_n_jobs_of_minus_one_fits_the_machine(tune):
     study = tune(n_jobs=-1).optimize()
     assert {trial.user_attrs["lightningtune:placement"]["threads"] for trial in study.trials} == {1}
+
+
+class Placed(L.Callback):
+    """Writes down where a trial runs, and a worker of its DataLoader."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_start(self, trainer, pl_module):
+        loader = DataLoader(points(), num_workers=1, worker_init_fn=self.write)
+        next(iter(loader))
+        self.write("main")
+
+    def write(self, who):
+        where = sorted(os.sched_getaffinity(0)), torch.get_num_threads(), gc.get_freeze_count() > 10_000
+        Path(self.folder, f"{os.getpid()} {who}").write_text(repr(where))
+
+
+def test_a_trial_keeps_to_its_cores_and_so_do_its_workers(tune, tmp_path):
+    (tmp_path / "placed").mkdir()
+    study = tune(n_jobs=2, callbacks=[Placed(str(tmp_path / "placed"))]).optimize()
+    cores = {tuple(trial.user_attrs["lightningtune:placement"]["cores"]) for trial in study.trials}
+    threads = study.trials[0].user_attrs["lightningtune:placement"]["threads"]
+    found = {path.name: eval(path.read_text()) for path in (tmp_path / "placed").iterdir()}
+    assert len(found) == 8
+    for name, (where, used, is_frozen) in found.items():
+        assert tuple(where) in cores
+        assert used == (threads if name.endswith("main") else 1)
+        assert is_frozen, "the heap of the server was frozen before it forked"
 
 
 class Meets(L.Callback):
@@ -451,7 +483,7 @@ def test_data_is_prepared_once_for_a_study(tune, tmp_path, how):
     assert count(tmp_path / "loaded") == 5
 
 
-def test_other_data_is_prepared_too_and_what_is_kept_on_the_datamodule_in_each_trial(tune, tmp_path):
+def test_what_is_kept_on_the_datamodule_is_prepared_in_each_trial(tune, tmp_path):
     config = {"data": {"folder": str(tmp_path)}, "trainer": CPU}
     space = {"data.shuffle": ("categorical", [True]), "lr": ("uniform", 0.1, 0.2)}
     tune(base_config=config, search_space=space, datamodule_class=Keeps, n_trials=3, isolate=False).optimize()
@@ -563,6 +595,7 @@ def test_nothing_is_left_of_a_study(tune, tmp_path):
         ({"devices_per_trial": 2}, "trials run on the CPU here"),
         ({"trials_per_device": 2}, "trials run on the CPU here"),
         ({"njobs": 2}, "Did you mean 'n_jobs'"),
+        ({"show_progress_bar": True}, "show_progress_bar is for trials in this process"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_written(tune, tmp_path, wrong, message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -54,9 +54,9 @@ class OptunaReporter:
         return Stop(StopReason.PRUNED, f"pruned by {pruner} at validation {step} with {values[0]:.6g}")
 
 
-def record_placement(trial: optuna.Trial, devices: Sequence[str], threads: int) -> None:
+def record_placement(trial: optuna.Trial, placement: Mapping[str, Any]) -> None:
     """Keep on a trial where it runs."""
-    trial.set_user_attr(PLACEMENT, {"devices": list(devices), "threads": threads})
+    trial.set_user_attr(PLACEMENT, dict(placement))
 
 
 def record_outcome(trial: Any, outcome: TrialOutcome) -> None:

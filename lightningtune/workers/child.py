@@ -24,6 +24,7 @@ from lightningtune.contract import SilentReporter, Stop, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import load_data, prepare_data, train
+from lightningtune.workers.devices import Slot
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,15 @@ class Job:
     """One process.
 
     Attributes:
-        environment: its variables.
+        slot: where it runs.
+        variables: of the environment, beyond the slot's.
         threads: how many threads it computes with.
         output: the file that receives what it prints.
         task: a `Task`, pickled apart: what goes wrong when it is loaded is printed, too.
     """
 
-    environment: Mapping[str, str]
+    slot: Slot
+    variables: Mapping[str, str]
     threads: int
     output: Path
     task: bytes
@@ -103,7 +106,9 @@ def prepare_here(blueprint: Blueprint, connection: Connection, config: Mapping[s
 def work(connection: Connection, blueprint: Blueprint) -> None:
     """Do one job; what happens is sent to the host, whatever it is."""
     job: Job = pickle.loads(connection.recv_bytes())
-    os.environ.update(job.environment)
+    os.environ.update({**job.slot.environment, **job.variables})
+    if job.slot.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, job.slot.cores)
     _capture(job.output)
     torch.set_num_threads(job.threads)
     _seed_apart()

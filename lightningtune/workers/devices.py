@@ -17,10 +17,12 @@ class Slot:
 
     Attributes:
         devices: accelerators, as ``CUDA_VISIBLE_DEVICES`` names them; empty where trials run on CPU cores.
-        threads: how many threads a process computes with.
+        cores: the CPU cores that a trial keeps to, and all it starts, such as a DataLoader's workers; empty for any.
+        threads: how many threads a process computes with; the same in all slots, since it may decide the last bit.
     """
 
     devices: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()
     threads: int = 1
 
     @property
@@ -39,7 +41,7 @@ class Machine:
         devices: its accelerators; empty where trials are to run on the CPU.
     """
 
-    cores: int
+    cores: tuple[int, ...]
     devices: tuple[str, ...] = field(default=())
 
 
@@ -49,11 +51,11 @@ def this_machine(accelerator: str) -> Machine:
     Args:
         accelerator: the trainer's; "cpu" leaves accelerators alone.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    known = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else map(str, range(count))
-    return Machine(cores, tuple(name.strip() for name in names)[:count])
+    return Machine(tuple(sorted(known)), tuple(name.strip() for name in names)[:count])
 
 
 def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_per_device: int = 1) -> Sequence[Slot]:
@@ -70,10 +72,10 @@ def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_
         ConfigurationError: when there are not so many slots.
 
     Example:
-        >>> [slot.devices for slot in cut_slots(Machine(8, ("0", "1")), n_jobs=2)]
-        [('0',), ('1',)]
-        >>> cut_slots(Machine(cores=4), n_jobs=2)
-        [Slot(devices=(), threads=2), Slot(devices=(), threads=2)]
+        >>> for slot in cut_slots(Machine((0, 1, 2, 3), ("0", "1")), n_jobs=2):
+        ...     print(slot)
+        Slot(devices=('0',), cores=(0, 1), threads=2)
+        Slot(devices=('1',), cores=(2, 3), threads=2)
     """
     groups: list[tuple[str, ...]] = [()]
     if machine.devices:
@@ -92,6 +94,15 @@ def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_
             "trainer's devices."
         )
     else:
-        groups *= machine.cores if n_jobs == -1 else n_jobs
+        groups *= len(machine.cores) if n_jobs == -1 else n_jobs
     count = len(groups) if n_jobs == -1 else n_jobs
-    return [Slot(devices, max(1, machine.cores // count)) for devices in groups[:count]]
+    threads = max(1, len(machine.cores) // count)
+    return [Slot(devices, _share(machine.cores, i, count), threads) for i, devices in enumerate(groups[:count])]
+
+
+def _share(cores: tuple[int, ...], index: int, count: int) -> tuple[int, ...]:
+    """Return the cores of one slot of ``count``; where there are fewer cores than slots, some share one."""
+    if count >= len(cores):
+        return (cores[index % len(cores)],)
+    start, end = (i * len(cores) // count for i in (index, index + 1))
+    return cores[start:end]

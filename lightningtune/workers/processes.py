@@ -24,7 +24,7 @@ from lightningtune.files import last_lines
 from lightningtune.workers.child import Job, Payload, Result, prepare_here, train_as_rank
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.limits import timed_out
-from lightningtune.workers.starters import Child, Cold, ForkServer
+from lightningtune.workers.starters import KILL, Child, Cold, ForkServer
 
 OUTPUT = "output.log"
 _GRACE = 10.0
@@ -69,7 +69,7 @@ class TrialProcesses:
         """End every running trial now."""
         self._ended = True
         for child in [*self._running]:
-            child.signal(signal.SIGKILL)
+            child.signal(KILL)
 
     def run(
         self, spec: TrialSpec, slot: Slot, reporter: Reporter, ranks: int = 1, trial_timeout: float | None = None
@@ -93,7 +93,8 @@ class TrialProcesses:
         threads = max(1, slot.threads // ranks)
         jobs = [
             Job(
-                {**slot.environment, **variables},
+                slot,
+                variables,
                 threads,
                 spec.directory / (f"output_rank{rank}.log" if rank else OUTPUT),
                 cloudpickle.dumps(functools.partial(train_as_rank, spec=spec, rank=rank)),
@@ -115,7 +116,7 @@ class TrialProcesses:
             Exception: what it raised.
         """
         task = cloudpickle.dumps(functools.partial(prepare_here, config=config))
-        result = self._result([Job(slot.environment, slot.threads, output, task)], SilentReporter(), None)
+        result = self._result([Job(slot, {}, slot.threads, output, task)], SilentReporter(), None)
         if isinstance(result, TrialOutcome):
             raise result.error or TrialError(result.detail)
         return result
@@ -132,13 +133,13 @@ class TrialProcesses:
                 children.append(self._starter.child())
                 self._running.add(children[-1])
                 if self._ended:
-                    children[-1].signal(signal.SIGKILL)
+                    children[-1].signal(KILL)
                 with contextlib.suppress(OSError):  # it has died already, as will be seen
                     children[-1].connection.send_bytes(pickle.dumps(job))
             yield children
         finally:
             for child in children:
-                child.signal(signal.SIGKILL)
+                child.signal(KILL)
                 child.close()
                 self._running.discard(child)
 
@@ -168,7 +169,7 @@ class _Attendance:
         self._time_is_up = False
         if trial_timeout is not None:
             due = time.monotonic() + trial_timeout + _GRACE
-            self._alarms = [(due, signal.SIGTERM), (due + _GRACE, signal.SIGKILL)]
+            self._alarms = [(due, signal.SIGTERM), (due + _GRACE, KILL)]
 
     def result(self) -> Result:
         """Wait for the end of every process, and return the result: of the first that failed, else of rank 0."""
@@ -200,14 +201,14 @@ class _Attendance:
             if rank not in self._results:
                 self._results[rank] = self._died(rank, code)
             if self._pending and not self._time_is_up:
-                self._alarms = [(time.monotonic() + _LAST_WORDS, signal.SIGKILL)]
+                self._alarms = [(time.monotonic() + _LAST_WORDS, KILL)]
 
     def _answer(self, rank: int, child: Child, values_and_step: tuple[Values, int]) -> None:
         try:
             verdict = self._reporter.report(*values_and_step)
         except Exception as error:  # the storage may be away, or a pruner may fail: it is this trial that fails
             self._results[rank] = TrialOutcome.failed(error)
-            child.signal(signal.SIGKILL)
+            child.signal(KILL)
         else:
             with contextlib.suppress(OSError):  # the process has ended; its exit code says how
                 child.connection.send(verdict)
@@ -226,7 +227,7 @@ class _Attendance:
         reason, detail = StopReason.KILLED, f"the trial's process ended with exit code {code}"
         if code < 0:
             detail = f"the trial's process was killed by {signal.Signals(-code).name}"
-        if code == -signal.SIGKILL and out_of_memory_kills() > self._kills:
+        if code == -KILL and out_of_memory_kills() > self._kills:
             reason, detail = StopReason.OUT_OF_MEMORY, "the system ran out of memory and killed the trial's process"
         said, crash = _last_words(self._output[rank])
         last = f". It printed last: {said[-1]}" if said else ""

@@ -21,6 +21,9 @@ from typing import Any
 from lightningtune.errors import ConfigurationError
 from lightningtune.workers.fork_server import FORK, STATUS
 
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""The signal that no process survives; Windows knows one for all."""
+
 
 class Child(ABC):
     """A trial's process, seen from the host.
@@ -43,11 +46,11 @@ class Child(ABC):
         """Return its exit code, negative where a signal has ended it; None while it runs."""
 
     def signal(self, number: int) -> None:
-        """Send a signal: SIGKILL to all it has started, any other to itself, for it to end softly."""
+        """Send a signal: `KILL` to all it has started, any other to itself, for it to end softly."""
         if self.exit_code() is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if number == signal.SIGKILL and hasattr(os, "killpg"):
+            if number == KILL and hasattr(os, "killpg"):
                 os.killpg(self.number, number)
             else:
                 os.kill(self.number, number)
@@ -89,7 +92,7 @@ class ForkedChild(Child):
 
     def _told(self) -> int:
         told = os.read(self._status, STATUS.size)
-        return int(STATUS.unpack(told)[0]) if told else -signal.SIGKILL  # the server was killed, and all with it
+        return int(STATUS.unpack(told)[0]) if told else -KILL  # the server was killed, and all with it
 
 
 class ColdChild(Child):

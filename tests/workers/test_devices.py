@@ -5,7 +5,7 @@ import pytest
 from lightningtune import ConfigurationError
 from lightningtune.workers.devices import Machine, Slot, cut_slots, this_machine
 
-FOUR = Machine(16, ("0", "1", "2", "3"))
+FOUR = Machine(tuple(range(16)), ("0", "1", "2", "3"))
 
 
 @pytest.mark.parametrize(
@@ -16,9 +16,9 @@ FOUR = Machine(16, ("0", "1", "2", "3"))
         (FOUR, {"n_jobs": -1, "devices_per_trial": 2}, [("0", "1"), ("2", "3")], 8),
         (FOUR, {"n_jobs": -1, "devices_per_trial": 3}, [("0", "1", "2")], 16),
         (FOUR, {"n_jobs": 6, "trials_per_device": 2}, [("0",), ("1",), ("2",), ("3",), ("0",), ("1",)], 2),
-        (Machine(8), {"n_jobs": 3}, [(), (), ()], 2),
-        (Machine(2), {"n_jobs": 5}, [()] * 5, 1),
-        (Machine(4), {"n_jobs": -1}, [()] * 4, 1),
+        (Machine(tuple(range(8))), {"n_jobs": 3}, [(), (), ()], 2),
+        (Machine((0, 1)), {"n_jobs": 5}, [()] * 5, 1),
+        (Machine(tuple(range(4))), {"n_jobs": -1}, [()] * 4, 1),
     ],
 )
 def test_a_machine_is_cut_into_slots(machine, asked, devices, threads):
@@ -28,12 +28,24 @@ def test_a_machine_is_cut_into_slots(machine, asked, devices, threads):
 
 
 @pytest.mark.parametrize(
+    ("n_jobs", "cores"),
+    [(1, [(3, 4, 5, 6, 7)]), (2, [(3, 4), (5, 6, 7)]), (5, [(3,), (4,), (5,), (6,), (7,)])],
+)
+def test_cores_are_divided_without_a_rest(n_jobs, cores):
+    assert [slot.cores for slot in cut_slots(Machine((3, 4, 5, 6, 7)), n_jobs)] == cores
+
+
+def test_more_trials_than_cores_share_them():
+    assert [slot.cores for slot in cut_slots(Machine((0, 1)), 5)] == [(0,), (1,), (0,), (1,), (0,)]
+
+
+@pytest.mark.parametrize(
     ("machine", "asked", "message"),
     [
         (FOUR, {"n_jobs": 5}, "4 accelerators give 4 slots.*larger trials_per_device"),
         (FOUR, {"n_jobs": 1, "devices_per_trial": 5}, "give 0 slots"),
-        (Machine(8), {"n_jobs": 2, "trials_per_device": 2}, "trials run on the CPU here"),
-        (Machine(8), {"n_jobs": 2, "devices_per_trial": 2}, "trials run on the CPU here"),
+        (Machine(tuple(range(8))), {"n_jobs": 2, "trials_per_device": 2}, "trials run on the CPU here"),
+        (Machine(tuple(range(8))), {"n_jobs": 2, "devices_per_trial": 2}, "trials run on the CPU here"),
     ],
 )
 def test_more_than_there_is_is_refused(machine, asked, message):
@@ -42,12 +54,12 @@ def test_more_than_there_is_is_refused(machine, asked, message):
 
 
 def test_a_slot_says_what_its_process_may_see():
-    assert Slot(("2", "3"), 4).environment["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert Slot((), 4).environment["OMP_NUM_THREADS"] == "4"
-    assert "CUDA_VISIBLE_DEVICES" not in Slot((), 4).environment
+    assert Slot(("2", "3")).environment["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert Slot(threads=4).environment["OMP_NUM_THREADS"] == "4"
+    assert "CUDA_VISIBLE_DEVICES" not in Slot(threads=4).environment
 
 
 def test_a_trainer_on_the_cpu_leaves_accelerators_alone():
     machine = this_machine("cpu")
     assert machine.devices == ()
-    assert 1 <= machine.cores <= os.cpu_count()
+    assert {*machine.cores} == os.sched_getaffinity(0)
