@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -86,10 +88,20 @@ def type_hints(target: Callable[..., Any]) -> dict[str, Any]:
     for owner in reversed(owners):
         function = vars(owner).get("__init__") if inspect.isclass(owner) else owner
         if callable(function):
-            try:
-                hints |= typing.get_type_hints(function)
-            except (NameError, TypeError, AttributeError):  # names that exist for type checkers only
-                continue
+            hints = {name: hint for name, hint in hints.items() if name not in _parameters(function)}
+            hints |= _resolved(function if inspect.isroutine(function) else type(function).__call__)
+    return hints
+
+
+def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
+    function = inspect.unwrap(function)
+    names = getattr(function, "__globals__", {})
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(Exception):  # whatever the text of one raises, the others are resolved
+            hints |= typing.get_type_hints(alone, names)
+    hints.pop("return", None)
     return hints
 
 

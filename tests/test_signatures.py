@@ -58,6 +58,14 @@ def test_hints_are_resolved_where_they_can_be():
     assert type_hints(Odd) == {"width": int, "lr": float}
 
 
+def test_one_annotation_that_cannot_be_resolved_leaves_the_others():
+    class Partly(Base):
+        def __init__(self, width: "int", lr, x: "NoSuchType" = None, y: "list[" = 1, z: int = 0) -> None: ...  # noqa: F722, F821
+
+    assert type_hints(Partly) == {"width": int, "z": int}
+    assert type_hints(Factory()) == {"lr": float}
+
+
 def test_a_class_is_imported_by_its_path():
     assert import_class("collections.Counter") is typing.get_origin(typing.Counter[int])
     for path in ("collections.Conter", "no_such_module.X", "Counter", ""):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +17,9 @@ from optuna.distributions import (
 )
 
 from lightningtune.errors import SearchSpaceError, did_you_mean
-from lightningtune.files import plain
-
-FORMS: Mapping[str, tuple[str, ...]] = {
-    "uniform": ("low", "high"),
-    "loguniform": ("low", "high"),
-    "discrete_uniform": ("low", "high", "q"),
-    "int": ("low", "high", "step"),
-    "int_log": ("low", "high"),
-    "categorical": ("choices",),
-}
-"""The forms of a parameter, each with its arguments; only the ``step`` of ``int`` may be left out."""
+from lightningtune.search.choices import read_choices, storable
+from lightningtune.search.forms import FORMS, check_kind, form_of, nested_path
+from lightningtune.search.values import index_of, same, unwrapped
 
 
 class NoDefault(Exception):  # noqa: N818 - a finding, not an error
@@ -70,7 +61,10 @@ class Parameter:
         """Map what Optuna stores to the value that the config receives."""
         if not self.choices:
             return stored
-        return copy.deepcopy(self.choices[_index(self._stored, stored)])
+        index = index_of(self._stored, stored)
+        if index is None:
+            raise SearchSpaceError(f"{self.name}={stored!r} is not among what is stored: {list(self._stored)!r}.")
+        return copy.deepcopy(self.choices[index])
 
     def stored_as(self, value: Any) -> Any:
         """Map a value to what Optuna stores for it.
@@ -79,10 +73,10 @@ class Parameter:
             NoDefault: when the value cannot be expressed by this parameter.
         """
         if self.choices:
-            for stored, choice in zip(self._stored, self.choices, strict=True):
-                if choice == value and isinstance(choice, bool) == isinstance(value, bool):
-                    return stored
-            raise NoDefault(f"{self.name}={value!r} is not among its choices {list(self.choices)!r}")
+            index = index_of(self.choices, value)
+            if index is None:
+                raise NoDefault(f"{self.name}={value!r} is not among its choices {list(self.choices)!r}")
+            return self._stored[index]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise NoDefault(f"{self.name}={value!r} is not a number, its range is {describe(self)}")
         if isinstance(self.distribution, IntDistribution) and value != int(value):
@@ -99,6 +93,18 @@ class Parameter:
         return (self.distribution.low, self.distribution.high)  # type: ignore[attr-defined]
 
     @property
+    def count(self) -> int | None:
+        """How many values there are, or None when there is no end to them."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return len(d.choices)
+        if isinstance(d, IntDistribution):
+            return (d.high - d.low) // d.step + 1
+        if isinstance(d, FloatDistribution) and (d.step or d.single()):
+            return round((d.high - d.low) / (d.step or 1.0)) + 1
+        return None
+
+    @property
     def grid(self) -> list[Any] | None:
         """Every value as Optuna stores it, or None when there is no end to them."""
         d = self.distribution
@@ -106,10 +112,8 @@ class Parameter:
             return list(d.choices)
         if isinstance(d, IntDistribution):
             return list(range(d.low, d.high + 1, d.step))
-        if isinstance(d, FloatDistribution) and (d.step or d.single()):
-            step = d.step or 1.0
-            count = round((d.high - d.low) / step) + 1
-            return [min(d.low + i * step, d.high) for i in range(count)]
+        if isinstance(d, FloatDistribution) and self.count is not None:
+            return [min(d.low + i * (d.step or 0.0), d.high) for i in range(self.count)]
         return None
 
     def to_spec(self) -> dict[str, Any]:
@@ -128,9 +132,10 @@ class Parameter:
             form |= {"q": d.step} if d.step else {}
         return form if self.paths == (self.name,) else form | {"paths": list(self.paths)}
 
-
-def _index(stored: Sequence[Any], value: Any) -> int:
-    return next(i for i, s in enumerate(stored) if s == value and isinstance(s, bool) == isinstance(value, bool))
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Parameter):
+            return NotImplemented
+        return self.name == other.name and same(self.to_spec(), other.to_spec())  # Optuna's 1 equals its True
 
 
 def describe(parameter: Parameter) -> str:
@@ -174,35 +179,24 @@ def parse_parameter(name: str, spec: Any) -> Parameter:
         return Parameter(name, spec, (name,))
     if isinstance(spec, Mapping):
         return _from_mapping(name, spec)
+    spec = unwrapped(spec)
     if isinstance(spec, Sequence) and not isinstance(spec, str) and spec:
         kind, *values = spec
-        arguments = FORMS[_kind(name, kind, bare=spec)]
+        arguments = FORMS[check_kind(name, kind, bare=spec)]
         required = len(arguments) - (kind == "int")
         if not required <= len(values) <= len(arguments):
-            raise SearchSpaceError(f"'{name}': {_form(kind)} is the form, but got {tuple(spec)!r}.")
+            raise SearchSpaceError(f"'{name}': {form_of(kind)} is the form, but got {tuple(spec)!r}.")
         return _from_mapping(name, {"type": kind, **dict(zip(arguments, values, strict=False))})
-    raise SearchSpaceError(f"'{name}': expected one of {', '.join(map(_form, FORMS))}, but got {spec!r}.")
-
-
-def _kind(name: str, kind: Any, bare: Sequence[Any] = ()) -> str:
-    if not isinstance(kind, str) or kind not in FORMS:
-        hint = did_you_mean(str(kind), FORMS)
-        if bare and not hint:  # a range or choices, written without saying which
-            is_range = len(bare) == 2 and all(isinstance(end, (int, float)) for end in bare)
-            hint = f" Did you mean {('uniform', *bare) if is_range else ('categorical', [*bare])!r}?"
-        raise SearchSpaceError(f"'{name}': {kind!r} is not a kind of parameter.{hint} Allowed: {', '.join(FORMS)}.")
-    return kind
-
-
-def _form(kind: str) -> str:
-    arguments = [f"[{a}]" if (kind, a) == ("int", "step") else a for a in FORMS[kind]]
-    return f"({', '.join([repr(kind), *arguments])})"
+    raise SearchSpaceError(f"'{name}': expected one of {', '.join(map(form_of, FORMS))}, but got {spec!r}.")
 
 
 def _from_mapping(name: str, spec: Mapping[str, Any]) -> Parameter:
     if "type" not in spec:
+        inner = nested_path(name, spec)
+        if inner is not None:
+            raise SearchSpaceError(f"'{name}': a search space is flat, with dotted names. Did you mean '{inner}'?")
         raise SearchSpaceError(f"'{name}': a mapping needs 'type', one of {', '.join(FORMS)}; got {dict(spec)!r}.")
-    kind = _kind(name, spec["type"])
+    kind = check_kind(name, spec["type"])
     allowed = ("type", *FORMS[kind], "paths")
     for key in spec:
         if key not in allowed:
@@ -244,66 +238,26 @@ def _numerical(name: str, kind: str, spec: Mapping[str, Any]) -> BaseDistributio
 
 
 def _real(name: str, key: str, value: Any) -> float:
-    if isinstance(value, str):  # plain PyYAML reads 1e-5 as a string
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise SearchSpaceError(f"'{name}': {key} must be a finite number, but got {value!r}.")
-    return float(value)
+    return float(_number(name, key, value, "a finite number"))
 
 
 def _integer(name: str, key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = _number(name, key, value, "an integer")
+    if number != int(number):
         raise SearchSpaceError(f"'{name}': {key} must be an integer, but got {value!r}.")
-    return value
+    return int(number)
+
+
+def _number(name: str, key: str, value: Any, wanted: str) -> int | float:
+    number = unwrapped(value)
+    if isinstance(number, str):  # plain PyYAML reads 1e-5 as a string
+        with contextlib.suppress(ValueError):
+            number = float(number)
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        raise SearchSpaceError(f"'{name}': {key} must be {wanted}, but got {value!r}.")
+    return number
 
 
 def _categorical(name: str, choices: Any, paths: tuple[str, ...]) -> Parameter:
-    if not isinstance(choices, Sequence) or isinstance(choices, str):
-        raise SearchSpaceError(f"'{name}': choices must come as one list, but got {choices!r}.")
-    if not choices:
-        raise SearchSpaceError(f"'{name}': choices must not be empty.")
-    values = tuple(_choice(name, choice) for choice in choices)
-    stored: list[Any] = []
-    for i, value in enumerate(values):
-        if any(value == other and type(value) is type(other) for other in values[:i]):
-            raise SearchSpaceError(f"'{name}': the choice {value!r} is given twice.")
-        stored.append(_storable(value, [*stored, *(v for v in values if isinstance(v, str) and v != value)]))
-    return Parameter(name, CategoricalDistribution(stored), paths, values)
-
-
-def _storable(value: Any, taken: Sequence[Any]) -> Any:
-    """Return ``value`` where Optuna can store it and tell it apart, a readable label otherwise."""
-    if (value is None or isinstance(value, (bool, int, float, str))) and value not in taken:
-        return value
-    labels = [label(value), json.dumps(value)]
-    labels += [f"{labels[0]} #{n}" for n in range(2, len(taken) + 3)]
-    return next(text for text in labels if text not in taken)
-
-
-def label(value: Any) -> str:
-    """Name a choice that Optuna cannot store as it is.
-
-    Example:
-        >>> label({"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}})
-        'SGD(lr=0.1)'
-        >>> label([64, 64])
-        '[64, 64]'
-    """
-    if isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
-        arguments = ", ".join(f"{k}={label(v)}" for k, v in (value.get("init_args") or {}).items())
-        return f"{value['class_path'].rpartition('.')[2]}({arguments})"
-    return json.dumps(value)
-
-
-def _choice(name: str, value: Any) -> Any:
-    try:
-        choice = plain(value)
-    except TypeError as error:
-        raise SearchSpaceError(
-            f"'{name}': a choice must be a YAML value. {error}. "
-            "A class is written as {'class_path': 'package.Class', 'init_args': {...}}."
-        ) from error
-    if isinstance(choice, float) and math.isnan(choice):
-        raise SearchSpaceError(f"'{name}': NaN cannot be a choice, since it does not equal itself.")
-    return choice
+    values = read_choices(name, choices)
+    return Parameter(name, CategoricalDistribution(storable(values)), paths, values)

@@ -1,107 +1,29 @@
-"""Search spaces: a mapping of parameters, a function of the trial, or several of them together."""
+"""The search spaces that users write, a mapping of parameters or a function of the trial, and how they are joined."""
 
 from __future__ import annotations
 
 import functools
-import math
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeAlias
-
-import optuna
 
 from lightningtune.errors import SearchSpaceError
 from lightningtune.files import dump_yaml, load_yaml, read_mapping
-from lightningtune.search.distributions import NoDefault, Parameter, describe, parse_parameter
+from lightningtune.search.base import Answer, SearchSpace
+from lightningtune.search.combined import CombinedSearchSpace, SectionSearchSpace, defined_twice, placed
+from lightningtune.search.distributions import Parameter, describe, parse_parameter
 from lightningtune.search.suggest import RecordingTrial
 
-Answer: TypeAlias = Callable[[Parameter], Any]
-
-
-class SearchSpace(ABC):
-    """What may vary. `SimpleSearchSpace` and `AdvancedSearchSpace` are the two kinds users write.
-
-    Spaces combine with ``|``; a name that both define is an error.
-    """
-
-    @abstractmethod
-    def collect(self, trial: Any, answer: Answer, fixed: Mapping[str, Any]) -> dict[str, Any]:
-        """Return config path to value, asking ``answer`` for each parameter whose name is not in ``fixed``."""
-
-    def suggest(self, trial: optuna.trial.BaseTrial, fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Sample this space from an Optuna trial.
-
-        Args:
-            trial: the trial that is asked.
-            fixed: values that win over the space, by name; they are neither sampled nor returned.
-
-        Returns:
-            Config path (or bare parameter name) to value.
-
-        Raises:
-            SearchSpaceError: when a function of the trial misbehaves.
-
-        Example:
-            >>> space = SimpleSearchSpace({"lr": ("loguniform", 1e-5, 1e-1)})
-            >>> space.suggest(optuna.trial.FixedTrial({"lr": 0.01}))
-            {'lr': 0.01}
-        """
-        return self.collect(trial, lambda parameter: parameter.suggest(trial), fixed or {})
-
-    def defaults(self, lookup: Callable[[str], Any]) -> dict[str, Any]:
-        """Express the user's own defaults as a point of this space.
-
-        Args:
-            lookup: returns the default at a config path, or raises `NoDefault`.
-
-        Returns:
-            Parameter name to what Optuna stores for it.
-
-        Raises:
-            NoDefault: when there is no such point, saying why.
-        """
-        point: dict[str, Any] = {}
-
-        def answer(parameter: Parameter) -> Any:
-            point[parameter.name] = parameter.stored_as(lookup(parameter.paths[0]))
-            return parameter.value_of(point[parameter.name])
-
-        for path, value in self.collect(optuna.trial.FixedTrial({}), answer, {}).items():
-            if lookup(path) != value:
-                raise NoDefault(f"{path} is {lookup(path)!r} by default, but the search space makes it {value!r}")
-        return point
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...] | None:
-        """The parameters, or None where only running a function would tell."""
-        return None
-
-    @property
-    def size(self) -> int | None:
-        """How many points there are, or None when there is no end to them or no way to tell."""
-        grid = self.grid()
-        return None if grid is None else math.prod(len(values) for values in grid.values())
-
-    def grid(self) -> dict[str, list[Any]] | None:
-        """Return every value of every parameter, as ``optuna.samplers.GridSampler`` takes it.
-
-        Example:
-            >>> SimpleSearchSpace({"depth": ("int", 1, 3)}).grid()
-            {'depth': [1, 2, 3]}
-        """
-        if self.parameters is None:
-            return None
-        grid = {parameter.name: parameter.grid for parameter in self.parameters}
-        finite = {name: values for name, values in grid.items() if values is not None}
-        return finite if len(finite) == len(grid) else None
-
-    def __or__(self, other: SearchSpaceLike) -> SearchSpace:
-        return combine(self, as_search_space(other))
-
-    def __ror__(self, other: SearchSpaceLike) -> SearchSpace:
-        return combine(as_search_space(other), self)
+__all__ = [
+    "AdvancedSearchSpace",
+    "SearchSpace",
+    "SearchSpaceLike",
+    "SimpleSearchSpace",
+    "as_search_space",
+    "combine",
+    "in_section",
+    "override",
+]
 
 
 class SimpleSearchSpace(SearchSpace):
@@ -177,7 +99,7 @@ class SimpleSearchSpace(SearchSpace):
             >>> SimpleSearchSpace.from_yaml("lr: {type: loguniform, low: 1e-5, high: 1e-1}").size is None
             True
         """
-        if isinstance(source, str) and ("\n" in source or ": " in source):
+        if isinstance(source, str) and _is_text(source):
             return cls(load_yaml(source, "The search space"))
         return cls(read_mapping(source))
 
@@ -199,6 +121,12 @@ class SimpleSearchSpace(SearchSpace):
         return "\n".join([head, *(f"  {p.name:<{width}}  {describe(p)}" for p in self._parameters)])
 
 
+def _is_text(source: str) -> bool:
+    """Tell YAML or JSON from the path of a file that holds it."""
+    is_path = source.endswith((".yaml", ".yml", ".json"))
+    return "\n" in source or source.lstrip().startswith("{") or (": " in source and not is_path)
+
+
 class AdvancedSearchSpace(SearchSpace):
     """A function of the trial, for parameters that depend on each other.
 
@@ -208,6 +136,7 @@ class AdvancedSearchSpace(SearchSpace):
             a mapping of config path to value, that mapping is what the config receives, and suggested names are free.
 
     Example:
+        >>> import optuna
         >>> def space(trial):
         ...     depth = trial.suggest_int("depth", 1, 3)
         ...     return {"model.hidden": [trial.suggest_int(f"width_{i}", 16, 64) for i in range(depth)]}
@@ -240,81 +169,6 @@ class AdvancedSearchSpace(SearchSpace):
 
     def __repr__(self) -> str:
         return f"AdvancedSearchSpace({getattr(self.fn, '__qualname__', self.fn)})"
-
-
-class CombinedSearchSpace(SearchSpace):
-    """Several spaces as one; made by ``|`` and by `override`, where at least one is a function.
-
-    Args:
-        parts: the spaces. The first to define a name keeps it when ``override`` is true; otherwise a second
-            definition is an error.
-        override: whether earlier parts win.
-    """
-
-    def __init__(self, parts: tuple[SearchSpace, ...], override: bool = False) -> None:
-        self.parts = parts
-        self.override = override
-
-    def collect(self, trial: Any, answer: Answer, fixed: Mapping[str, Any]) -> dict[str, Any]:
-        """Collect from each part in turn."""
-        values: dict[str, Any] = {}
-        answered: dict[str, Any] = {}
-        for part in self.parts:
-            own: dict[str, Any] = {}
-
-            once = functools.partial(_answer_once, answer, answered, own)
-            found = part.collect(trial, once, {**fixed, **answered, **values} if self.override else fixed)
-            twice = values.keys() & found.keys()
-            if twice:
-                raise SearchSpaceError(f"'{min(twice)}' is defined twice in a combined search space.")
-            answered |= own
-            values |= found
-        return values
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CombinedSearchSpace):
-            return NotImplemented
-        return (self.parts, self.override) == (other.parts, other.override)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"override({self.parts!r})" if self.override else " | ".join(map(repr, self.parts))
-
-
-class SectionSearchSpace(SearchSpace):
-    """A space with a function in it, whose names are parameters of one section; made by `in_section`.
-
-    Args:
-        section: ``model`` or ``data``.
-        space: the space.
-    """
-
-    def __init__(self, section: str, space: SearchSpace) -> None:
-        self.section = section
-        self.space = space
-
-    def collect(self, trial: Any, answer: Answer, fixed: Mapping[str, Any]) -> dict[str, Any]:
-        """Collect from the space, and put the section before each path."""
-        found = self.space.collect(trial, lambda parameter: answer(_placed(self.section, parameter)), fixed)
-        return {f"{self.section}.{path}": value for path, value in found.items()}
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SectionSearchSpace):
-            return NotImplemented
-        return (self.section, self.space) == (other.section, other.space)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"in_section({self.section!r}, {self.space!r})"
-
-
-def _answer_once(answer: Answer, earlier: Mapping[str, Any], own: dict[str, Any], parameter: Parameter) -> Any:
-    if parameter.name in earlier:
-        raise SearchSpaceError(f"'{parameter.name}' is defined twice in a combined search space.")
-    own[parameter.name] = answer(parameter)
-    return own[parameter.name]
 
 
 SearchSpaceLike: TypeAlias = SearchSpace | Mapping[str, Any] | Callable[[Any], Any] | str | os.PathLike[str]
@@ -354,11 +208,7 @@ def in_section(section: str, space: SearchSpace) -> SearchSpace:
     """
     if not isinstance(space, SimpleSearchSpace):
         return SectionSearchSpace(section, space)
-    return SimpleSearchSpace({p.name: _placed(section, p).to_spec() for p in space.parameters})
-
-
-def _placed(section: str, parameter: Parameter) -> Parameter:
-    return replace(parameter, paths=tuple(f"{section}.{path}" for path in parameter.paths))
+    return SimpleSearchSpace({p.name: placed(section, p).to_spec() for p in space.parameters})
 
 
 def override(child: SearchSpace, parent: SearchSpace) -> SearchSpace:
@@ -374,5 +224,5 @@ def _join(one: SearchSpace, other: SearchSpace, override: bool) -> SearchSpace:
         fed = {path for parameter in one.parameters for path in parameter.paths}
         theirs = {p.name: theirs[p.name] for p in other.parameters if p.name not in mine and not fed & {*p.paths}}
     for name in mine.keys() & theirs.keys():
-        raise SearchSpaceError(f"'{name}' is defined twice in a combined search space.")
+        raise defined_twice(name)
     return SimpleSearchSpace(mine | theirs)

@@ -58,6 +58,8 @@ class RecordingTrial:
         return value
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("_trial", "_answer", "_fixed", "suggested") or name.startswith("__"):  # a copy has none of them yet
+            raise AttributeError(name)
         if name.startswith("suggest_"):
             raise AttributeError(
                 f"{name} is not supported in a search space; use suggest_float, suggest_int or suggest_categorical."

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import optuna
-from jsonargparse import ArgumentParser
 
 from lightningtune.errors import SearchSpaceError, did_you_mean
-from lightningtune.search.distributions import Parameter
+from lightningtune.files import plain
+from lightningtune.search.annotations import Misfit, fit
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, override
 from lightningtune.signatures import signature_of, type_hints
 
 C = TypeVar("C", bound=type)
 _ATTRIBUTE = "__search_space__"
+_NOT_GIVEN: Any = object()
+_PROBES = 5
 
 
-def tunable(*, search_space: SearchSpaceLike) -> Callable[[C], C]:
+def tunable(*unnamed: Any, search_space: SearchSpaceLike = _NOT_GIVEN) -> Callable[[C], C]:
     """Declare the search space of a LightningModule or a LightningDataModule.
 
     The same class comes back, with a search space that `OptunaDrivenOptimizer` finds and a class method
@@ -27,10 +29,13 @@ def tunable(*, search_space: SearchSpaceLike) -> Callable[[C], C]:
     it extends the space, and its own definition of a name wins.
 
     Args:
-        search_space: the names are parameters of ``__init__``.
+        unnamed: nothing; it is there to say so, where ``@tunable`` stands alone.
+        search_space: the names are parameters of ``__init__``. A function of the trial is called a few times here, with
+            a study of its own; what it raises itself is left for later.
 
     Raises:
-        SearchSpaceError: when a name is not a parameter, or a value does not fit its annotation.
+        SearchSpaceError: when a name is not a parameter, a value does not fit its annotation, or the class has a
+            ``from_trial`` of its own.
 
     Example:
         >>> @tunable(search_space={"lr": ("loguniform", 1e-5, 1e-1)})
@@ -41,6 +46,9 @@ def tunable(*, search_space: SearchSpaceLike) -> Callable[[C], C]:
         >>> net.lr, net.hidden
         (0.01, 8)
     """
+    if unnamed or search_space is _NOT_GIVEN:
+        given = f", but got {unnamed[0]!r}" if unnamed else ""
+        raise SearchSpaceError(f"@tunable takes the space by its name{given}: write @tunable(search_space=...).")
     own = as_search_space(search_space)
 
     def declare(cls: C) -> C:
@@ -48,8 +56,8 @@ def tunable(*, search_space: SearchSpaceLike) -> Callable[[C], C]:
             raise SearchSpaceError(f"@tunable decorates a class, but got {cls!r}.")
         inherited = search_space_of(cls)
         space = own if inherited is None else override(own, inherited)
-        for parameter in space.parameters or ():
-            _check(cls, parameter)
+        _refuse_own_from_trial(cls)
+        _check(cls, space)
         setattr(cls, _ATTRIBUTE, space)
         setattr(cls, "from_trial", classmethod(_from_trial))  # noqa: B010 - no type checker knows the attribute
         return cls
@@ -82,43 +90,75 @@ def _from_trial(cls: type, /, trial: optuna.trial.BaseTrial, **fixed: Any) -> An
     if not isinstance(trial, optuna.trial.BaseTrial):
         raise SearchSpaceError(f"{cls.__name__}.from_trial takes an Optuna trial, but got {trial!r}.")
     values = space.suggest(trial, fixed)
-    signature = signature_of(cls)
-    for name in (*values, *fixed):
+    for name in fixed:
+        if not signature_of(cls).accepts(name):
+            raise _unknown(cls, name)
+    return cls(**_as_annotated(cls, values, build=True), **fixed)
+
+
+def _as_annotated(cls: type, values: Mapping[str, Any], build: bool) -> dict[str, Any]:
+    """Return what the annotations of ``__init__`` make of values: tuples, members of Enums, instances of blocks.
+
+    What only ``**kwargs`` takes, and what is no YAML value (a function of the trial may return it), passes as it is.
+
+    Raises:
+        SearchSpaceError: when a name is not a parameter, or a value does not fit.
+    """
+    signature, hints = signature_of(cls), type_hints(cls)
+    made: dict[str, Any] = {}
+    for name, value in values.items():
         if not signature.accepts(name):
             raise _unknown(cls, name)
-    return cls(**_instantiated(cls, values), **fixed)
-
-
-def _instantiated(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Turn ``class_path`` blocks among the values into what the parameter's annotation asks for."""
-    hints = type_hints(cls)
-    blocks = {name for name, value in values.items() if isinstance(value, dict) and "class_path" in value}
-    return {
-        name: _parse(hints[name], value, build=True) if name in blocks and name in hints else value
-        for name, value in values.items()
-    }
-
-
-def _check(cls: type, parameter: Parameter) -> None:
-    signature, hints = signature_of(cls), type_hints(cls)
-    for path in parameter.paths:
-        if not signature.accepts(path):
-            raise _unknown(cls, path)
-        for value in parameter.corners if path in hints else ():
+        try:
+            made[name] = value = plain(value)
+        except TypeError:
+            made[name] = value
+            continue
+        if name in signature.defaults and not (value is None and signature.defaults[name] is None):
             try:
-                _parse(hints[path], value, build=False)
-            except Exception as error:
-                annotation = inspect.formatannotation(hints[path])
+                made[name] = fit(hints.get(name, Any), value, build)
+            except Misfit as error:
+                annotation = inspect.formatannotation(hints.get(name, Any))
                 raise SearchSpaceError(
-                    f"{cls.__name__}: '{path}' is annotated {annotation}, but its search space holds {value!r}."
+                    f"{cls.__name__}: '{name}' is annotated {annotation}, but its search space holds {value!r}."
                 ) from error
+    return made
 
 
-def _parse(hint: Any, value: Any, build: bool) -> Any:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=hint)
-    parsed = parser.parse_object({"value": value})
-    return parser.instantiate(parsed).value if build else parsed.value
+def _check(cls: type, space: SearchSpace) -> None:
+    """Check the names and the values of a space: each end and choice, or a few points where a function makes them."""
+    ends = [dict.fromkeys(p.paths, value) for p in space.parameters or () for value in p.corners]
+    for values in _probes(space) if space.parameters is None else ends:
+        _as_annotated(cls, values, build=False)
+
+
+def _probes(space: SearchSpace) -> list[dict[str, Any]]:
+    """Sample a few points; what a function of the user's raises is left for the study to tell."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    points = []
+    try:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(_PROBES):
+            try:
+                points.append(space.suggest(study.ask()))
+            except SearchSpaceError:
+                raise
+            except Exception:  # it may need what is not there yet while its module is imported
+                continue
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    return points
+
+
+def _refuse_own_from_trial(cls: type) -> None:
+    for owner in cls.__mro__:
+        own = vars(owner).get("from_trial")
+        if own is not None and getattr(getattr(own, "__func__", own), "__module__", None) != __name__:
+            raise SearchSpaceError(
+                f"{cls.__name__} has a from_trial of its own, of {owner.__name__}, which @tunable would replace. "
+                "Give it another name."
+            )
 
 
 def _unknown(cls: type, name: str) -> SearchSpaceError:

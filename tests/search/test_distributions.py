@@ -1,5 +1,7 @@
+import datetime
 import math
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given
@@ -7,27 +9,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lightningtune.errors import SearchSpaceError
-from lightningtune.search.distributions import NoDefault, describe, label, parse_parameter
-
-plain = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=4)
-yaml_values = st.recursive(
-    plain,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-        | st.fixed_dictionaries(
-            {
-                "class_path": st.sampled_from(["a.B", "c.B", "B"]),
-                "init_args": st.dictionaries(st.text(max_size=2), inner, max_size=2),
-            }
-        )
-    ),
-    max_leaves=5,
-)
-
-
-def distinct(values):
-    return [v for i, v in enumerate(values) if not any(v == w and type(v) is type(w) for w in values[:i])]
+from lightningtune.search.distributions import NoDefault, describe, parse_parameter
 
 
 @pytest.mark.parametrize(
@@ -45,6 +27,10 @@ def distinct(values):
         ({"type": "int", "low": 1, "high": 9, "step": 2}, IntDistribution(1, 9, step=2)),
         (FloatDistribution(0, 2, step=0.5), FloatDistribution(0, 2, step=0.5)),
         (CategoricalDistribution([1, 2]), CategoricalDistribution([1, 2])),
+        (("int", np.int64(1), np.int64(4), np.int32(3)), IntDistribution(1, 4, step=3)),
+        (("uniform", np.float32(0.5), np.float64(1)), FloatDistribution(0.5, 1)),
+        (["int_log", 1e1, 1e3], IntDistribution(10, 1000, log=True)),
+        (["int_log", "1e1", "1e3"], IntDistribution(10, 1000, log=True)),
     ],
 )
 def test_each_form_is_the_optuna_distribution_it_names(form, distribution):
@@ -55,7 +41,25 @@ def test_each_form_is_the_optuna_distribution_it_names(form, distribution):
     ("form", "message"),
     [
         (("log_uniform", 1, 2), "'log_uniform' is not a kind of parameter. Did you mean 'loguniform'"),
-        ((1e-5, 1e-1), "1e-05 is not a kind of parameter"),
+        (("float", 1e-4, 1e-1), "'float' is not a kind of parameter. Did you mean 'uniform'"),
+        (("log", 1e-4, 1e-1), "Did you mean 'loguniform'"),
+        (("Uniform", 0, 1), "Did you mean 'uniform'"),
+        (("choice", [1, 2]), "Did you mean 'categorical'"),
+        (("randint", 1, 4), "Did you mean 'int'"),
+        (("integer", 1, 4), "Did you mean 'int'"),
+        (("quniform", 0, 1, 0.1), "Did you mean 'discrete_uniform'"),
+        ({"type": "logint", "low": 1, "high": 9}, "Did you mean 'int_log'"),
+        (("normal", 0, 1), "'normal' is not a kind of parameter. Allowed"),
+        ((1e-5, 1e-1), r"1e-05 is not a kind of parameter. Did you mean \('uniform', 1e-05, 0.1\)"),
+        ([32, 64], r"Did you mean \('int', 32, 64\) or \('categorical', \[32, 64\]\)"),
+        ([64, 32], r"Did you mean \('categorical', \[64, 32\]\)"),
+        ([True, False], r"Did you mean \('categorical', \[True, False\]\)"),
+        ((16, 32, 64), r"Did you mean \('categorical', \[16, 32, 64\]\)"),
+        (("relu", "gelu"), r"Did you mean \('categorical', \['relu', 'gelu'\]\)"),
+        (np.array([1, 2, 4]), r"Did you mean \('categorical', \[1, 2, 4\]\)"),
+        ({"inner": {"x": ("uniform", 0, 1)}}, "Did you mean 'model.lr.inner.x'"),
+        ({"x": {"type": "int", "low": 1, "high": 2}}, "Did you mean 'model.lr.x'"),
+        ({"kind": "int"}, "a mapping needs 'type'"),
         (("uniform", 1), r"\('uniform', low, high\) is the form"),
         (("int", 1, 2, 3, 4), r"\('int', low, high, \[step\]\) is the form"),
         (("uniform", 2, 1), "low must not be above high, but got low=2.0, high=1.0"),
@@ -65,6 +69,8 @@ def test_each_form_is_the_optuna_distribution_it_names(form, distribution):
         (("int", 1, 5, -1), "step must be above 0"),
         (("int", 1.5, 5), "low must be an integer, but got 1.5"),
         (("int", True, 5), "low must be an integer, but got True"),
+        (("int", np.bool_(True), 5), "low must be an integer, but got"),
+        (("int", 1, "many"), "high must be an integer, but got 'many'"),
         (("uniform", 0, math.inf), "high must be a finite number"),
         (("uniform", "a", 1), "low must be a finite number, but got 'a'"),
         (("categorical", []), "choices must not be empty"),
@@ -73,6 +79,10 @@ def test_each_form_is_the_optuna_distribution_it_names(form, distribution):
         (("categorical", ["a", "a"]), "the choice 'a' is given twice"),
         (("categorical", [math.nan]), "NaN cannot be a choice"),
         (("categorical", [int]), "must be a YAML value.*class_path"),
+        (("categorical", [np.ndarray]), "must be a YAML value.*class_path"),
+        (("categorical", [[True], [True]]), r"the choice \[True\] is given twice"),
+        (("categorical", [datetime.date(2024, 1, 1)]), "as text it is quoted: '2024-01-01'"),
+        (("categorical", [{"a": [{1: "b"}]}]), "The keys of a mapping are text, but 1 is not; quote it: '1'"),
         ({"low": 1, "high": 2}, "a mapping needs 'type'"),
         ({"type": "int", "low": 1}, "int needs high"),
         ({"type": "int", "low": 1, "high": 2, "max": 3}, "int has no 'max'"),
@@ -95,35 +105,6 @@ def test_a_name_is_a_dotted_path(name):
         parse_parameter(name, ("uniform", 0, 1))
 
 
-@given(st.lists(yaml_values, min_size=1, max_size=6).map(distinct))
-def test_every_choice_comes_back_as_it_was_given(choices):
-    parameter = parse_parameter("x", ("categorical", choices))
-    stored = parameter.distribution.choices
-    assert all(value is None or isinstance(value, (bool, int, float, str)) for value in stored)
-    assert len(stored) == len(choices)
-    for i, (kept, choice) in enumerate(zip(stored, choices, strict=True)):
-        assert not any(kept == other for other in stored[:i]), "Optuna can tell them apart"
-        value = parameter.value_of(kept)
-        assert value == choice
-        assert type(value) is type(choice)
-        assert parameter.value_of(parameter.stored_as(choice)) == choice
-
-
-def test_choices_are_copied_for_each_trial():
-    parameter = parse_parameter("x", ("categorical", [[1, 2], [3]]))
-    parameter.value_of("[1, 2]").append(9)
-    assert parameter.value_of("[1, 2]") == [1, 2]
-
-
-def test_labels_are_readable():
-    block = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "inner": {"class_path": "a.B"}}}
-    assert label(block) == "SGD(lr=0.1, inner=B())"
-    stored = parse_parameter("x", ("categorical", [block, [1, 2], (3,), True, 1, "[1, 2]"])).distribution.choices
-    assert stored[0] == "SGD(lr=0.1, inner=B())"
-    assert stored[2:] == ("[3]", True, "1", "[1, 2]")
-    assert stored[1] != "[1, 2]"
-
-
 @given(
     st.sampled_from(["uniform", "loguniform", "discrete_uniform", "int", "int_log"]),
     st.integers(1, 50),
@@ -141,6 +122,7 @@ def test_a_suggestion_lies_within_its_bounds(kind, low, width, seed):
         assert isinstance(value, int)
     if parameter.grid is not None:
         assert value in parameter.grid
+        assert parameter.count == len(parameter.grid)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +137,14 @@ def test_a_suggestion_lies_within_its_bounds(kind, low, width, seed):
     ],
 )
 def test_a_finite_parameter_lists_its_values(form, grid):
-    assert parse_parameter("x", form).grid == grid
+    parameter = parse_parameter("x", form)
+    assert parameter.grid == grid
+    assert parameter.count == (grid and len(grid))
+
+
+def test_a_large_parameter_is_counted_without_a_list_of_its_values():
+    assert parse_parameter("seed", ("int", 0, 2**62)).count == 2**62 + 1
+    assert parse_parameter("x", ("discrete_uniform", 0, 2**40, 1)).count == 2**40 + 1
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import copy
+import enum
 import pickle
 
 import optuna
@@ -62,6 +64,12 @@ def test_spaces_compare_by_what_they_hold():
     assert AdvancedSearchSpace(module_level) == pickle.loads(pickle.dumps(AdvancedSearchSpace(module_level)))
 
 
+def test_spaces_with_choices_of_other_types_differ():
+    numbers, flags = (SimpleSearchSpace({"a": ("categorical", choices)}) for choices in ([1, 0], [True, False]))
+    assert numbers != flags
+    assert in_section("model", numbers) != in_section("model", flags)
+
+
 def test_one_value_feeds_several_paths():
     space = SimpleSearchSpace({"width": {"type": "int", "low": 1, "high": 99, "paths": ["enc.out", "dec.in"]}})
     trial = ask()
@@ -81,10 +89,23 @@ def test_a_finite_space_knows_its_size_and_makes_a_grid_samplers_grid():
     assert len({repr(values) for values in seen}) == 6
     assert SimpleSearchSpace({"a": ("uniform", 0, 1)}).size is None
     assert AdvancedSearchSpace(module_level).grid() is None
+    assert AdvancedSearchSpace(module_level).size is None
+
+
+def test_a_large_space_is_counted_without_its_grid():
+    space = SimpleSearchSpace({"seed": ("int", 0, 2**31 - 1), "b": ("categorical", [1, 2])})
+    assert space.size == 2**32
+    assert str(space).startswith("2 parameters, 4294967296 points")
 
 
 @pytest.mark.parametrize(
-    ("space", "message"), [({}, "at least one"), ([("lr", 1)], "must map names"), ({"a": 3}, "expected one of")]
+    ("space", "message"),
+    [
+        ({}, "at least one"),
+        ([("lr", 1)], "must map names"),
+        ({"a": 3}, "expected one of"),
+        ({"model": {"init_args": {"lr": ("uniform", 0, 1)}}}, "Did you mean 'model.init_args.lr'"),
+    ],
 )
 def test_a_mapping_that_is_no_space_is_refused(space, message):
     with pytest.raises(SearchSpaceError, match=message):
@@ -99,6 +120,26 @@ def test_a_space_is_read_from_a_file_or_a_text(tmp_path):
     assert as_search_space(path) == as_search_space(str(path)) == expected
     with pytest.raises(ConfigError, match="does not exist"):
         as_search_space("missing.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"lr":["loguniform",1e-5,0.1]}',
+        '  {"lr":{"type":"loguniform","low":1e-5,"high":0.1}}',
+        "{lr: [loguniform, 1e-5, 0.1]}",
+        "lr: [loguniform, 1e-5, 0.1]",
+        "lr:\n- loguniform\n- 1e-5\n- 0.1",
+    ],
+)
+def test_a_text_is_told_from_a_path(text):
+    assert SimpleSearchSpace.from_yaml(text) == SimpleSearchSpace({"lr": ("loguniform", 1e-5, 0.1)})
+
+
+def test_a_path_is_told_from_a_text(tmp_path):
+    path = tmp_path / "run: 1.json"
+    path.write_text('{"lr": ["uniform", 0, 1]}')
+    assert SimpleSearchSpace.from_yaml(str(path)) == SimpleSearchSpace({"lr": ("uniform", 0, 1)})
 
 
 # --- functions of the trial --------------------------------------------------------------------------------------
@@ -167,6 +208,12 @@ def test_deprecated_suggestions_are_refused():
         AdvancedSearchSpace(lambda trial: trial.suggest_uniform("x", 0, 1)).suggest(ask())
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_function_may_copy_the_trial(copied):
+    space = AdvancedSearchSpace(lambda trial: {"x": copied(trial).suggest_int("x", 1, 9)})
+    assert space.suggest(FixedTrial({"x": 3})) == {"x": 3}
+
+
 @pytest.mark.parametrize("value", [3, None, dict, object()])
 def test_what_is_no_space_is_refused(value):
     with pytest.raises(SearchSpaceError):
@@ -206,6 +253,22 @@ def test_defaults_become_a_point():
     assert space.defaults(defaults.__getitem__) == {"lr": 0.5, "act": '["relu"]', "wide": True, "width": 4}
 
 
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+def test_a_default_may_be_a_member_of_an_enum():
+    space = SimpleSearchSpace({"colour": ("categorical", ["RED", "BLUE"])})
+    assert space.defaults({"colour": Colour.BLUE}.__getitem__) == {"colour": "BLUE"}
+
+
+def test_defaults_that_differ_in_type_are_no_point():
+    space = AdvancedSearchSpace(lambda trial: {"wide": int(trial.suggest_categorical("wide", [True, False]))})
+    with pytest.raises(NoDefault, match="wide is True by default, but the search space makes it 1"):
+        space.defaults({"wide": True}.__getitem__)
+
+
 def test_defaults_that_the_space_would_change_are_no_point():
     space = AdvancedSearchSpace(lambda trial: {"lr": trial.suggest_float("lr", 0, 1) * 2})
     with pytest.raises(NoDefault, match="lr is 0.5 by default, but the search space makes it 1.0"):
@@ -238,6 +301,21 @@ def test_a_name_that_is_defined_twice_is_an_error():
     ):
         with pytest.raises(SearchSpaceError, match="'a' is defined twice"):
             (a | second).suggest(ask())
+
+
+def test_a_name_of_model_and_data_is_told_what_to_do():
+    lr = {"lr": ("uniform", 0, 1)}
+    model, data = (in_section(section, SimpleSearchSpace(lr)) for section in ("model", "data"))
+    remedy = r"""{"other_lr": {"type": ..., "paths": \["lr"\]}}.*'model.lr' and 'data.lr'"""
+    with pytest.raises(SearchSpaceError, match=f"'lr' is defined twice .*{remedy}"):
+        combine(model, data)
+    function = in_section("data", AdvancedSearchSpace(lambda trial: trial.suggest_float("lr", 0, 1) and None))
+    with pytest.raises(SearchSpaceError, match=f"'lr' is defined twice .*{remedy}"):
+        combine(model, function).suggest(ask())
+    other = in_section("data", SimpleSearchSpace({"other_lr": {"type": "int", "low": 1, "high": 9, "paths": ["lr"]}}))
+    assert set(combine(model, other).suggest(ask())) == {"model.lr", "data.lr"}
+    with pytest.raises(SearchSpaceError, match="'model.lr' is defined twice .* Leave one out"):
+        combine(SimpleSearchSpace({"model.lr": ("int", 1, 2)}), SimpleSearchSpace({"model.lr": ("int", 1, 2)}))
 
 
 def test_the_child_overrides_its_parent():

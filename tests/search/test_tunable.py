@@ -1,9 +1,11 @@
 import copy
+import enum
 import inspect
 import pickle
 import typing
 
 import lightning as L
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -180,3 +182,142 @@ def test_from_trial_takes_a_trial_and_names_of_parameters():
         net.from_trial(3)
     with pytest.raises(SearchSpaceError, match="'hiden' is not a parameter .* Did you mean 'hidden'"):
         net.from_trial(optuna.trial.FixedTrial({"lr": 0.5}), hiden=3)
+
+
+# --- values and annotations --------------------------------------------------------------------------------------
+
+RELU = {"class_path": "torch.nn.ReLU"}
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Typed:
+    def __init__(
+        self,
+        w: int = 3,
+        act: nn.Module = None,  # as most write it
+        layers: list[nn.Module] = (),
+        shape: tuple[int, int] = (1, 1),
+        name: float | str = "n",
+        colour: Colour = Colour.RED,
+        unknown: "NoSuchType" = None,  # noqa: F821
+        bare=None,
+    ):
+        self.given = {name: value for name, value in locals().items() if name != "self"}
+
+
+def declared(space):
+    return tunable(search_space=space)(type("Fresh", (Typed,), {}))
+
+
+def test_the_space_is_left_as_it_is():
+    space = SimpleSearchSpace({"layers": ("categorical", [[RELU], []]), "act": ("categorical", [RELU, None])})
+    before = space.to_yaml()
+    net = declared(space).from_trial(trial(layers='[{"class_path": "torch.nn.ReLU"}]', act="ReLU()"))
+    assert space.to_yaml() == before
+    assert type(net.given["layers"][0]) is type(net.given["act"]) is nn.ReLU
+
+
+def test_a_trial_gives_what_the_annotations_ask_for():
+    net = declared(
+        {
+            "shape": ("categorical", [[2, 2], [3, 3]]),
+            "name": ("categorical", ["1e-3", "a"]),
+            "colour": ("categorical", ["RED", "BLUE"]),
+            "unknown": ("categorical", ["4", [1]]),
+            "bare": ("categorical", ["4", None]),
+            "act": ("categorical", [None]),
+        }
+    ).from_trial(trial(shape="[3, 3]", name="1e-3", colour="BLUE", unknown="4", bare="4", act=None))
+    expected = {"shape": (3, 3), "name": "1e-3", "colour": Colour.BLUE, "unknown": "4", "bare": "4", "act": None}
+    assert net.given == {"w": 3, "layers": ()} | expected
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"w": ("categorical", [4, None])}, "'w' is annotated int, but its search space holds None"),
+        ({"w": ("categorical", [4, "8"])}, "'w' is annotated int, but its search space holds '8'"),
+        ({"layers": ("categorical", [[None]])}, "'layers' is annotated"),
+        ({"colour": ("categorical", ["GREEN"])}, "'colour' is annotated"),
+        ({"shape": ("categorical", [[1, 2, 3]])}, "'shape' is annotated"),
+    ],
+)
+def test_a_choice_that_does_not_fit_is_refused(space, message):
+    with pytest.raises(SearchSpaceError, match=message):
+        declared(space)
+
+
+# --- functions of the trial --------------------------------------------------------------------------------------
+
+
+def test_a_trial_gives_plain_numbers():
+    values = {"w": np.int64(4), "name": np.float64(0.5), "shape": [np.int64(1), 2], "bare": np.float32(0.5)}
+    given = declared(lambda trial: values).from_trial(trial()).given
+    assert [type(given[name]) for name in values] == [int, float, tuple, float]
+    assert [type(n) for n in given["shape"]] == [int, int]
+
+
+def test_what_is_no_yaml_value_passes_as_it_is():
+    act, array = nn.ReLU(), np.zeros(2)
+    given = declared(lambda trial: {"act": act, "w": array}).from_trial(trial()).given
+    assert given["act"] is act
+    assert given["w"] is array
+
+
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (lambda trial: trial.suggest_int("ww", 1, 2) and None, "'ww' is not a parameter of Fresh.__init__"),
+        (lambda trial: {"shap": trial.suggest_int("w", 1, 2)}, "Did you mean 'shape'"),
+        (lambda trial: {"w": trial.suggest_float("w", 1, 2)}, "'w' is annotated int"),
+        (lambda trial: {} if trial.number < 4 else {"model.w": 3}, "Did you mean 'w'"),
+        (lambda trial: trial.suggest_int("w", 2, 1), "'w'"),
+    ],
+)
+def test_a_function_is_tried_at_decoration(fn, message):
+    with pytest.raises(SearchSpaceError, match=message):
+        declared(fn)
+
+
+def test_a_functions_own_error_is_left_for_later(capfd):
+    calls = []
+
+    def raising(asked):
+        calls.append(asked.number)
+        raise (RuntimeError, optuna.TrialPruned)[asked.number % 2]("later")
+
+    net = declared(raising)
+    assert calls == [0, 1, 2, 3, 4]
+    assert capfd.readouterr().err == "", "Optuna says nothing of it"
+    with pytest.raises(RuntimeError, match="later"):
+        net.from_trial(optuna.create_study().ask())
+
+
+# --- the decorator misused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use", [lambda: tunable(Typed), lambda: tunable({"w": ("int", 1, 2)}), lambda: tunable()])
+def test_the_space_is_given_by_name(use):
+    with pytest.raises(SearchSpaceError, match=r"write @tunable\(search_space=...\)"):
+        use()
+
+
+def test_a_from_trial_of_the_classes_own_is_kept():
+    class Own(Typed):
+        @classmethod
+        def from_trial(cls, trial):
+            return "own"
+
+    class Heir(Own):
+        pass
+
+    for cls in (Own, Heir):
+        with pytest.raises(SearchSpaceError, match=f"{cls.__name__} has a from_trial of its own, of Own"):
+            tunable(search_space={"w": ("int", 1, 2)})(cls)
+        assert cls.from_trial(trial()) == "own"
+    again = declared({"w": ("int", 1, 2)})
+    assert tunable(search_space={"w": ("int", 3, 4)})(again) is again
