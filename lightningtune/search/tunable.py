@@ -11,9 +11,10 @@ import optuna
 
 from lightningtune.errors import SearchSpaceError, did_you_mean
 from lightningtune.files import plain
+from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.search.annotations import Misfit, fit
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, override
-from lightningtune.signatures import signature_of, type_hints
+from lightningtune.signatures import REQUIRED, signature_of, type_hints
 
 C = TypeVar("C", bound=type)
 _ATTRIBUTE = "__search_space__"
@@ -93,7 +94,12 @@ def _from_trial(cls: type, /, trial: optuna.trial.BaseTrial, **fixed: Any) -> An
     for name in fixed:
         if not signature_of(cls).accepts(name):
             raise _unknown(cls, name)
-    return cls(**_as_annotated(cls, values, build=True), **fixed)
+    arguments = {**_as_annotated(cls, values, build=True), **fixed}
+    if not has_block([*values.values()]):
+        return cls(**arguments)
+    defaults = {name: value for name, value in signature_of(cls).defaults.items() if value is not REQUIRED}
+    with given_hyperparameters({**defaults, **values, **fixed}):
+        return cls(**arguments)
 
 
 def _as_annotated(cls: type, values: Mapping[str, Any], build: bool) -> dict[str, Any]:

@@ -321,3 +321,20 @@ def test_a_from_trial_of_the_classes_own_is_kept():
         assert cls.from_trial(trial()) == "own"
     again = declared({"w": ("int", 1, 2)})
     assert tunable(search_space={"w": ("int", 3, 4)})(again) is again
+
+
+@tunable(search_space={"act": ("categorical", [{"class_path": "torch.nn.ELU"}, {"class_path": "torch.nn.ReLU"}])})
+class Activated(L.LightningModule):
+    def __init__(self, act: nn.Module, width: int = 3):
+        super().__init__()
+        self.save_hyperparameters()
+        self.act, self.layer = act, nn.Linear(width, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Attribute 'act' is an instance of `nn.Module`")  # Lightning's, without @tunable
+def test_a_block_is_saved_as_a_block():
+    net = Activated.from_trial(optuna.trial.FixedTrial({"act": "ELU()"}), width=5)
+    assert isinstance(net.act, nn.ELU)
+    saved = {"act": {"class_path": "torch.nn.ELU"}, "width": 5}
+    assert {name: value for name, value in net.hparams.items() if name != "_instantiator"} == saved
+    assert "_instantiator" not in Activated(nn.ReLU()).hparams
