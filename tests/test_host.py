@@ -68,7 +68,9 @@ def found(study):
 # --- the same, wherever it runs ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("storage", [None, "memory", "sqlite"])
+@pytest.mark.parametrize(
+    "storage", [None, *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("memory", "sqlite"))]
+)
 def test_isolated_parallel_and_in_process_trials_are_the_same(tune, tmp_path, storage):
     def run(name, **how):
         kinds = {"memory": optuna.storages.InMemoryStorage(), "sqlite": f"sqlite:///{tmp_path}/{name}.db"}
@@ -84,6 +86,7 @@ def test_isolated_parallel_and_in_process_trials_are_the_same(tune, tmp_path, st
     assert run("beside", n_jobs=3) == here
 
 
+@pytest.mark.slow
 def test_a_seeded_tpe_finds_the_same_apart_as_here(tune):
     options = {"sampler": None, "n_trials": 14, "pruner": optuna.pruners.NopPruner()}
     here = tune(study_name="here", isolate=False, **options).optimize()
@@ -105,6 +108,7 @@ def test_n_trials_is_the_total_and_every_trial_is_placed(tune):
     assert {path.name for path in (optimizer.directory / "trials").iterdir()} == {f"{n:04d}" for n in range(5)}
 
 
+@pytest.mark.slow
 def test_n_jobs_of_minus_one_fits_the_machine(tune):
     study = tune(n_jobs=-1).optimize()
     assert {trial.user_attrs["lightningtune:placement"]["threads"] for trial in study.trials} == {1}
@@ -126,6 +130,7 @@ class Placed(L.Callback):
         Path(self.folder, f"{os.getpid()} {who}").write_text(repr(where))
 
 
+@pytest.mark.slow
 def test_a_trial_keeps_to_its_cores_and_so_do_its_workers(tune, tmp_path):
     (tmp_path / "placed").mkdir()
     study = tune(n_jobs=2, callbacks=[Placed(str(tmp_path / "placed"))]).optimize()
@@ -152,6 +157,7 @@ class Meets(L.Callback):
             os.sched_yield()
 
 
+@pytest.mark.slow
 def test_trials_run_at_the_same_time(tune, tmp_path):
     (tmp_path / "meet").mkdir()
     study = tune(n_jobs=2, n_trials=2, callbacks=[Meets(str(tmp_path / "meet"))]).optimize()
@@ -173,6 +179,7 @@ def test_pruner_and_callbacks_live_in_the_host(tune):
     assert len(list(optimizer.directory.glob("trials/*/best.ckpt"))) == 1
 
 
+@pytest.mark.slow
 def test_an_optuna_callback_may_stop_the_study(tune):
     study = tune(n_trials=50, callbacks=[lambda study, trial: study.stop()]).optimize()
     assert len(study.trials) == 1
@@ -206,6 +213,7 @@ LOCAL = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [(), ("-c", textwrap.dedent(LOCAL))], ids=["script", "without a file"])
 def test_a_script_needs_no_guard_and_its_own_classes_travel(script, tmp_path, how):
     with script(LOCAL, how=how) as process:
@@ -248,6 +256,7 @@ class Dies(Line):
             {"kill": lambda: os.kill(os.getpid(), signal.SIGKILL), "exit": lambda: os._exit(7)}[self.hparams.act]()
 
 
+@pytest.mark.slow
 def test_the_study_survives_any_trial(tune):
     optimizer = tune(
         model_class=Dies,
@@ -269,6 +278,7 @@ def test_the_study_survives_any_trial(tune):
         assert "about to end" in (optimizer.directory / f"trials/{ends[act].number:04d}/error.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_trial_that_takes_too_long_ends_after_a_validation(tune):
     for how in ({"isolate": True}, {"isolate": False}):
         optimizer = tune(
@@ -302,6 +312,7 @@ class Broken(Line):
         raise ValueError("shapes do not match")
 
 
+@pytest.mark.slow
 def test_failures_are_recorded_and_catch_is_optunas(tune):
     optimizer = tune(model_class=Broken, n_trials=10, n_jobs=2)
     study = optimizer.optimize()
@@ -469,7 +480,9 @@ def count(path):
     return len(path.read_text().splitlines())
 
 
-@pytest.mark.parametrize("how", [{"isolate": False}, {"isolate": True}, {"n_jobs": 3}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"isolate": False}, pytest.param({"isolate": True}, marks=pytest.mark.slow), {"n_jobs": 3}], ids=str
+)
 def test_data_is_prepared_once_for_a_study(tune, tmp_path, how):
     study = tune(
         base_config={"data": {"folder": str(tmp_path)}, "trainer": CPU},
@@ -567,7 +580,11 @@ def test_data_that_cannot_be_shared_is_refused(tune, wrong, message):
 # --- nothing is left ---------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_left_of_a_study(tune, tmp_path):
+@pytest.mark.slow
+def test_nothing_is_left_of_a_study(tune, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+    monkeypatch.setenv("TMPDIR", tempfile.tempdir)
+
     def left():
         return (
             children_of(os.getpid()),
