@@ -7,6 +7,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightningtune import TrialError, TuneCallback
+
 BATCHES = 4
 
 
@@ -125,3 +127,20 @@ def trainer(*callbacks, **given):
         "max_epochs": 5,
     }
     return L.Trainer(callbacks=list(callbacks), **{**quiet, **given})
+
+
+def run(model=None, pruner=None, callbacks=(), direction="minimize", tune=None, loaders=None, after=None, **given):
+    """Run one trial; return it, and the callback."""
+    study = optuna.create_study(direction=direction, pruner=pruner or optuna.pruners.NopPruner())
+    kept = []
+
+    def objective(trial):
+        kept.append(TuneCallback(trial, **(tune or {})))
+        fit = trainer(*callbacks, kept[0], **given)
+        fit.fit(model if model is not None else Scripted(), *(loaders or (data(), data())))
+        if after is not None:
+            after(fit)
+        return kept[0].score
+
+    study.optimize(objective, n_trials=1, catch=(TrialError,))
+    return study.trials[0], kept[0]

@@ -582,15 +582,11 @@ def test_data_that_cannot_be_shared_is_refused(tune, wrong, message):
 
 @pytest.mark.slow
 def test_nothing_is_left_of_a_study(tune, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
-    monkeypatch.setenv("TMPDIR", tempfile.tempdir)
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(temporary))
 
     def left():
-        return (
-            children_of(os.getpid()),
-            {*Path("/dev/shm").iterdir()},
-            {*Path(os.environ.get("TMPDIR", "/tmp")).iterdir()},
-        )
+        return children_of(os.getpid()), {*Path("/dev/shm").iterdir()}, {*temporary.iterdir()}
 
     before = left()
     optimizer = tune(n_jobs=2)

@@ -147,13 +147,6 @@ def test_a_metric_that_neither_validation_nor_training_logs_is_an_error_at_the_e
     assert model.global_step == BATCHES
 
 
-def test_a_metric_without_any_validation_is_an_error_at_the_end_of_the_first_epoch():
-    model = Scripted()
-    with pytest.raises(MetricError, match="'val_loss' was not logged. Logged: nothing"):
-        fit(model, limit_val_batches=0)
-    assert model.global_step == BATCHES
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("policy", ["prune", "fail"])
 def test_a_loss_that_is_no_number_ends_the_fit_at_the_next_validation(value, policy):
