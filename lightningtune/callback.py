@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pickle
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import optuna
@@ -15,14 +17,16 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, Stop, StopReason
+from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, Stop, StopReason, TrialOutcome
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
 from lightningtune.study.objective import objective_of
 from lightningtune.study.reporter import DETAIL, REASON, OptunaReporter
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.decisions import score_of
 from lightningtune.training.ending import raise_at_end_of_fit, reraise_at_end_of_fit
-from lightningtune.training.orphan import when_orphaned
+from lightningtune.training.mixture import refuse_mixed_names
+from lightningtune.training.orphan import end_training_processes, when_orphaned
+from lightningtune.training.sigterm import SigtermGuard, ended_by_sigterm
 
 _HISTORY = "lightningtune:history"
 
@@ -31,7 +35,8 @@ class TuneCallback(TrialCallback):
     """Reports every validation of a fit to an Optuna trial, prunes it, and knows its score.
 
     A trial that is pruned ends softly: Lightning leaves its loops by itself, every end hook runs, loggers finish, and
-    then ``optuna.TrialPruned`` comes out of ``Trainer.fit``.
+    then ``optuna.TrialPruned`` comes out of ``Trainer.fit``. Ctrl-C and SIGTERM fail the trial of a fit, and end the
+    process.
 
     Args:
         trial: the trial of a hand-written objective.
@@ -65,7 +70,7 @@ class TuneCallback(TrialCallback):
     ) -> None:
         if not isinstance(trial, optuna.trial.BaseTrial):
             raise ConfigurationError(f"TuneCallback takes the trial of an objective, but got {trial!r}.")
-        _refuse_pytorch_lightning(sys._getframe(1).f_globals)
+        refuse_mixed_names(sys._getframe(1).f_globals)
         self.trial = trial
         self._process = os.getpid()
         study: optuna.Study | None = getattr(trial, "study", None)
@@ -73,6 +78,8 @@ class TuneCallback(TrialCallback):
         objective = objective_of(monitor, mode, directions, score=score, non_finite=non_finite)
         super().__init__(objective, OptunaReporter(trial))
         self._forget_parent: Callable[[], Any] = bool
+        self._ending: BaseException | None = None
+        self._sigterm = SigtermGuard()
 
     @property
     def score(self) -> Any:
@@ -84,8 +91,7 @@ class TuneCallback(TrialCallback):
                 itself is not finite.
             MetricError: when no value was reported.
         """
-        self._recover_from_workers()
-        error = self._error()
+        error = self._error_after_fit()
         if error is not None:
             raise error
         if not self.history:
@@ -98,6 +104,23 @@ class TuneCallback(TrialCallback):
         if not all(map(math.isfinite, values)):
             raise NonFiniteError(f"the score is {score}")
         return score
+
+    def check_pruned(self) -> None:
+        """Raise ``optuna.TrialPruned`` if the trial was pruned.
+
+        ``Trainer.fit`` has done so before; this is for scripts that are written for the callback of optuna-integration,
+        and call it after the fit.
+        """
+        error = self._error_after_fit()
+        if isinstance(error, optuna.TrialPruned):
+            raise error
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start afresh."""
+        if stage == "fit":
+            self._ending = None
+            self._sigterm.follow(trainer)
+        super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that all ranks train the same trial, and that rank 0 has a storage of its own."""
@@ -115,25 +138,38 @@ class TuneCallback(TrialCallback):
                 raise ConfigurationError(_EACH_RANK_ITS_OWN.format(*mine))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have an early end come out of ``Trainer.fit`` as an exception."""
+        """Have an early end, or a SIGTERM that came after the last batch, come out of ``Trainer.fit``."""
         super().on_fit_end(trainer, pl_module)
+        in_worker = os.getpid() != self._process
         if trainer.is_global_zero:
-            self._record(in_worker=os.getpid() != self._process)
+            if in_worker:
+                self.trial.set_user_attr(_HISTORY, self.history)
             self._forget_parent()
-        error = self._error()
-        if error is not None:
-            raise_at_end_of_fit(trainer, self, error)
+        sigterm = None if in_worker else ended_by_sigterm(trainer)  # the parent of a worker hears it too
+        self._ending = sigterm or self._error()
+        if self._ending is not None:
+            last_words = partial(self._record, self.stop) if trainer.is_global_zero else bool
+            raise_at_end_of_fit(trainer, self, self._ending, last_words)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let an early end through untouched, and tell the study of a trial that Ctrl-C or SIGTERM ends."""
         super().on_exception(trainer, pl_module, exception)
-        if isinstance(exception, ProcessRaisedException):
-            self._reraise_from_workers(trainer, exception)
-        early_end = isinstance(exception, (optuna.TrialPruned, NonFiniteError))
-        if early_end and self.stop is not None:
-            reraise_at_end_of_fit(trainer, exception)
-        if self.interruption is not None and trainer.is_global_zero:
-            self._tell_interrupted(self.interruption)
+        try:
+            if isinstance(exception, ProcessRaisedException):
+                self._reraise_from_workers(trainer, exception)
+            if trainer.is_global_zero:
+                self._tell_of(exception)
+            if self.interruption is not None:
+                end_training_processes(trainer)
+            if exception is self._ending:
+                reraise_at_end_of_fit(trainer, exception)
+        finally:
+            self._sigterm.release()
+
+    def _error_after_fit(self) -> Exception | None:
+        self._sigterm.release()
+        self._recover_from_workers()
+        return self._error()
 
     def _error(self) -> Exception | None:
         if self.stop is None:
@@ -141,12 +177,10 @@ class TuneCallback(TrialCallback):
         fails = self.stop.reason is StopReason.NON_FINITE and self.objective.non_finite == "fail"
         return NonFiniteError(self.stop.detail) if fails else optuna.TrialPruned(self.stop.detail)
 
-    def _record(self, in_worker: bool) -> None:
-        if self.stop is not None:
-            self.trial.set_user_attr(REASON, self.stop.reason.value)
-            self.trial.set_user_attr(DETAIL, self.stop.detail)
-        if in_worker:
-            self.trial.set_user_attr(_HISTORY, self.history)
+    def _record(self, stop: Stop | None) -> None:
+        if stop is not None:
+            self.trial.set_user_attr(REASON, stop.reason.value)
+            self.trial.set_user_attr(DETAIL, stop.detail)
 
     def _recover_from_workers(self) -> None:
         """Read what rank 0 of a spawned or forked fit has left: the callback of this process saw nothing of it."""
@@ -165,26 +199,31 @@ class TuneCallback(TrialCallback):
         if error is not None:
             reraise_at_end_of_fit(trainer, error)
 
-    def _tell_interrupted(self, interruption: BaseException) -> None:
-        """Fail the trial: Optuna does not see the ``SystemExit`` that follows, and would leave it running."""
-        reason, detail = StopReason.INTERRUPTED, "interrupted by Ctrl-C"
-        if isinstance(interruption, SIGTERMException):
-            detail = "interrupted by SIGTERM"
-            interruption.code = 128 + signal.SIGTERM  # it has none, and would end the process as if all were well
-        elif isinstance(interruption, SystemExit):
-            reason, detail = StopReason.FAILED, f"the training called sys.exit({interruption.code!r})"
-        self._tell_failed(reason, detail)
+    def _tell_of(self, exception: BaseException) -> None:
+        """Say how the trial ends, where Optuna does not see it, or where it is not as was recorded."""
+        if isinstance(self.interruption, SIGTERMException):
+            self.interruption.code = 128 + signal.SIGTERM  # Lightning gives it none: the process would end well
+            self._tell_failed(Stop(StopReason.INTERRUPTED, "interrupted by SIGTERM"))
+        elif isinstance(self.interruption, SystemExit):
+            detail = f"the training called sys.exit({self.interruption.code!r})"
+            self._tell_failed(Stop(StopReason.FAILED, detail))
+        elif self.interruption is not None:
+            self._tell_failed(Stop(StopReason.INTERRUPTED, "interrupted by Ctrl-C"))
+        elif self.stop is not None and exception is not self._ending:
+            self._record(Stop(StopReason.FAILED, TrialOutcome.failed(exception).detail))
 
     def _tell_orphaned(self) -> None:
         """Fail the trial where the process of the study was killed, and cannot do so itself."""
-        if isinstance(self.trial, optuna.Trial) and not _stored(self.trial).state.is_finished():
-            self._tell_failed(StopReason.INTERRUPTED, "the process of the study was killed")
+        self._tell_failed(Stop(StopReason.INTERRUPTED, "the process of the study was killed"))
 
-    def _tell_failed(self, reason: StopReason, detail: str) -> None:
-        self.trial.set_user_attr(REASON, reason.value)
-        self.trial.set_user_attr(DETAIL, detail)
-        if isinstance(self.trial, optuna.Trial):
-            self.trial.study.tell(self.trial, state=optuna.trial.TrialState.FAIL)
+    def _tell_failed(self, stop: Stop) -> None:
+        """Fail the trial, unless another of its processes has: Optuna does not see the ``SystemExit`` that follows."""
+        if not isinstance(self.trial, optuna.Trial):
+            self._record(stop)
+        elif not _stored(self.trial).state.is_finished():
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                self._record(stop)
+            self.trial.study.tell(self.trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
 
 def _stored(trial: optuna.Trial) -> optuna.trial.FrozenTrial:
@@ -203,16 +242,3 @@ _EACH_RANK_ITS_OWN = (
     "this one has trial {} with {}, another has a different one. Use strategy='ddp_spawn' or 'ddp_fork', or let "
     "OptunaDrivenOptimizer run the study: there, one process asks."
 )
-
-
-def _refuse_pytorch_lightning(caller: dict[str, Any]) -> None:
-    """Refuse a script that uses ``pytorch_lightning``: its classes are not those of ``lightning.pytorch``."""
-    if "pytorch_lightning" not in sys.modules:
-        return
-    for name, value in caller.items():
-        home = getattr(value, "__module__", None) or getattr(value, "__name__", "")
-        if isinstance(home, str) and home.partition(".")[0] == "pytorch_lightning":
-            raise ConfigurationError(
-                f"'{name}' comes from pytorch_lightning, whose classes do not mix with those of lightning.pytorch, "
-                "which LightningTune uses. Import lightning.pytorch instead; it has the same names."
-            )

@@ -11,10 +11,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from lightningtune.contract import Objective, Reporter, Stop, StopReason, Values
-from lightningtune.errors import ConfigurationError, MetricError, did_you_mean
+from lightningtune.errors import MetricError
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
 from lightningtune.training.decisions import best_index, non_finite
 from lightningtune.training.loops import is_last_value, stop_softly
+from lightningtune.training.missing import missing, notice_missing, why_never_validated
+from lightningtune.training.mixture import refuse_mixed_objects
 
 _LOOK_EVERY = 50
 """Training batches between two looks at the loss: a look waits for the device, and a NaN has come to stay."""
@@ -49,6 +51,7 @@ class TrialCallback(Callback):
         self._step = 0
         self._at_epoch_end = False
         self._undecided = False
+        self._epoch_batches: float = math.inf
         self._verdict: Stop | None = None
         self._loss: Any = None
         self._unseen = 0
@@ -59,13 +62,10 @@ class TrialCallback(Callback):
         """Start afresh, after every callback that may stop the fit and before those that save."""
         if stage != "fit":
             return
-        if not isinstance(trainer, Trainer):
-            raise ConfigurationError(
-                f"This callback is for lightning.pytorch, but the trainer is {type(trainer).__module__}.Trainer. "
-                "Import lightning.pytorch instead; it has the same names."
-            )
+        refuse_mixed_objects(trainer, pl_module)
         self.history, self.stop, self.interruption = [], None, None
         self._undecided, self._verdict, self._loss, self._unseen = False, None, None, 0
+        self._epoch_batches = math.inf
         self._callbacks = callbacks_of(trainer)
         others = [callback for callback in self._callbacks if callback is not self]
         savers = [callback for callback in others if isinstance(callback, Checkpoint)]
@@ -76,9 +76,7 @@ class TrialCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether values come from validations or from training epochs."""
-        every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
-        never = every is not None and epochs is not None and 0 <= epochs < every
-        self._at_epoch_end = not trainer.enable_validation or never
+        self._at_epoch_end = why_never_validated(trainer) is not None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -95,7 +93,7 @@ class TrialCallback(Callback):
         """Report one validation of the fit."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or self._at_epoch_end:
             return
-        self._observe(trainer, more_to_come=trainer.is_last_batch or trainer.should_stop)
+        self._observe(trainer, more_to_come=True)
         if not trainer.is_last_batch:
             self._decide(trainer)
 
@@ -105,6 +103,8 @@ class TrialCallback(Callback):
 
     def train_epoch_ended(self, trainer: Trainer) -> None:
         """Report one training epoch, where validation does not log the metric; decide after all other callbacks."""
+        if trainer.is_last_batch:
+            self._epoch_batches = trainer.fit_loop.batch_idx + 1
         if not self._at_epoch_end and not self.history:
             self._at_epoch_end = self._undecided or _read(trainer, self.objective.monitor) is not None
         if self._at_epoch_end:
@@ -128,7 +128,9 @@ class TrialCallback(Callback):
         if values is None:
             self._undecided = more_to_come
             if not more_to_come:
-                raise _not_logged(trainer, self.objective.monitor)
+                raise missing(trainer, self.objective.monitor)
+            if not trainer.is_last_batch:
+                notice_missing(trainer, self.objective.monitor)
             return
         step, self._step = self._step, self._step + 1
         detail = self._why_not_finite(trainer, values)
@@ -146,7 +148,7 @@ class TrialCallback(Callback):
     def _decide(self, trainer: Trainer) -> None:
         """Follow the reporter's verdict, once every callback that may stop the fit here has had its say."""
         verdict, self._verdict = self._verdict, None
-        if verdict is not None and not is_last_value(trainer, self._at_epoch_end):
+        if verdict is not None and not is_last_value(trainer, self._at_epoch_end, self._epoch_batches):
             self._end(trainer, verdict)
 
     def _why_not_finite(self, trainer: Trainer, values: Values) -> str | None:
@@ -223,12 +225,3 @@ def refuse_other_mode(callback: Callback, objective: Objective) -> None:
             f"{type(callback).__name__}(monitor='{monitor}', mode='{mode}') contradicts the search, which tunes "
             f"'{monitor}' with mode='{expected}'. Did you mean mode='{expected}'?"
         )
-
-
-def _not_logged(trainer: Trainer, names: tuple[str, ...]) -> MetricError:
-    logged = sorted(trainer.callback_metrics)
-    missing = next(name for name in names if name not in logged) if {*names} - {*logged} else names[0]
-    return MetricError(
-        f"The metric '{missing}' was not logged. "
-        f"Logged: {', '.join(logged) or 'nothing'}.{did_you_mean(missing, logged)}"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -17,10 +18,11 @@ class _LastLogger(Logger):
     name = None
     version = None
 
-    def __init__(self, trainer: Trainer, error: Exception) -> None:
+    def __init__(self, trainer: Trainer, error: BaseException, last_words: Callable[[], Any]) -> None:
         super().__init__()
         self._trainer = trainer
         self._error = error
+        self._last_words = last_words
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Nothing is logged so late."""
@@ -34,19 +36,28 @@ class _LastLogger(Logger):
         if status != "success":  # something else went wrong since, and says so itself
             return
         trainer.profiler.describe()  # type: ignore[attr-defined]  # the one thing that would have followed
+        self._last_words()
         trainer.strategy.barrier("end of fit")  # no rank is torn down while another still cleans up
         raise self._error
 
 
-def raise_at_end_of_fit(trainer: Trainer, callback: Callback, error: Exception) -> None:
+def raise_at_end_of_fit(
+    trainer: Trainer, callback: Callback, error: BaseException, last_words: Callable[[], Any] = bool
+) -> None:
     """Make the current fit end in ``error``, once every other end hook has run and every logger has finished.
 
     Lightning hands an exception to ``on_exception`` of each callback, and then marks the loggers as failed. Neither
     happens when ``callback``, which is asked first, calls `reraise_at_end_of_fit` there.
+
+    Args:
+        trainer: ends its fit.
+        callback: is asked first.
+        error: what comes out of the fit, unless something goes wrong until then.
+        last_words: called when nothing can go wrong any more.
     """
     others = [other for other in callbacks_of(trainer) if other is not callback]
     set_callbacks(trainer, [callback, *others])
-    trainer.loggers = [*trainer.loggers, _LastLogger(trainer, error)]
+    trainer.loggers = [*trainer.loggers, _LastLogger(trainer, error, last_words)]
 
 
 def reraise_at_end_of_fit(trainer: Trainer, error: BaseException) -> None:

@@ -27,18 +27,21 @@ def stop_softly(trainer: Trainer) -> Callable[[], None]:
     return give_back
 
 
-def is_last_value(trainer: Trainer, at_epoch_end: bool) -> bool:
+def is_last_value(trainer: Trainer, at_epoch_end: bool, epoch_batches: float = math.inf) -> bool:
     """Whether the fit has no value left to report, so that stopping it would save nothing.
 
     Args:
         trainer: in a fit, after a validation.
         at_epoch_end: whether values come from training epochs instead of validations.
+        epoch_batches: how many batches the last whole epoch had, for a dataloader that has no length.
     """
     epochs_done = trainer.current_epoch + trainer.is_last_batch
     if trainer.should_stop and epochs_done >= (trainer.min_epochs or 0):
         return trainer.global_step >= (trainer.min_steps or 0)
     done = trainer.fit_loop.batch_idx + 1
     batches = done if trainer.is_last_batch else trainer.num_training_batches
+    if math.isinf(batches) and done <= epoch_batches:
+        batches = epoch_batches
     # any further batch brings an epoch's end with it, and may bring a validation where those go by time
     interval = 1 if at_epoch_end or trainer.val_check_batch is None else trainer.val_check_batch
     return Progress(

@@ -1,16 +1,22 @@
-"""A training process whose parent was killed: it ends too, by signals of torch's, and no hook of Lightning's runs."""
+"""The training processes of ddp_spawn and ddp_fork, where a signal ends them, or their parent; no hook runs there."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
+from lightning.pytorch import Trainer
+
 _DYING = 1.0
 """Seconds that a parent may need to die: its threads end one by one, and torch sends a signal for the first."""
+_ENDING = 5.0
+"""Seconds that training processes have to end in, where their parent is interrupted."""
 
 
 def when_orphaned(tell: Callable[[], None]) -> Callable[[], Any]:
@@ -36,3 +42,16 @@ def _interrupt_once(number: int, frame: Any) -> None:
     """Interrupt this process, but not its last words: a dying parent may send the signal several times."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def end_training_processes(trainer: Trainer) -> None:
+    """End what an interrupted parent has started and was waiting for: it could not end itself before."""
+    launcher = trainer.strategy.launcher
+    children = [child for child in getattr(launcher, "procs", ()) if isinstance(child, BaseProcess)]
+    if launcher is None or not children:
+        return
+    launcher.kill(signal.SIGINT)  # as torch does for a parent that is killed
+    end = time.monotonic() + _ENDING
+    for child in children:
+        child.join(max(0.0, end - time.monotonic()))
+    launcher.kill(signal.SIGKILL)

@@ -30,6 +30,7 @@ def fit(model, monitor, *loaders, **given):
     ],
 )
 @pytest.mark.parametrize("monitor", ["val_loss", "train_los"])
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
 def test_where_no_validation_runs_the_reason_is_given_after_the_first_epoch(model, given, why, monitor):
     built = model()
     with pytest.raises(MetricError) as caught:
