@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -78,7 +79,8 @@ def check_seconds(name: str, value: Any) -> None:
     Raises:
         ConfigurationError: naming it.
     """
-    if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 <= value < math.inf):
         raise ConfigurationError(f"{name} must be a number of seconds from 0, but got {value!r}.")
 
 

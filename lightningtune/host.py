@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import queue
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import optuna
 
 from lightningtune.config.overrides import Schema
-from lightningtune.contract import Objective, SilentReporter, StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
@@ -29,7 +30,7 @@ from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import frozen_heap, run_inline
 from lightningtune.workers.limits import Interruption, LimitedReporter
 from lightningtune.workers.preparation import Preparation
-from lightningtune.workers.processes import OUTPUT, TrialProcesses
+from lightningtune.workers.processes import TrialProcesses
 
 StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]
 
@@ -73,11 +74,13 @@ class Host:
     mistake: ConfigurationError | None = None
     _kept: set[int] = field(default_factory=set)
     _processes_of: dict[str, int] = field(default_factory=dict)
-    _interruption: Interruption = field(default_factory=lambda: Interruption(print))
 
     def __post_init__(self) -> None:
         """Nothing is prepared yet."""
         self._preparation = Preparation(self.blueprint)
+        self._interruption = Interruption(self.view.urgent)
+        self._turn = threading.Lock()
+        self._ends_alike = False
 
     def run_here(self, study: optuna.Study, callbacks: Sequence[StudyCallback], options: Mapping[str, Any]) -> None:
         """Train in this process, one trial at a time.
@@ -88,9 +91,11 @@ class Host:
             options: of ``Study.optimize``.
         """
         left = self.n_trials - definition.count_finished(study)
+        self._ends_alike = False
         if self.share_data:
             load_data(self.blueprint)
-        with self._interruptible(), frozen_heap():
+        self._interruption = Interruption(self.view.urgent)
+        with self._interruption, frozen_heap():
             study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
 
     def run_isolated(
@@ -114,14 +119,25 @@ class Host:
         for slot in slots:
             free.put(slot)
         left = self.n_trials - definition.count_finished(study)
-        with self._interruptible(), ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
+        self._ends_alike = False
+
+        def interrupted(text: str) -> None:
+            study.stop()
+            self.view.urgent(text)
+
+        self._interruption = Interruption(interrupted, processes.end)
+        with self._interruption, ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
 
             def start(trial: optuna.Trial) -> Future[TrialOutcome]:
-                frozen = self._begin(trial)
-                if isinstance(frozen, TrialSpec):
-                    return threads.submit(self._train_isolated, trial, frozen, processes, free)
+                try:
+                    spec = self._begin(trial)
+                    if isinstance(spec, TrialSpec):
+                        ranks = self._ranks(spec)
+                        return threads.submit(self._train_isolated, trial, spec, ranks, processes, free)
+                except ConfigurationError as mistake:  # of a trainer that is sampled
+                    spec = failure(mistake)
                 future: Future[TrialOutcome] = Future()
-                future.set_result(frozen)
+                future.set_result(spec)
                 return future
 
             catch = options["catch"]
@@ -133,7 +149,7 @@ class Host:
                 n_jobs=len(slots),
                 n_trials=left,
                 timeout=options.get("timeout"),
-                catch=tuple(catch) if isinstance(catch, Sequence) else (catch,),
+                catch=tuple(catch) if isinstance(catch, Iterable) else (catch,),
                 callbacks=[self._after_trial, *callbacks],
             )
 
@@ -149,24 +165,21 @@ class Host:
         callbacks = tuple(copy.deepcopy(callback) for callback in self.callbacks)
         return TrialSpec(number, config, directory, self.objective, callbacks, self.save_checkpoints)
 
-    def refit(self, config: Mapping[str, Any], number: int, seed: int) -> Refit:
-        """Train a trial's config again, here.
+    def refit(
+        self, config: Mapping[str, Any], number: int, seed: int, train: Callable[[TrialSpec], TrialOutcome]
+    ) -> Refit:
+        """Train a trial's config again.
 
         Raises:
             TrialError: when it fails.
         """
         directory = self.directory.refit(number, seed)
-        spec = self.freeze(0, {**config, "seed_everything": seed}, directory)
-        outcome = run_inline(spec, self.blueprint, SilentReporter())
+        outcome = train(self.freeze(0, {**config, "seed_everything": seed}, directory))
         if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
             raise outcome.error
         if outcome.score is None:
             raise TrialError(f"The refit with seed {seed} ended without a score: {outcome.detail}") from outcome.error
         return Refit(seed, outcome.score, outcome.checkpoint, directory)
-
-    def _interruptible(self) -> Interruption:
-        self._interruption = Interruption(self.view.urgent)
-        return self._interruption
 
     def _train_here(self, trial: optuna.Trial) -> float | Values:
         """The objective of ``Study.optimize``."""
@@ -190,17 +203,26 @@ class Host:
             return failure(error)
 
     def _train_isolated(
-        self, trial: optuna.Trial, spec: TrialSpec, processes: TrialProcesses, free: queue.SimpleQueue[Slot]
+        self,
+        trial: optuna.Trial,
+        spec: TrialSpec,
+        ranks: int,
+        processes: TrialProcesses,
+        free: queue.SimpleQueue[Slot],
     ) -> TrialOutcome:
         slot = free.get()
         try:
             record_placement(trial, dataclasses.asdict(slot))
-            spec = self._with_data(spec, lambda: processes.prepare_data(spec.config, slot, spec.directory / OUTPUT))
-            return processes.run(spec, slot, self._reporter(trial), self._ranks(spec), self.trial_timeout)
-        except Exception as error:  # the data may fail to be prepared, the storage may be away
-            return failure(error)
+            spec = self._with_data(spec, lambda: processes.prepare_data(spec.config, slot, spec.directory))
+            outcome = processes.run(spec, slot, self._reporter(trial), ranks, self.trial_timeout)
+        except BaseException as error:  # the data may fail to be prepared, the storage may be away
+            outcome = failure(error)
         finally:
             free.put(slot)
+        if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):  # the trial's own process was sent a signal
+            reason = StopReason.KILLED if self._interruption.stop is None else StopReason.INTERRUPTED
+            return dataclasses.replace(outcome, reason=reason, error=TrialError(outcome.detail))
+        return outcome
 
     def _with_data(self, spec: TrialSpec, prepare: Callable[[], bool]) -> TrialSpec:
         is_prepared = not self.share_data and self._preparation.of(spec.config, prepare)
@@ -229,7 +251,7 @@ class Host:
 
     def _reporter(self, trial: optuna.Trial) -> LimitedReporter:
         watched = WatchedReporter(OptunaReporter(trial), self.view, trial.number)
-        return LimitedReporter(watched, self._interruption, self.trial_timeout)
+        return LimitedReporter(watched, self._interruption, self.trial_timeout, self._turn)
 
     def _record(self, trial: optuna.Trial, outcome: TrialOutcome) -> TrialOutcome:
         """Keep on the trial, and in its folder, how it ended; a mistake ends a study in which nothing can succeed."""
@@ -258,7 +280,8 @@ class Host:
         if is_full or self._interruption.stop is not None:
             study.stop()
         alike = definition.failing_alike(study, self.max_failures)
-        if alike is not None and self.mistake is None:
+        if alike is not None and self.mistake is None and not self._ends_alike:
+            self._ends_alike = True
             study.stop()
             error = self.directory.trial(trial.number) / "error.txt"
             self.view.stopped(f"The study ends: {self.max_failures} trials in a row failed alike. {alike} See {error}")

@@ -27,13 +27,12 @@ from lightningtune.arguments import (
 )
 from lightningtune.config.base import load_base_config
 from lightningtune.config.overrides import Schema
-from lightningtune.contract import NonFinitePolicy, ScorePolicy
+from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigError, ConfigurationError, TrialError
 from lightningtune.host import Host
-from lightningtune.preflight import baseline_point, check_sampler, check_space, outside, stored_point
+from lightningtune.preflight import check_sampler, check_space, plan_baseline, stored_point
 from lightningtune.report.live import LiveView
 from lightningtune.report.summary import headline, summary
-from lightningtune.search.distributions import NoDefault
 from lightningtune.search.spaces import SearchSpaceLike, SimpleSearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
@@ -46,7 +45,8 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
 from lightningtune.workers.child import Payload
-from lightningtune.workers.devices import cut_slots, this_machine
+from lightningtune.workers.devices import cut_slots, devices_of_trial, this_machine
+from lightningtune.workers.inline import run_inline
 from lightningtune.workers.processes import TrialProcesses, check_travels
 
 _OTHER_LIMITS = ("max_steps", "max_time")
@@ -89,7 +89,7 @@ class OptunaDrivenOptimizer:
             with the strategy ``ddp``, always do.
         trial_timeout: seconds that one trial may take. Then it ends at its next validation; in a process of its own it
             is terminated 10 seconds later, and killed after another 10.
-        devices_per_trial: accelerators of one trial; the trainer's ``devices`` too, where the config has none.
+        devices_per_trial: accelerators of one trial; as many as the trainer's ``devices`` when not given.
         trials_per_device: how many trials share one accelerator.
         share_data: whether the datamodule is built and set up once, and every trial's process shares its memory.
         **optuna_kwargs: ``storage``, ``load_if_exists``, ``timeout``, ``catch``, ``gc_after_trial``,
@@ -140,7 +140,7 @@ class OptunaDrivenOptimizer:
         n_jobs: int = 1,
         isolate: bool = False,
         trial_timeout: float | None = None,
-        devices_per_trial: int = 1,
+        devices_per_trial: int | None = None,
         trials_per_device: int = 1,
         share_data: bool = False,
         **optuna_kwargs: Any,
@@ -158,7 +158,7 @@ class OptunaDrivenOptimizer:
                 "save_top_k": (save_top_k, 1),
                 "max_failures": (max_failures, 1),
                 "n_jobs": (1 if n_jobs == -1 else n_jobs, 1),
-                "devices_per_trial": (devices_per_trial, 1),
+                "devices_per_trial": (1 if devices_per_trial is None else devices_per_trial, 1),
                 "trials_per_device": (trials_per_device, 1),
             }
         )
@@ -182,9 +182,11 @@ class OptunaDrivenOptimizer:
         self._config = load_base_config(base_config)
         trainer = self._config.get("trainer", {})
         machine = this_machine(str(trainer.get("accelerator", "auto")))
-        self._slots = cut_slots(machine, n_jobs, devices_per_trial, trials_per_device)
-        if devices_per_trial > 1:
-            self._config["trainer"] = {"devices": devices_per_trial, **trainer}
+        devices = trainer.get("devices")
+        per_trial = devices_of_trial(machine, devices, devices_per_trial, n_jobs, self._isolate)
+        self._slots = cut_slots(machine, n_jobs, per_trial, trials_per_device)
+        if machine.devices and (per_trial > 1 or devices in ("auto", "-1", -1)):
+            self._config["trainer"] = {**trainer, "devices": per_trial}
         self._schema = Schema(model_class, datamodule_class, Trainer)
         self._space = space_of(search_space, self._schema, self._config)
         self._blueprint = Blueprint(self._schema, self._config, share_data)
@@ -323,7 +325,15 @@ class OptunaDrivenOptimizer:
         check_integers({f"seeds[{i}]": (seed, 0) for i, seed in enumerate(chosen)})
         if len({*chosen}) < len(chosen):
             raise ConfigurationError(f"seeds names a seed twice: {list(chosen)}.")
-        return tuple(self._host.refit(config, number, seed) for seed in chosen)
+        ranks = self._blueprint.check_trainer(config)
+        with self._processes() if ranks > 1 else contextlib.nullcontext() as processes:
+
+            def train(spec: TrialSpec) -> TrialOutcome:
+                if processes is None:
+                    return run_inline(spec, self._blueprint, SilentReporter())
+                return processes.run(spec, self._slots[0], SilentReporter(), ranks)
+
+            return tuple(self._host.refit(config, number, seed, train) for seed in chosen)
 
     def _run(self, study: optuna.Study, done: int) -> None:
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
@@ -361,21 +371,13 @@ class OptunaDrivenOptimizer:
         reversed_direction = looks_reversed(self._objective)
         if reversed_direction is not None:
             self._view.note(reversed_direction)
-        if self._baseline is False or not definition.is_new(study):
+        if not definition.is_new(study):
             return
-        try:
-            given = self._baseline if isinstance(self._baseline, Mapping) else None
-            point = given or baseline_point(self._space, self._schema, self._config, self._blueprint)
-        except NoDefault as reason:
-            self._view.note(f"The untuned defaults are not tried first: {reason}. See baseline=.")
-            return
-        beyond = outside(self._space, point)
-        if beyond is not None:
-            self._view.note(
-                f"The untuned defaults lie outside the search space, and are tried first all the same: {beyond}. "
-                "See baseline=."
-            )
-        definition.queue_baseline(study, point)
+        point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
+        if note is not None:
+            self._view.note(note)
+        if point is not None:
+            definition.queue_baseline(study, point)
 
     def _definition(self, study: optuna.Study) -> dict[str, Any]:
         space = self._space.to_dict() if isinstance(self._space, SimpleSearchSpace) else repr(self._space)

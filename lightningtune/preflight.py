@@ -79,6 +79,38 @@ def baseline_point(
         raise NoDefault(f"the search space raises {said} for them") from error
 
 
+def plan_baseline(
+    given: bool | Mapping[str, Any],
+    space: SearchSpace,
+    schema: Schema,
+    config: Mapping[str, Any],
+    blueprint: Blueprint,
+) -> tuple[Mapping[str, Any] | None, str | None]:
+    """Decide which point is tried first, as the untuned defaults.
+
+    Args:
+        given: a point of the space, as Optuna stores it, or whether there is to be one.
+        space: the space.
+        schema: what the sections build.
+        config: the base config.
+        blueprint: builds configs.
+
+    Returns:
+        The point, and what the user should know of it; None for either where there is none.
+    """
+    if given is False:
+        return None, None
+    try:
+        point = given if isinstance(given, Mapping) else baseline_point(space, schema, config, blueprint)
+    except NoDefault as reason:
+        return None, f"The untuned defaults are not tried first: {reason}. See baseline=."
+    beyond = _outside(space, point)
+    if beyond is None:
+        return point, None
+    said = "The untuned defaults lie outside the search space, and are tried first all the same"
+    return point, f"{said}: {beyond}. See baseline=."
+
+
 def _as_written(default: Any) -> Any:
     """Return a default as a config would hold it, for comparison with what the space makes of it."""
     try:
@@ -125,8 +157,7 @@ def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]
     return point
 
 
-def outside(space: SearchSpace, point: Mapping[str, Any]) -> str | None:
-    """Say which values of a point lie outside their ranges; None where none does."""
+def _outside(space: SearchSpace, point: Mapping[str, Any]) -> str | None:
     found = [
         f"{parameter.name}={point[parameter.name]} ({describe(parameter)})"
         for parameter in space.parameters or ()

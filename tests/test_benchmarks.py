@@ -1,5 +1,6 @@
 """The benchmark runs and prints every ratio; the figures themselves belong to a quiet machine."""
 
+import os
 import re
 import subprocess
 import sys
@@ -27,3 +28,11 @@ def test_overhead_prints_every_ratio():
         assert (verdict == "ok") == (float(figure) <= float(target)), what
     for what, figure, _, _ in printed[:4]:
         assert 0.1 < float(figure) < 10, what
+
+
+@pytest.mark.slow
+def test_packing_needs_a_gpu_and_says_so():
+    script = OVERHEAD.with_name("gpu_packing.py")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout == "There is no GPU here: nothing was measured.\n"

@@ -253,22 +253,25 @@ class Dies(Line):
     def on_train_epoch_start(self):
         if self.current_epoch == 1 and self.hparams.act != "relu":
             print("about to end")
-            {"kill": lambda: os.kill(os.getpid(), signal.SIGKILL), "exit": lambda: os._exit(7)}[self.hparams.act]()
+            numbers = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
+            os._exit(7) if self.hparams.act == "exit" else os.kill(os.getpid(), numbers[self.hparams.act])
 
 
 @pytest.mark.slow
 def test_the_study_survives_any_trial(tune):
     optimizer = tune(
         model_class=Dies,
-        search_space={"act": ("categorical", ["relu", "kill", "exit"])},
-        sampler=optuna.samplers.GridSampler({"act": ["relu", "kill", "exit"]}, seed=0),
+        search_space={"act": ("categorical", ["relu", "kill", "exit", "term"])},
+        sampler=optuna.samplers.GridSampler({"act": ["relu", "kill", "exit", "term"]}, seed=0),
         baseline=False,
-        n_trials=3,
+        n_trials=4,
         n_jobs=2,
     )
     study = optimizer.optimize()
     ends = {trial.params["act"]: trial for trial in study.trials}
     assert ends["relu"].state.name == "COMPLETE"
+    assert ends["term"].user_attrs["lightningtune:reason"] == "killed"
+    assert ends["term"].user_attrs["lightningtune:detail"] == "interrupted by SIGTERM"
     for act, said in (("kill", "was killed by SIGKILL"), ("exit", "ended with exit code 7")):
         assert ends[act].state.name == "FAIL"
         assert len(ends[act].intermediate_values) == 1
@@ -321,6 +324,20 @@ def test_failures_are_recorded_and_catch_is_optunas(tune):
     assert "in training_step" in (optimizer.directory / "trials/0000/error.txt").read_text()
     with pytest.raises(ValueError, match="shapes do not match"):
         tune(model_class=Broken, catch=(), study_name="strict").optimize()
+
+
+class Exits(Points):
+    def prepare_data(self):
+        sys.exit(3)
+
+
+@pytest.mark.parametrize("how", [{"isolate": False}, pytest.param({"n_jobs": 2}, marks=pytest.mark.slow)], ids=str)
+def test_data_that_cannot_be_prepared_leaves_no_trial_running(tune, how):
+    study = tune(datamodule_class=Exits, **how).optimize()
+    assert {trial.state.name for trial in study.trials} == {"FAIL"}
+    assert {trial.user_attrs["lightningtune:detail"] for trial in study.trials} == {
+        "TrialError: the training called sys.exit(3)"
+    }
 
 
 ENDLESS = """
@@ -443,6 +460,14 @@ def test_a_trial_of_several_processes_is_one_trial(tune, tmp_path, strategy, sto
     assert dict(ranks) == {0: {0, 1}, 1: {0, 1}, 2: {0, 1}}
 
 
+@pytest.mark.slow
+def test_a_trial_of_several_processes_is_refitted_as_one(tune):
+    optimizer = tune(base_config={"trainer": {**CPU, "strategy": "ddp", "devices": 2}}, n_trials=1)
+    study = optimizer.optimize()
+    (refit,) = optimizer.refit()
+    assert refit.score == tuple(study.trials[0].values)
+
+
 # --- data once ---------------------------------------------------------------------------------------------------
 
 
@@ -467,13 +492,17 @@ class Prepared(Points):
 
 
 class Keeps(Prepared):
+    def __init__(self, folder: str, batch_size: int = 8):
+        super().__init__(folder, batch_size)
+        self.kept = {}
+
     def prepare_data(self):
         super().prepare_data()
-        self.raw = 1
+        self.kept["raw"] = 1
 
     def setup(self, stage):
         super().setup(stage)
-        assert self.raw == 1
+        assert self.kept["raw"] == 1
 
 
 def count(path):
@@ -498,8 +527,7 @@ def test_data_is_prepared_once_for_a_study(tune, tmp_path, how):
 
 def test_what_is_kept_on_the_datamodule_is_prepared_in_each_trial(tune, tmp_path):
     config = {"data": {"folder": str(tmp_path)}, "trainer": CPU}
-    space = {"data.shuffle": ("categorical", [True]), "lr": ("uniform", 0.1, 0.2)}
-    tune(base_config=config, search_space=space, datamodule_class=Keeps, n_trials=3, isolate=False).optimize()
+    tune(base_config=config, datamodule_class=Keeps, n_trials=3, isolate=False).optimize()
     assert count(tmp_path / "prepared") == 4, "once before, and in each trial"
 
 

@@ -5,7 +5,7 @@
     <experiment_dir>/<study_name>/
       study.yaml            what was asked for
       journal.log           the Optuna storage, unless another is given
-      trials/0007/          config.yaml · metrics.csv · best.ckpt · last.ckpt · error.txt
+      trials/0007/          config.yaml · metrics.csv · best.ckpt · last.ckpt · output.log · error.txt
       best/                 config.yaml and model.ckpt of the winner
       refit/0007_seed_1/    the best config, trained again
 """
@@ -98,8 +98,8 @@ class StudyDirectory:
         What another study has left under that number goes first: its weights would pass for this one's.
         """
         _remove_checkpoints(directory)
-        for name in ("error.txt", "metrics.csv"):
-            (directory / name).unlink(missing_ok=True)
+        for path in (directory / "error.txt", directory / "metrics.csv", *directory.glob("output*.log")):
+            path.unlink(missing_ok=True)
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 
     def read_config(self, number: int) -> dict[str, Any]:
@@ -126,6 +126,11 @@ class StudyDirectory:
     def drop_weights(self, number: int) -> None:
         """Remove the checkpoints of a trial, a user's ModelCheckpoint's too; everything else stays."""
         _remove_checkpoints(self.trial(number))
+
+
+def output_of(directory: Path, rank: int = 0) -> Path:
+    """Where a trial's process prints to."""
+    return directory / (f"output_rank{rank}.log" if rank else "output.log")
 
 
 def _remove_checkpoints(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ import optuna
 from optuna.trial import TrialState
 
 from lightningtune.contract import StopReason, TrialOutcome
+
+log = logging.getLogger(__name__)
 
 
 class HostedStudy(optuna.Study):
@@ -76,12 +79,26 @@ def ask_and_tell(
     except BaseException:
         end()
         for future, trial in running.items():
-            _tell(study, trial, record(trial, future.result()))
+            _end(study, trial, future, record)
         raise
+
+
+def _end(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    future: Future[TrialOutcome],
+    record: Callable[[optuna.Trial, TrialOutcome], TrialOutcome],
+) -> None:
+    """Tell how a trial has ended, or that it failed where not even that can be kept: none stays running."""
+    try:
+        _tell(study, trial, record(trial, future.result()))
+    except Exception as error:
+        log.warning("Trial %d could not be recorded: %s", trial.number, error)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
     if outcome.score is not None:
-        return study.tell(trial, list(outcome.score))
+        return study.tell(trial, list(outcome.score), skip_if_finished=True)
     pruned = outcome.error is None and outcome.reason is not StopReason.COMPLETED
-    return study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL)
+    return study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL, skip_if_finished=True)

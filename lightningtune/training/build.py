@@ -85,7 +85,9 @@ class Blueprint:
         """
         parsed = self._sections["trainer"].parse(config)
         given = {name: parsed["trainer"][name] for name in config["trainer"]} if parsed is not None else {}
-        plain: dict[str, Any] = {name: value for name, value in given.items() if isinstance(value, (int, float, str))}
+        plain: dict[str, Any] = {
+            name: value for name, value in given.items() if isinstance(value, (int, float, str)) or name == "devices"
+        }
         bare = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
         with quiet_lightning():
             try:

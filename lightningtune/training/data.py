@@ -46,7 +46,7 @@ def prepare(data: LightningDataModule) -> bool:
         Whether that has done it for every datamodule of the same data. It has not where something was kept on the
         datamodule, which ``setup`` may count on, although Lightning advises against it.
     """
-    before = dict(vars(data))
+    before = _state(data)
     data.prepare_data()
     return not _changed(data, before)
 
@@ -58,7 +58,7 @@ def skip_preparation(data: LightningDataModule) -> None:
 
 def load(data: LightningDataModule) -> Mapping[str, Any]:
     """Prepare and set up a datamodule for training, and return what that has set on it."""
-    before = dict(vars(data))
+    before = _state(data)
     data.prepare_data()
     data.setup("fit")
     return _changed(data, before)
@@ -84,9 +84,21 @@ def refuse_other_data(which: str, section: Mapping[str, Any] | None) -> None:
         )
 
 
+def _state(data: LightningDataModule) -> dict[str, Any]:
+    """Return what tells whether an attribute has been set, or a container filled."""
+    return {name: (value, _contents(value)) for name, value in vars(data).items()}
+
+
+def _contents(value: Any) -> list[Any]:
+    items = [*value.items()] if isinstance(value, dict) else [*value] if isinstance(value, (list, set)) else []
+    return [tuple(map(id, item)) if isinstance(item, tuple) else id(item) for item in items]
+
+
 def _changed(data: LightningDataModule, before: Mapping[str, Any]) -> dict[str, Any]:
-    nothing = object()
-    return {name: value for name, value in vars(data).items() if before.get(name, nothing) is not value}
+    def is_as_before(name: str, value: Any) -> bool:
+        return name in before and before[name][0] is value and before[name][1] == _contents(value)
+
+    return {name: value for name, value in vars(data).items() if not is_as_before(name, value)}
 
 
 def _done(*args: Any, **kwargs: Any) -> None:

@@ -32,7 +32,7 @@ class SigtermGuard:
             self._listen()
 
     def release(self) -> None:
-        """Give SIGTERM back, unless a fit is running. Without this, it ends the process after a fit as it always did."""
+        """Give SIGTERM back, unless a fit is running. Without this, it does after a fit what it always did."""
         if self._fit is not None and self._fit.status is TrainerStatus.RUNNING:
             return
         self._is_released = True

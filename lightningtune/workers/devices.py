@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -56,6 +57,39 @@ def this_machine(accelerator: str) -> Machine:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else map(str, range(count))
     return Machine(tuple(sorted(known)), tuple(name.strip() for name in names)[:count])
+
+
+def devices_of_trial(machine: Machine, given: Any, asked: int | None, n_jobs: int, isolate: bool) -> int:
+    """Return how many accelerators one trial has.
+
+    Args:
+        machine: what there is.
+        given: the trainer's ``devices``; None where it has none.
+        asked: ``devices_per_trial``; None to follow the trainer.
+        n_jobs: trials at a time.
+        isolate: whether trials run in processes of their own, each of which sees the devices of its slot only.
+
+    Raises:
+        ConfigurationError: when the two contradict each other, or the trainer's name devices.
+
+    Example:
+        >>> devices_of_trial(Machine((0, 1), ("0", "1", "2", "3")), given=2, asked=None, n_jobs=-1, isolate=True)
+        2
+    """
+    if not machine.devices or given is None:
+        return asked or 1
+    if str(given) in ("auto", "-1"):
+        return asked or (len(machine.devices) if n_jobs == 1 else 1)
+    if isinstance(given, (list, str)) and not str(given).isdigit():
+        if not isolate and isinstance(given, list) and len(given) == 1:
+            return 1
+        raise ConfigurationError(
+            f"trainer.devices={given!r} names devices, but each trial is given its own. Write how many it needs; "
+            "CUDA_VISIBLE_DEVICES says which there are."
+        )
+    if asked not in (None, int(given)):
+        raise ConfigurationError(f"devices_per_trial={asked} contradicts the trainer's devices={given}. Leave one out.")
+    return int(given)
 
 
 def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_per_device: int = 1) -> Sequence[Slot]:

@@ -24,10 +24,12 @@ class Interruption:
 
     Args:
         notice: is told, in the signal handler, what happens now.
+        end: ends every running trial at once; where there is none, the second signal raises in the main thread.
     """
 
-    def __init__(self, notice: Callable[[str], Any]) -> None:
+    def __init__(self, notice: Callable[[str], Any], end: Callable[[], Any] | None = None) -> None:
         self._notice = notice
+        self._end = end
         self._number: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -54,7 +56,11 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._number is not None:
-            raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
+            end, self._end = self._end, None
+            if end is None:
+                raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
+            end()
+            return
         self._number = number
         self._notice(
             f"{_NAMES[signal.Signals(number)]}: running trials end at their next validation. Once more ends them now."
@@ -73,17 +79,22 @@ class LimitedReporter:
         reporter: is told every value first.
         interruption: of the study.
         trial_timeout: seconds that the trial may take from now; None for no limit.
+        turn: held while the reporter is told: pruners are asked by one trial at a time.
     """
 
-    def __init__(self, reporter: Reporter, interruption: Interruption, trial_timeout: float | None) -> None:
+    def __init__(
+        self, reporter: Reporter, interruption: Interruption, trial_timeout: float | None, turn: threading.Lock
+    ) -> None:
         self._reporter = reporter
+        self._turn = turn
         self._interruption = interruption
         self._trial_timeout = trial_timeout
         self._started = time.monotonic()
 
     def report(self, values: Values, step: int) -> Stop | None:
         """Report, and pass on the first reason to stop."""
-        verdict = self._reporter.report(values, step)
+        with self._turn:
+            verdict = self._reporter.report(values, step)
         return verdict or self._interruption.stop or self._time_is_up()
 
     def _time_is_up(self) -> Stop | None:

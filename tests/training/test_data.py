@@ -52,6 +52,20 @@ def test_a_class_tells_whether_it_prepares(target, section, found):
     assert has_preparation(target, section) is found
 
 
+class Fills(Points):
+    def __init__(self):
+        super().__init__()
+        self.parts, self.names = {}, ["train"]
+
+    def prepare_data(self):
+        self.parts["train"] = [1]
+
+
+def test_a_container_that_is_filled_counts_as_set():
+    assert not prepare(Fills())
+    assert load(Fills()) == {"parts": {"train": [1]}}
+
+
 def test_a_preparation_that_keeps_something_is_not_done_for_all():
     assert prepare(Loads())
     assert not prepare(Keeps())

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from lightningtune import ConfigurationError
-from lightningtune.workers.devices import Machine, Slot, cut_slots, this_machine
+from lightningtune.workers.devices import Machine, Slot, cut_slots, devices_of_trial, this_machine
 
 FOUR = Machine(tuple(range(16)), ("0", "1", "2", "3"))
 
@@ -51,6 +51,39 @@ def test_more_trials_than_cores_share_them():
 def test_more_than_there_is_is_refused(machine, asked, message):
     with pytest.raises(ConfigurationError, match=message):
         cut_slots(machine, **asked)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "n_jobs", "isolate", "count"),
+    [
+        (None, None, 1, False, 1),
+        (None, 2, -1, True, 2),
+        (2, None, -1, True, 2),
+        ("2", 2, 1, False, 2),
+        ("auto", None, 1, False, 4),
+        (-1, None, 1, True, 4),
+        ("auto", None, -1, True, 1),
+        (-1, 2, 2, True, 2),
+        ([3], None, 1, False, 1),
+    ],
+)
+def test_a_trial_has_the_devices_that_its_trainer_uses(given, asked, n_jobs, isolate, count):
+    assert devices_of_trial(FOUR, given, asked, n_jobs, isolate) == count
+    assert devices_of_trial(Machine((0, 1)), given, None, n_jobs, isolate) == 1, "on the CPU they are processes"
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "message"),
+    [
+        (2, 1, "devices_per_trial=1 contradicts the trainer's devices=2"),
+        ([0, 1], None, "names devices, but each trial is given its own"),
+        ("0,1", None, "names devices"),
+        ([1], None, "names devices"),
+    ],
+)
+def test_devices_that_contradict_slots_are_refused(given, asked, message):
+    with pytest.raises(ConfigurationError, match=message):
+        devices_of_trial(FOUR, given, asked, n_jobs=2, isolate=True)
 
 
 def test_a_slot_says_what_its_process_may_see():

@@ -31,7 +31,7 @@ def test_the_first_signal_asks_the_second_insists(number, first, second, name):
 
     def once():
         with Interruption(notices.append) as interruption:
-            limited = LimitedReporter(reporter, interruption, None)
+            limited = LimitedReporter(reporter, interruption, None, threading.Lock())
             assert limited.report((1.0,), 0) is None
             os.kill(os.getpid(), number)
             assert limited.report((2.0,), 1) == Stop(StopReason.INTERRUPTED, f"interrupted by {name}")
@@ -45,6 +45,22 @@ def test_the_first_signal_asks_the_second_insists(number, first, second, name):
     if number == signal.SIGTERM:
         assert raised.value.code == 143
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_the_second_signal_ends_what_can_be_ended_and_the_third_raises():
+    ended = []
+
+    def thrice():
+        with Interruption(lambda text: None, lambda: ended.append(True)):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert ended == [True]
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        thrice()
+    assert ended == [True]
 
 
 def test_without_a_signal_nothing_is_raised_and_threads_need_no_handlers():
@@ -62,9 +78,9 @@ def test_without_a_signal_nothing_is_raised_and_threads_need_no_handlers():
 
 def test_a_trial_whose_time_is_up_stops_after_its_report():
     reporter, interruption = Says(), Interruption(print)
-    assert LimitedReporter(reporter, interruption, 60).report((1.0,), 0) is None
-    stop = LimitedReporter(reporter, interruption, 0).report((1.0,), 1)
+    assert LimitedReporter(reporter, interruption, 60, threading.Lock()).report((1.0,), 0) is None
+    stop = LimitedReporter(reporter, interruption, 0, threading.Lock()).report((1.0,), 1)
     assert stop == Stop(StopReason.TIMED_OUT, "took longer than trial_timeout=0 seconds")
     assert len(reporter.told) == 2
     pruned = Stop(StopReason.PRUNED, "bad")
-    assert LimitedReporter(Says(pruned), interruption, 0).report((1.0,), 1) == pruned
+    assert LimitedReporter(Says(pruned), interruption, 0, threading.Lock()).report((1.0,), 1) == pruned

@@ -19,7 +19,7 @@ from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, SilentReporter, Stop, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
-from lightningtune.workers import processes as module
+from lightningtune.workers import attendance as module
 from lightningtune.workers.child import Payload
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.processes import TrialProcesses
@@ -45,6 +45,8 @@ class Odd(Line):
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "raise":
                     raise Strange(1, 2)
+                case "term":
+                    os.kill(os.getpid(), signal.SIGTERM)
                 case "hang":
                     signal.pause()
                 case "deaf":
@@ -134,6 +136,7 @@ def test_an_error_arrives_with_its_traceback(run):
     assert (outcome.reason, outcome.detail) == (StopReason.FAILED, "Strange: 1 and 2")
     assert "in on_train_epoch_start" in outcome.traceback
     assert run("sys.exit").detail == "TrialError: the training called sys.exit(3)"
+    assert (run("term").reason, run("term").detail) == (StopReason.INTERRUPTED, "interrupted by SIGTERM")
 
 
 def test_out_of_memory_is_told_from_other_kills(run, monkeypatch):
@@ -153,9 +156,10 @@ def test_a_reporter_that_fails_fails_its_trial(run):
     assert (outcome.reason, outcome.detail) == (StopReason.FAILED, "ConnectionError: the storage is away")
 
 
-def test_a_mistake_is_raised_as_one(run):
-    with pytest.raises(ConfigurationError, match="barebones"):
-        run(barebones=True)
+def test_a_mistake_arrives_as_one(run):
+    outcome = run(barebones=True)
+    assert isinstance(outcome.error, ConfigurationError)
+    assert "barebones" in outcome.detail
 
 
 @pytest.mark.parametrize("act", ["hang", pytest.param("deaf", marks=pytest.mark.slow)])
