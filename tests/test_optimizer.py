@@ -794,6 +794,8 @@ def test_an_interrupted_study_goes_on_where_it_was(tune, tmp_path, number, code)
     stopped = tune(n_trials=4)
     assert [trial.state.name for trial in stopped.study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
     assert stopped.results().trials[2].reason == "interrupted"
+    assert stopped.study.trials[2].intermediate_values, "it reached a validation"
+    assert (stopped.directory / "trials/0002/last.ckpt").exists()
     states = [trial.state.name for trial in stopped.optimize().trials]
     assert states.count("COMPLETE") + states.count("PRUNED") == 4
 

@@ -1,4 +1,4 @@
-"""Lightning's own chatter, turned down while trials run and restored afterwards."""
+"""Lightning's own chatter, turned down while trials run and restored afterwards; and signals, left to their owner."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 @contextlib.contextmanager
@@ -42,3 +44,25 @@ def own_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+class OwnSigterm(Callback):
+    """Leaves SIGTERM to whoever listened before the fit: Lightning would end the fit at its next batch.
+
+    Args:
+        handler: what stood there before.
+    """
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the place of Lightning's handler; it puts back what was there before by itself."""
+        signal.signal(signal.SIGTERM, self._handler)
+
+
+def own_sigterm() -> tuple[OwnSigterm, ...]:
+    """Return the callback, where somebody listens."""
+    handler = signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    return (OwnSigterm(handler),) if is_main and callable(handler) else ()

@@ -24,7 +24,7 @@ from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.checkpoints import KeepCheckpoints
 from lightningtune.training.decisions import score_of
-from lightningtune.training.quiet import own_interrupts, quiet_lightning
+from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
 
 
 def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOutcome:
@@ -51,7 +51,8 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
             seed = spec.config.get("seed_everything")
             if isinstance(seed, int) and not isinstance(seed, bool):
                 seed_everything(seed, workers=True, verbose=False)
-            fit = blueprint.build(spec.config, spec.directory, spec.callbacks, watcher, spec.data_is_prepared)
+            callbacks = (*spec.callbacks, *own_sigterm())
+            fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, spec.data_is_prepared)
             fit.run()
         except ConfigurationError:
             raise
