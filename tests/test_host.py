@@ -3,7 +3,6 @@
 import collections
 import gc
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import lightning as L
 import optuna
 import pytest
 import torch
-from family import children_of
+from family import children_of, have_ended, marked
 from nets import Line, Points, points
 from torch.utils.data import DataLoader
 
@@ -402,7 +401,7 @@ def test_two_signals_end_everything_now(script, tmp_path):
         process.stdout.read()
     assert process.returncode in {130, -signal.SIGINT}
     assert len(family) >= 3
-    assert not [number for number in family if Path(f"/proc/{number}").exists()]
+    assert have_ended(family)
 
 
 @pytest.mark.slow
@@ -411,15 +410,7 @@ def test_nothing_outlives_a_host_that_is_killed(script, tmp_path):
         family = children_of(process.pid)
         process.kill()
         process.stdout.read()  # ends when the last process that has it is gone
-    pidfds = []
-    for number in family:
-        try:
-            pidfds.append(os.pidfd_open(number))
-        except ProcessLookupError:
-            continue
-    for pidfd in pidfds:
-        assert select.select([pidfd], [], [], 60)[0], "a process is left"
-        os.close(pidfd)
+    assert have_ended(family), "a process is left"
 
 
 # --- several processes a trial -----------------------------------------------------------------------------------
@@ -608,17 +599,25 @@ def test_data_that_cannot_be_shared_is_refused(tune, wrong, message):
 # --- nothing is left ---------------------------------------------------------------------------------------------
 
 
+class Marks(L.Callback):
+    def on_train_start(self, trainer, pl_module):
+        if os.getpid() in marked("LIGHTNINGTUNE_TEST"):
+            Path(trainer.default_root_dir, "marked").touch()
+
+
 @pytest.mark.slow
 def test_nothing_is_left_of_a_study(tune, tmp_path_factory, monkeypatch):
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("LIGHTNINGTUNE_TEST", "1")
 
     def left():
-        return children_of(os.getpid()), {*Path("/dev/shm").iterdir()}, {*temporary.iterdir()}
+        return marked("LIGHTNINGTUNE_TEST"), {*Path("/dev/shm").iterdir()}, {*temporary.iterdir()}
 
     before = left()
-    optimizer = tune(n_jobs=2)
+    optimizer = tune(n_jobs=2, callbacks=[Marks()])
     optimizer.optimize()
+    assert [*optimizer.directory.glob("trials/*/marked")], "the mark finds processes"
     assert left() == before
     assert not [path for path in optimizer.directory.rglob("*") if path.name.endswith(".tmp")]
     assert [thread.name for thread in threading.enumerate() if "lightningtune" in thread.name] == []

@@ -29,7 +29,7 @@ class TrialResult:
         state: "complete", "pruned", "fail", "running" or "waiting".
         values: one for each metric; of a pruned trial, what Optuna holds for it.
         params: the sampled parameters, as Optuna stores them.
-        reason: why it ended: "completed", "pruned", "non_finite", "failed", "out_of_memory", "interrupted", or "".
+        reason: why it ended, a `StopReason`'s value, such as "completed", "pruned" or "killed"; "" while it runs.
         detail: the same in one line.
         epochs: training epochs.
         duration: seconds.
