@@ -404,6 +404,42 @@ def test_two_signals_end_everything_now(script, tmp_path):
     assert have_ended(family)
 
 
+LOADS = """
+    import time
+    from pathlib import Path
+    from lightningtune import OptunaDrivenOptimizer
+    from nets import Line, Points
+
+    class Slow(Points):
+        def setup(self, stage):
+            Path("loading").touch()
+            time.sleep(1000)
+
+    OptunaDrivenOptimizer(
+        {"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Line, Slow,
+        n_trials=8, n_jobs=2, share_data=True, experiment_dir="runs",
+    ).optimize()
+"""
+
+
+@pytest.mark.slow
+def test_two_signals_end_a_server_that_still_loads(script, tmp_path):
+    with script(LOADS) as process:
+        while not (tmp_path / "loading").exists():
+            assert process.poll() is None, process.stdout.read()
+            os.sched_yield()
+        family = children_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        said = ""
+        while "Once more ends them now" not in said:
+            said += process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said += process.stdout.read()
+    assert process.returncode in {130, -signal.SIGINT}
+    assert "0 of 8 trials are done; run again to go on" in said
+    assert have_ended(family)
+
+
 @pytest.mark.slow
 def test_nothing_outlives_a_host_that_is_killed(script, tmp_path):
     with begin_endless(script, tmp_path, every=1) as process:

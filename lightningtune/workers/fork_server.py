@@ -2,17 +2,17 @@
 
 It has one thread, no CUDA context, and a frozen heap, so that a fork is quick, safe, and shares its memory. The host
 tells it to fork over a Unix socket, with two descriptors each time: the connection that the trial's process shall have,
-and a pipe on which the server tells the process's number at once and its exit status at the end. When the host goes, so
-does every process.
+and a pipe on which the server tells its exit code at the end. The server answers with the number of the process, or,
+negative, of the error for which there is none. When the host goes, so does every process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -21,127 +21,186 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 import torch
 
+from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint
-from lightningtune.workers.child import Payload, work
+from lightningtune.workers.child import explained, load, run_and_leave, work
 from lightningtune.workers.warmup import warm_up
 
-STATUS = struct.Struct("i")
+NUMBER = struct.Struct("i")
 FORK = b"F"
 _PR_SET_PDEATHSIG = 1
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int) -> NoReturn:
     """Serve the host at the other end of a socket, until it closes it.
 
     Args:
         descriptor: of the socket.
     """
+    run_and_leave(lambda: _serve(descriptor))
+
+
+def _serve(descriptor: int) -> None:
+    os.set_inheritable(descriptor, False)  # what the user's code starts would keep the socket open
     control = socket.socket(fileno=descriptor)
-    connection = Connection(os.dup(descriptor))
     torch.set_num_threads(1)  # threads of OpenMP would not survive a fork
-    try:
-        blueprint = _load(connection)
-    except BaseException:  # the host says it to the user
-        connection.send(traceback.format_exc())
-        return
-    connection.send(None)
-    connection.close()
+    with Connection(os.dup(descriptor)) as connection:
+        try:
+            blueprint = _load(connection)
+        except BaseException as error:  # the host says it to the user, unless it has given the study up
+            failure = str(error) if isinstance(error, ConfigurationError) else traceback.format_exc()
+            with contextlib.suppress(OSError):
+                connection.send(failure)
+            return
+        with contextlib.suppress(OSError):
+            connection.send(None)
     gc.collect()
     gc.freeze()
-    _Server(control, lambda trial: work(trial, blueprint)).run()
-    os._exit(0)  # an interpreter with torch in it needs a second to end
+    _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
 
 
 def _load(connection: Connection) -> Blueprint:
-    sys.path[:], folder, payload = connection.recv()
-    os.chdir(folder)
-    study: Payload = pickle.loads(payload)
-    blueprint = study.load()
-    warm_up(blueprint, study.config)
+    surroundings, payload = connection.recv()
+    surroundings.take_over()
+    study, blueprint = load(payload)
+    with explained("The process that trials are forked from could not be warmed up: {}\n{}"):
+        warm_up(blueprint, study.config)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        raise RuntimeError("Loading the model's and the data's classes started CUDA, which does not survive a fork.")
+        raise ConfigurationError(
+            "Loading the classes of the study, or the data that share_data shares, started CUDA in the process that "
+            "trials are forked from, which does not survive a fork. Use CUDA only where a trial trains, or train in "
+            "this process with n_jobs=1 and isolate=False."
+        )
     return blueprint
 
 
 class _Server:
+    """Forks, and tells how what it has forked ends; what goes wrong with one trial is no other trial's concern.
+
+    Args:
+        control: the socket.
+        work: what a forked process does with its connection.
+    """
+
     def __init__(self, control: socket.socket, work: Callable[[Connection], None]) -> None:
         self._control = control
         self._work = work
+        self._number = os.getpid()
         self._statuses: dict[int, int] = {}
-        self._wake, wake = os.pipe()
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = os.pipe()
+        os.set_blocking(self._woken, False)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        # what ends a whole job, a scheduler's SIGTERM above all, is the host's to handle: its trials may end softly
+        ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
+        self._before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     def run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._control, selectors.EVENT_READ)
-            selector.register(self._wake, selectors.EVENT_READ)
+        """Serve until the host closes its end of the socket; then end every process."""
+        self._selector.register(self._control, selectors.EVENT_READ)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        try:
             while True:
-                for key, _ in selector.select():
-                    if key.fileobj is self._wake:
+                for key, _ in self._selector.select():
+                    if key.fileobj is self._control:
+                        if not self._fork():
+                            return
+                    else:
                         os.read(self._wake, 4096)
                         self._reap()
-                    elif not self._fork():
-                        self._end()
-                        return
+        finally:
+            self._end()
 
     def _fork(self) -> bool:
         """Fork a process for the trial that the host asks for; return False when there is no host any more."""
-        message, descriptors, *_ = socket.recv_fds(self._control, len(FORK), 2)
+        try:
+            message, descriptors, *_ = socket.recv_fds(self._control, len(FORK), 2)
+        except ConnectionError:
+            return False
         if not message:
             return False
-        connection, status = descriptors
-        number = os.fork()
+        number = self._forked(descriptors)
+        with contextlib.suppress(OSError):  # the host is gone, as the next message will say
+            self._control.sendall(NUMBER.pack(number))
+        return True
+
+    def _forked(self, descriptors: list[int]) -> int:
+        """Fork; return the process's number, or the negative number of an error."""
+        try:
+            connection, status = descriptors
+        except ValueError:  # Linux drops those for which this process has no room
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return -errno.EMFILE
+        try:
+            number = os.fork()
+        except OSError as error:
+            os.close(connection)
+            os.close(status)
+            return -(error.errno or errno.EAGAIN)
         if number == 0:
-            self._become_child(status)
-            try:
-                self._work(Connection(connection))
-            finally:
-                os._exit(0)
+            run_and_leave(lambda: self._be_child(connection, status))
         os.close(connection)
         with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself, or has ended
             os.setpgid(number, number)
-        os.write(status, STATUS.pack(number))
         self._statuses[number] = status
-        return True
+        return number
 
-    def _become_child(self, status: int) -> None:
+    def _be_child(self, connection: int, status: int) -> None:
         os.setpgid(0, 0)
-        _die_with_parent()
+        _die_with_parent(self._number)
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._selector.close()
         self._control.close()
-        for descriptor in (self._wake, status, *self._statuses.values()):
+        for descriptor in (self._wake, self._woken, status, *self._statuses.values()):
             os.close(descriptor)
+        self._work(Connection(connection))
 
     def _reap(self) -> None:
-        while self._statuses:
-            number, status = os.waitpid(-1, os.WNOHANG)
-            if number == 0:
-                return
-            _kill_group(number)  # what it has started goes with it
-            descriptor = self._statuses.pop(number)
-            os.write(descriptor, STATUS.pack(os.waitstatus_to_exitcode(status)))
-            os.close(descriptor)
+        """Tell how each process ended that has; others than those forked here are not asked for."""
+        for number, status in [*self._statuses.items()]:
+            code = _ended(number)
+            if code is None:
+                continue
+            kill_group(number)  # what it has started goes with it
+            del self._statuses[number]
+            with contextlib.suppress(OSError):  # the host does not want to know
+                os.write(status, NUMBER.pack(code))
+            os.close(status)
 
     def _end(self) -> None:
         for number in self._statuses:
-            _kill_group(number)
-            os.waitpid(number, 0)
+            kill_group(number)
+        for number in self._statuses:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(number, 0)
 
 
-def _kill_group(number: int) -> None:
+def _ended(number: int) -> int | None:
+    """Return the exit code of a process that has ended, None of one that runs."""
     try:
+        ended, status = os.waitpid(number, os.WNOHANG)
+    except ChildProcessError:  # a thread of the user's has waited for it: nobody knows
+        return -signal.SIGKILL
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def kill_group(number: int) -> None:
+    """Kill a process and all that it has started, as far as there are any."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(number, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # nothing is left of it
-        return
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """Have Linux kill this process when the server is killed; elsewhere it ends at its next report."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was killed just before
+            os._exit(1)

@@ -59,6 +59,7 @@ class TrialProcesses:
     def end(self) -> None:
         """End every running trial now."""
         self._ended = True
+        self._starter.abort()
         for child in [*self._running]:
             child.signal(KILL)
 
@@ -106,8 +107,11 @@ class TrialProcesses:
         return result
 
     def _result(self, jobs: Sequence[Job], reporter: Reporter, trial_timeout: float | None) -> Result:
-        with self._children(jobs) as children:
-            result = Attendance(children, reporter, [job.output for job in jobs], trial_timeout).result()
+        try:
+            with self._children(jobs) as children:
+                result = Attendance(children, reporter, [job.output for job in jobs], trial_timeout).result()
+        except TrialError as error:  # no process is started any more
+            result = TrialOutcome.failed(error, StopReason.KILLED)
         if self._ended and isinstance(result, TrialOutcome) and result.reason is StopReason.KILLED:
             return dataclasses.replace(result, reason=StopReason.INTERRUPTED, detail="interrupted")
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,14 @@ def _data() -> tuple[DataLoader[Any], DataLoader[Any]]:
     return DataLoader(data), DataLoader(data)
 
 
+_IN_MEMORY = {"class_path": "CSVLogger", "init_args": {"save_dir": "memory://warm-up", "name": "", "version": ""}}
+"""The logger that trials have by default, in memory: a server may be killed at any time, and would leave its files."""
+
+
 def warm_up(blueprint: Blueprint, config: Mapping[str, Any]) -> None:
     """Run a fit of two steps on the CPU, and parse the base config: trials differ from it in few sections.
+
+    It writes no file.
 
     Args:
         blueprint: of the study.
@@ -52,7 +58,6 @@ def warm_up(blueprint: Blueprint, config: Mapping[str, Any]) -> None:
     """
     with contextlib.suppress(ConfigError):  # the search space may give what it lacks
         blueprint.check(config)
-    own = {"seed_everything": 0, "trainer": {"max_epochs": 1, "accelerator": "cpu"}}
-    with tempfile.TemporaryDirectory() as directory:
-        spec = TrialSpec(0, own, Path(directory), Objective(("val_loss",), ("min",)))
-        train(spec, Blueprint(Schema(_Nothing, _data, Trainer), own), SilentReporter())
+    own = {"seed_everything": 0, "trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": _IN_MEMORY}}
+    spec = TrialSpec(0, own, Path(os.devnull), Objective(("val_loss",), ("min",)), save_checkpoints=False)
+    train(spec, Blueprint(Schema(_Nothing, _data, Trainer), own), SilentReporter())
