@@ -81,6 +81,7 @@ SIGNALS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_an_interrupted_trial_does_not_stay_running(tmp_path, number, code, name):
     returned, trial = interrupted(tmp_path, number, {})
@@ -157,6 +158,7 @@ for owner in hooks:
 """
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_process_and_fails_the_trial_whenever_it_comes_in_a_fit(tmp_path):
     done, _ = run_script(tmp_path, EVERY_HOOK)
     lines = done.stdout.splitlines()

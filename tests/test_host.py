@@ -94,6 +94,7 @@ def test_a_seeded_tpe_finds_the_same_apart_as_here(tune):
     assert len({trial.params["lr"] for trial in here.trials}) == 14
 
 
+@pytest.mark.slow
 def test_n_trials_is_the_total_and_every_trial_is_placed(tune):
     optimizer = tune(n_jobs=2, n_trials=3)
     optimizer.optimize()

@@ -15,6 +15,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightningtune.training.sigterm import SigtermGuard, ended_by_sigterm
 
+pytestmark = pytest.mark.slow  # each starts processes that import torch
+
 
 @pytest.fixture(autouse=True)
 def _default():

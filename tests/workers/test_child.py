@@ -43,6 +43,8 @@ def outcome_of(starter, task):
     return outcome
 
 import functools, pathlib
+
+pytestmark = pytest.mark.slow  # each starts processes that import torch
 sys.argv[1] = pathlib.Path(sys.argv[1])
 payload = cloudpickle.dumps(Payload(Schema(Line, Points, L.Trainer), {}))
 for starter in [ForkServer(payload)] * (sys.platform == "linux") + [Cold(payload)]:

@@ -19,6 +19,8 @@ from lightningtune.workers.child import Job, Payload
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.starters import KILL, Cold, ForkServer
 
+pytestmark = pytest.mark.slow  # each starts processes that import torch
+
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60
 
