@@ -75,6 +75,7 @@ def test_quickstart(run, tmp_path):
     assert_finished(tmp_path / "quickstart", 5)
 
 
+@pytest.mark.slow
 def test_decorator(run, tmp_path):
     out = run("decorator", n_trials=3)
     study = assert_finished(tmp_path / "decorator", 3)
@@ -99,6 +100,7 @@ def test_callback(run, tmp_path):
     assert best.value == max(best.intermediate_values.values()), "the score is the best value, not the last"
 
 
+@pytest.mark.slow
 def test_config_driven(run, tmp_path):
     out = run("config_driven", n_trials=4)
     study = assert_finished(tmp_path / "config_driven", 4)
@@ -122,6 +124,7 @@ def test_config_driven_runs_from_anywhere(tmp_path):
     assert_finished(tmp_path / "here" / "config_driven", 2)
 
 
+@pytest.mark.slow
 def test_conditional_space(run, tmp_path):
     out = run("conditional_space", n_trials=6)
     study = assert_finished(tmp_path / "conditional_space", 6)
@@ -136,6 +139,7 @@ def test_conditional_space(run, tmp_path):
     assert out.count("Linear(") == study.best_params["n_layers"] + 1
 
 
+@pytest.mark.slow
 def test_multi_objective(run, tmp_path):
     out = run("multi_objective", n_trials=5)
     study = assert_finished(tmp_path / "multi_objective", 5)

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each starts processes that import torch
+
 SCRIPT = """
 import multiprocessing, os, pathlib, signal, sys
 from lightningtune.training.orphan import when_orphaned
-
-pytestmark = pytest.mark.slow  # each starts processes that import torch
 
 def child(taken_back, parent_dies):
     take_back = when_orphaned(lambda: pathlib.Path("told").touch())

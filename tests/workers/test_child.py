@@ -12,6 +12,8 @@ from lightningtune import ConfigurationError, TrialError
 from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.workers.child import Surroundings, pickle_result
 
+pytestmark = pytest.mark.slow  # each starts processes that import torch
+
 SCRIPT = """
 import pickle, sys
 import cloudpickle, lightning as L
@@ -43,8 +45,6 @@ def outcome_of(starter, task):
     return outcome
 
 import functools, pathlib
-
-pytestmark = pytest.mark.slow  # each starts processes that import torch
 sys.argv[1] = pathlib.Path(sys.argv[1])
 payload = cloudpickle.dumps(Payload(Schema(Line, Points, L.Trainer), {}))
 for starter in [ForkServer(payload)] * (sys.platform == "linux") + [Cold(payload)]:

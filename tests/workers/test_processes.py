@@ -237,6 +237,7 @@ def test_trials_run_at_the_same_time(processes, tmp_path):
     assert [outcome.reason for outcome in outcomes] == [StopReason.COMPLETED] * 2
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_is_started_again(tmp_path):
     others = children_of(os.getpid())
     with TrialProcesses(Payload(Schema(Odd, Points, L.Trainer), {})) as own:
