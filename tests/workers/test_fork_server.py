@@ -21,9 +21,11 @@ from lightningtune.workers.child import Job, Payload
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.starters import KILL, ForkServer
 
-pytestmark = pytest.mark.slow  # each starts processes that import torch
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
+pytestmark = [
+    pytest.mark.slow,  # each starts processes that import torch
+    pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only"),
+]
 SECONDS = 60
 
 
