@@ -21,7 +21,6 @@ from lightningtune.workers.child import Job, Payload
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.starters import KILL, ForkServer
 
-
 pytestmark = [
     pytest.mark.slow,  # each starts processes that import torch
     pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only"),
