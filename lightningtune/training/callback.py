@@ -98,7 +98,10 @@ class TrialCallback(Callback):
             self._decide(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Be called again when all others have been."""
+        """Be called again when all others have been, unless there is nothing to decide then."""
+        if self.history and self._verdict is None and not self._at_epoch_end:
+            self.train_epoch_ended(trainer)
+            return
         set_callbacks(trainer, [*callbacks_of(trainer), _AfterTrainEpochEnd(self)])
 
     def train_epoch_ended(self, trainer: Trainer) -> None:
