@@ -40,14 +40,16 @@ def check_injected(sampler: Any, pruner: Any) -> None:
 
 
 def check_integers(at_least: Mapping[str, tuple[Any, int]]) -> None:
-    """Check counts and seeds: name to (value, least allowed value).
+    """Check counts and seeds: name to (value, least allowed value); ``n_jobs`` may be -1 too.
 
     Raises:
         ConfigurationError: naming the first that is wrong.
     """
     for name, (value, least) in at_least.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigurationError(f"{name} must be an integer from {least}, but got {value!r}.")
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        if not is_integer or (value < least and (name, value) != ("n_jobs", -1)):
+            also = ", or -1 for as many as fit" if name == "n_jobs" else ""
+            raise ConfigurationError(f"{name} must be an integer from {least}{also}, but got {value!r}.")
 
 
 def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
@@ -63,7 +65,7 @@ def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
                 f"'{name}' is not an argument of OptunaDrivenOptimizer.{hint} Of Optuna's arguments it takes: "
                 f"{', '.join(OPTUNA_KWARGS)}."
             )
-    check_seconds("timeout", given.get("timeout"))
+    check_seconds("timeout", given.get("timeout"), may_be_zero=True)  # to Optuna, zero is time for no trial
     catch = given.get("catch", ())
     for error in catch if isinstance(catch, Iterable) else (catch,):
         if not (inspect.isclass(error) and issubclass(error, Exception)):
@@ -73,15 +75,17 @@ def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
     check_storage(given.get("storage"))
 
 
-def check_seconds(name: str, value: Any) -> None:
-    """Check a length of time; None is none.
+def check_seconds(name: str, value: Any, may_be_zero: bool = False) -> None:
+    """Check a limit of time; None is none.
 
     Raises:
         ConfigurationError: naming it.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (is_number and 0 <= value < math.inf):
-        raise ConfigurationError(f"{name} must be a number of seconds from 0, but got {value!r}.")
+    if value is None or (is_number and 0 <= value < math.inf and (value or may_be_zero)):
+        return
+    allowed = "from 0" if may_be_zero else "above 0"
+    raise ConfigurationError(f"{name} must be a number of seconds {allowed}, or None for no limit, but got {value!r}.")
 
 
 def check_flags(given: Mapping[str, Any]) -> None:

@@ -1,4 +1,5 @@
 import functools
+import math
 
 import lightning as L
 import optuna
@@ -12,6 +13,7 @@ from lightningtune.arguments import (
     check_injected,
     check_integers,
     check_optuna_kwargs,
+    check_seconds,
     check_target,
     sort_callbacks,
     space_of,
@@ -54,6 +56,34 @@ def test_counts_are_integers_from_their_least_value():
     for value in (0, True, 1.0, "3", None):
         with pytest.raises(ConfigurationError, match="n_trials must be an integer from 1"):
             check_integers({"n_trials": (value, 1)})
+
+
+def test_n_jobs_may_be_minus_one_too():
+    check_integers({"n_jobs": (-1, 1)})
+    for value in (0, -2, True, "2", -1.5):
+        with pytest.raises(ConfigurationError) as caught:
+            check_integers({"n_jobs": (value, 1)})
+        assert str(caught.value) == (f"n_jobs must be an integer from 1, or -1 for as many as fit, but got {value!r}.")
+    with pytest.raises(ConfigurationError, match="n_trials must be an integer from 1, but got -1"):
+        check_integers({"n_trials": (-1, 1)})
+
+
+def test_a_limit_of_time_is_above_zero():
+    for value in (None, 0.5, 3):
+        check_seconds("trial_timeout", value)
+    for value in (0, 0.0, -1, math.nan, math.inf, True, "1h"):
+        with pytest.raises(ConfigurationError) as caught:
+            check_seconds("trial_timeout", value)
+        assert str(caught.value) == (
+            f"trial_timeout must be a number of seconds above 0, or None for no limit, but got {value!r}."
+        )
+
+
+def test_the_studys_timeout_may_be_zero_as_optunas_may():
+    check_optuna_kwargs({"timeout": 0}, own=[])
+    for value in (-1, math.nan, math.inf, False):
+        with pytest.raises(ConfigurationError, match=f"timeout must be a number of seconds from 0, .* got {value}"):
+            check_optuna_kwargs({"timeout": value}, own=[])
 
 
 def test_a_keyword_of_nobodys_is_refused_with_the_nearest():
