@@ -28,6 +28,7 @@ _NOTICED: set[str] = set()
 class OptunaReporter:
     """Reports to an Optuna trial, and asks it whether to prune.
 
+    The pruner is not asked about the baseline, with whose score those of all other trials are compared.
     Optuna has no pruning in studies with several objectives: there, values are not reported, and one notice says so.
 
     Args:
@@ -36,6 +37,7 @@ class OptunaReporter:
 
     def __init__(self, trial: optuna.trial.BaseTrial) -> None:
         self._trial = trial
+        self._is_baseline = BASELINE in trial.user_attrs
         self._study: optuna.Study | None = getattr(trial, "study", None)
         self._single = self._study is None or len(self._study.directions) == 1
         if not self._single and self._study is not None and self._study.study_name not in _NOTICED:
@@ -48,7 +50,7 @@ class OptunaReporter:
             return None
         # Optuna knows NaN as no value, but would take a last infinity for the value of a pruned trial
         self._trial.report(math.nan if math.isinf(values[0]) else values[0], step)
-        if not self._trial.should_prune():
+        if self._is_baseline or not self._trial.should_prune():
             return None
         pruner = type(self._study.pruner).__name__ if self._study is not None else "the pruner"
         return Stop(StopReason.PRUNED, f"pruned by {pruner} at validation {step} with {values[0]:.6g}")

@@ -8,7 +8,7 @@ import pytest
 from fits import PruneAt
 
 from lightningtune.contract import Stop, StopReason, TrialOutcome
-from lightningtune.study.reporter import OptunaReporter, record_outcome
+from lightningtune.study.reporter import BASELINE, OptunaReporter, record_outcome
 
 
 @pytest.fixture(params=["memory", "journal", "sqlite"])
@@ -73,6 +73,15 @@ def test_a_study_with_one_objective_hears_nothing(caplog):
 )
 def test_a_trial_without_a_study_is_never_pruned(trial):
     assert OptunaReporter(trial).report((1.0,), 0) is None
+
+
+def test_the_baseline_is_reported_and_never_pruned(storage):
+    study = optuna.create_study(storage=storage, pruner=PruneAt(0))
+    study.enqueue_trial({"lr": 0.1}, user_attrs={BASELINE: True})
+    baseline, other = study.ask(), study.ask()
+    assert OptunaReporter(baseline).report((0.5,), 0) is None
+    assert OptunaReporter(other).report((0.5,), 0) is not None
+    assert study.trials[0].intermediate_values == {0: 0.5}
 
 
 def test_how_a_trial_ended_is_kept_on_it(storage):
