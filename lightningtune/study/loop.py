@@ -64,7 +64,14 @@ def ask_and_tell(
         while True:
             while len(running) < n_jobs and asked < n_trials and not study.stopped and time.monotonic() < deadline:
                 trial, asked = study.ask(), asked + 1
-                running[start(trial)] = trial
+                try:
+                    future = start(trial)
+                except BaseException as error:  # it has been asked for, so it is told with those that run
+                    future = Future()
+                    future.set_result(TrialOutcome.failed(error, StopReason.INTERRUPTED))
+                    raise
+                finally:
+                    running[future] = trial
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -1,6 +1,6 @@
 """The loop over trials, with futures in place of processes."""
 
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import optuna
 import pytest
@@ -35,6 +35,19 @@ class Starter:
         for future in self.futures.values():
             if not future.done():
                 future.set_result(TrialOutcome.failed(KeyboardInterrupt(), StopReason.INTERRUPTED))
+
+
+class Refuser(Starter):
+    """Cannot start a trial: as at the interpreter's end, or when Ctrl-C comes just then."""
+
+    def __init__(self, refused, error, held):
+        super().__init__(held=held)
+        self.refused, self.error = refused, error
+
+    def __call__(self, trial):
+        if trial.number == self.refused:
+            self.error()
+        return super().__call__(trial)
 
 
 def run(study, starter, n_jobs=2, n_trials=5, timeout=None, catch=(Exception,), callbacks=()):
@@ -98,6 +111,32 @@ def test_a_callback_that_raises_leaves_no_trial_running(study):
     with pytest.raises(RuntimeError, match="broken callback"):
         run(study, Starter(held={1}), callbacks=[fails])
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
+
+
+def no_more_threads():
+    threads = ThreadPoolExecutor(1)
+    threads.shutdown()
+    threads.submit(print)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("error", "kind"), [(no_more_threads, RuntimeError), (interrupt, KeyboardInterrupt)])
+def test_a_trial_that_cannot_be_started_is_not_left_running(study, error, kind):
+    recorded = {}
+
+    def record(trial, outcome):
+        recorded[trial.number] = outcome.reason
+        return outcome
+
+    starter = Refuser(2, error, held={1})
+    with pytest.raises(kind):
+        ask_and_tell(study, starter, record, starter.end, 2, 5, None, (), ())
+    assert starter.ended == 1
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL"]
+    assert recorded == {0: StopReason.COMPLETED, 1: StopReason.INTERRUPTED, 2: StopReason.INTERRUPTED}
 
 
 def test_several_values_are_told(study):
