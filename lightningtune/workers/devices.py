@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,11 +39,13 @@ class Machine:
 
     Attributes:
         cores: CPU cores that this process may use.
+        threads: how many torch computes with in this process: ``OMP_NUM_THREADS`` and ``torch.set_num_threads`` say so.
         devices: its accelerators; empty where trials are to run on the CPU.
     """
 
     cores: tuple[int, ...]
-    devices: tuple[str, ...] = field(default=())
+    threads: int
+    devices: tuple[str, ...] = ()
 
 
 def this_machine(accelerator: str) -> Machine:
@@ -56,7 +58,7 @@ def this_machine(accelerator: str) -> Machine:
     count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else map(str, range(count))
-    return Machine(tuple(sorted(known)), tuple(name.strip() for name in names)[:count])
+    return Machine(tuple(sorted(known)), torch.get_num_threads(), tuple(name.strip() for name in names)[:count])
 
 
 def devices_of_trial(machine: Machine, given: Any, asked: int | None, n_jobs: int, isolate: bool) -> int:
@@ -73,7 +75,7 @@ def devices_of_trial(machine: Machine, given: Any, asked: int | None, n_jobs: in
         ConfigurationError: when the two contradict each other, or the trainer's name devices.
 
     Example:
-        >>> devices_of_trial(Machine((0, 1), ("0", "1", "2", "3")), given=2, asked=None, n_jobs=-1, isolate=True)
+        >>> devices_of_trial(Machine((0, 1), 2, ("0", "1", "2", "3")), given=2, asked=None, n_jobs=-1, isolate=True)
         2
     """
     if not machine.devices or given is None:
@@ -106,7 +108,7 @@ def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_
         ConfigurationError: when there are not so many slots.
 
     Example:
-        >>> for slot in cut_slots(Machine((0, 1, 2, 3), ("0", "1")), n_jobs=2):
+        >>> for slot in cut_slots(Machine((0, 1, 2, 3), 4, ("0", "1")), n_jobs=2):
         ...     print(slot)
         Slot(devices=('0',), cores=(0, 1), threads=2)
         Slot(devices=('1',), cores=(2, 3), threads=2)
@@ -130,7 +132,7 @@ def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_
     else:
         groups *= len(machine.cores) if n_jobs == -1 else n_jobs
     count = len(groups) if n_jobs == -1 else n_jobs
-    threads = max(1, len(machine.cores) // count)
+    threads = max(1, min(machine.threads, len(machine.cores) // count))
     return [Slot(devices, _share(machine.cores, i, count), threads) for i, devices in enumerate(groups[:count])]
 
 

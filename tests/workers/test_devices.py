@@ -1,11 +1,12 @@
 import os
 
 import pytest
+import torch
 
 from lightningtune import ConfigurationError
 from lightningtune.workers.devices import Machine, Slot, cut_slots, devices_of_trial, this_machine
 
-FOUR = Machine(tuple(range(16)), ("0", "1", "2", "3"))
+FOUR = Machine(tuple(range(16)), 16, ("0", "1", "2", "3"))
 
 
 @pytest.mark.parametrize(
@@ -16,9 +17,11 @@ FOUR = Machine(tuple(range(16)), ("0", "1", "2", "3"))
         (FOUR, {"n_jobs": -1, "devices_per_trial": 2}, [("0", "1"), ("2", "3")], 8),
         (FOUR, {"n_jobs": -1, "devices_per_trial": 3}, [("0", "1", "2")], 16),
         (FOUR, {"n_jobs": 6, "trials_per_device": 2}, [("0",), ("1",), ("2",), ("3",), ("0",), ("1",)], 2),
-        (Machine(tuple(range(8))), {"n_jobs": 3}, [(), (), ()], 2),
-        (Machine((0, 1)), {"n_jobs": 5}, [()] * 5, 1),
-        (Machine(tuple(range(4))), {"n_jobs": -1}, [()] * 4, 1),
+        (Machine(tuple(range(8)), 8), {"n_jobs": 3}, [(), (), ()], 2),
+        (Machine((0, 1), 2), {"n_jobs": 5}, [()] * 5, 1),
+        (Machine(tuple(range(4)), 4), {"n_jobs": -1}, [()] * 4, 1),
+        (Machine(tuple(range(8)), 3), {"n_jobs": 1}, [()], 3),
+        (Machine(tuple(range(8)), 3), {"n_jobs": 4}, [()] * 4, 2),
     ],
 )
 def test_a_machine_is_cut_into_slots(machine, asked, devices, threads):
@@ -32,11 +35,11 @@ def test_a_machine_is_cut_into_slots(machine, asked, devices, threads):
     [(1, [(3, 4, 5, 6, 7)]), (2, [(3, 4), (5, 6, 7)]), (5, [(3,), (4,), (5,), (6,), (7,)])],
 )
 def test_cores_are_divided_without_a_rest(n_jobs, cores):
-    assert [slot.cores for slot in cut_slots(Machine((3, 4, 5, 6, 7)), n_jobs)] == cores
+    assert [slot.cores for slot in cut_slots(Machine((3, 4, 5, 6, 7), 5), n_jobs)] == cores
 
 
 def test_more_trials_than_cores_share_them():
-    assert [slot.cores for slot in cut_slots(Machine((0, 1)), 5)] == [(0,), (1,), (0,), (1,), (0,)]
+    assert [slot.cores for slot in cut_slots(Machine((0, 1), 2), 5)] == [(0,), (1,), (0,), (1,), (0,)]
 
 
 @pytest.mark.parametrize(
@@ -44,8 +47,8 @@ def test_more_trials_than_cores_share_them():
     [
         (FOUR, {"n_jobs": 5}, "4 accelerators give 4 slots.*larger trials_per_device"),
         (FOUR, {"n_jobs": 1, "devices_per_trial": 5}, "give 0 slots"),
-        (Machine(tuple(range(8))), {"n_jobs": 2, "trials_per_device": 2}, "trials run on the CPU here"),
-        (Machine(tuple(range(8))), {"n_jobs": 2, "devices_per_trial": 2}, "trials run on the CPU here"),
+        (Machine(tuple(range(8)), 8), {"n_jobs": 2, "trials_per_device": 2}, "trials run on the CPU here"),
+        (Machine(tuple(range(8)), 8), {"n_jobs": 2, "devices_per_trial": 2}, "trials run on the CPU here"),
     ],
 )
 def test_more_than_there_is_is_refused(machine, asked, message):
@@ -69,7 +72,7 @@ def test_more_than_there_is_is_refused(machine, asked, message):
 )
 def test_a_trial_has_the_devices_that_its_trainer_uses(given, asked, n_jobs, isolate, count):
     assert devices_of_trial(FOUR, given, asked, n_jobs, isolate) == count
-    assert devices_of_trial(Machine((0, 1)), given, None, n_jobs, isolate) == 1, "on the CPU they are processes"
+    assert devices_of_trial(Machine((0, 1), 2), given, None, n_jobs, isolate) == 1, "on the CPU they are processes"
 
 
 @pytest.mark.parametrize(
@@ -96,3 +99,13 @@ def test_a_trainer_on_the_cpu_leaves_accelerators_alone():
     machine = this_machine("cpu")
     assert machine.devices == ()
     assert {*machine.cores} == os.sched_getaffinity(0)
+
+
+def test_a_machine_has_the_threads_that_the_user_has_chosen():
+    before = torch.get_num_threads()
+    try:
+        for chosen in (1, 3):
+            torch.set_num_threads(chosen)
+            assert this_machine("cpu").threads == chosen
+    finally:
+        torch.set_num_threads(before)
