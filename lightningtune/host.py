@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 
 import optuna
 
-from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter
@@ -28,7 +28,7 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import frozen_heap, run_inline
-from lightningtune.workers.limits import Interruption, LimitedReporter
+from lightningtune.workers.limits import InterruptibleReporter, Interruption, TimedReporter
 from lightningtune.workers.preparation import Preparation
 from lightningtune.workers.processes import TrialProcesses
 
@@ -41,9 +41,7 @@ class Host:
 
     Attributes:
         space: what is sampled.
-        schema: what the sections of a config build.
-        config: the base config.
-        blueprint: builds configs.
+        blueprint: builds configs; knows the base config.
         objective: what is tuned.
         directory: the study's folder.
         view: shows what happens.
@@ -53,13 +51,9 @@ class Host:
         max_failures: how many trials in a row may fail the same way.
         n_trials: the study's total.
         trial_timeout: seconds that one trial may take.
-        share_data: whether the data is loaded once for all trials.
-        mistake: what showed that no trial can succeed.
     """
 
     space: SearchSpace
-    schema: Schema
-    config: Mapping[str, Any]
     blueprint: Blueprint
     objective: Objective
     directory: StudyDirectory
@@ -70,8 +64,6 @@ class Host:
     max_failures: int
     n_trials: int
     trial_timeout: float | None
-    share_data: bool
-    mistake: ConfigurationError | None = None
     _kept: set[int] = field(default_factory=set)
     _processes_of: dict[str, int] = field(default_factory=dict)
 
@@ -81,6 +73,7 @@ class Host:
         self._interruption = Interruption(self.view.urgent)
         self._turn = threading.Lock()
         self._ends_alike = False
+        self._mistake: ConfigurationError | None = None
 
     def run_here(self, study: optuna.Study, callbacks: Sequence[StudyCallback], options: Mapping[str, Any]) -> None:
         """Train in this process, one trial at a time.
@@ -89,13 +82,14 @@ class Host:
             study: the study.
             callbacks: called after each trial.
             options: of ``Study.optimize``.
+
+        Raises:
+            ConfigurationError: when a trial showed that none can succeed.
         """
         left = self.n_trials - definition.count_finished(study)
-        self._ends_alike = False
-        if self.share_data:
+        if self.blueprint.share_data:
             load_data(self.blueprint)
-        self._interruption = Interruption(self.view.urgent)
-        with self._interruption, frozen_heap():
+        with self._run(Interruption(self.view.urgent)), frozen_heap():
             study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
 
     def run_isolated(
@@ -114,19 +108,22 @@ class Host:
             options: ``timeout`` and ``catch`` of ``Study.optimize``.
             processes: run the trials.
             slots: where.
+
+        Raises:
+            ConfigurationError: when a trial showed that none can succeed.
         """
         free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for slot in slots:
             free.put(slot)
         left = self.n_trials - definition.count_finished(study)
-        self._ends_alike = False
 
         def interrupted(text: str) -> None:
             study.stop()
+            processes.interrupt()
             self.view.urgent(text)
 
-        self._interruption = Interruption(interrupted, processes.end)
-        with self._interruption, ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
+        interruption = Interruption(interrupted, processes.end)
+        with self._run(interruption), ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
 
             def start(trial: optuna.Trial) -> Future[TrialOutcome]:
                 try:
@@ -152,6 +149,15 @@ class Host:
                 catch=tuple(catch) if isinstance(catch, Iterable) else (catch,),
                 callbacks=[self._after_trial, *callbacks],
             )
+
+    @contextlib.contextmanager
+    def _run(self, interruption: Interruption) -> Iterator[None]:
+        """Run trials under the user's signals; raise what showed that none can succeed."""
+        self._interruption, self._mistake, self._ends_alike = interruption, None, False
+        with interruption:
+            yield
+        if self._mistake is not None:
+            raise self._mistake.with_traceback(None) from None
 
     def set_right(self, study: optuna.Study) -> None:
         """Make the folder agree with the study, whose end may have been abrupt."""
@@ -198,7 +204,7 @@ class Host:
     def _train_inline(self, trial: optuna.Trial, spec: TrialSpec) -> TrialOutcome:
         try:
             spec = self._with_data(spec, lambda: prepare_data(self.blueprint, spec.config))
-            return run_inline(spec, self.blueprint, self._reporter(trial))
+            return run_inline(spec, self.blueprint, TimedReporter(self._reporter(trial), self.trial_timeout))
         except BaseException as error:  # the data may fail to be prepared
             return failure(error)
 
@@ -225,7 +231,7 @@ class Host:
         return outcome
 
     def _with_data(self, spec: TrialSpec, prepare: Callable[[], bool]) -> TrialSpec:
-        is_prepared = not self.share_data and self._preparation.of(spec.config, prepare)
+        is_prepared = not self.blueprint.share_data and self._preparation.of(spec.config, prepare)
         return dataclasses.replace(spec, data_is_prepared=is_prepared)
 
     def _ranks(self, spec: TrialSpec) -> int:
@@ -239,7 +245,7 @@ class Host:
         """Sample and freeze a trial, or say why it ends before it starts."""
         self.view.trial_started(trial.number, is_baseline=BASELINE in trial.user_attrs)
         try:
-            config = self.schema.merge(self.config, self.space.suggest(trial))
+            config = self.blueprint.schema.merge(self.blueprint.config, self.space.suggest(trial))
             seed = config.pop("seed_everything", True)
             seed = definition.derive_seed(trial.study, trial.number) if seed is True else seed
             directory = self.directory.trial(trial.number)
@@ -249,14 +255,14 @@ class Host:
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
             return failure(error)
 
-    def _reporter(self, trial: optuna.Trial) -> LimitedReporter:
+    def _reporter(self, trial: optuna.Trial) -> InterruptibleReporter:
         watched = WatchedReporter(OptunaReporter(trial), self.view, trial.number)
-        return LimitedReporter(watched, self._interruption, self.trial_timeout, self._turn)
+        return InterruptibleReporter(watched, self._interruption, self._turn)
 
     def _record(self, trial: optuna.Trial, outcome: TrialOutcome) -> TrialOutcome:
         """Keep on the trial, and in its folder, how it ended; a mistake ends a study in which nothing can succeed."""
         if isinstance(outcome.error, ConfigurationError) and not definition.has_value(trial.study):
-            self.mistake = outcome.error
+            self._mistake = outcome.error
             trial.study.stop()
             outcome = dataclasses.replace(outcome, reason=StopReason.REFUSED)
         record_outcome(trial, outcome)
@@ -280,7 +286,7 @@ class Host:
         if is_full or self._interruption.stop is not None:
             study.stop()
         alike = definition.failing_alike(study, self.max_failures)
-        if alike is not None and self.mistake is None and not self._ends_alike:
+        if alike is not None and self._mistake is None and not self._ends_alike:
             self._ends_alike = True
             study.stop()
             error = self.directory.trial(trial.number) / "error.txt"

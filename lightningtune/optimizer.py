@@ -44,10 +44,10 @@ from lightningtune.study.storage import open_storage
 from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
-from lightningtune.workers.child import Payload
 from lightningtune.workers.devices import cut_slots, devices_of_trial, this_machine
 from lightningtune.workers.inline import run_inline
-from lightningtune.workers.processes import TrialProcesses, check_travels
+from lightningtune.workers.processes import TrialProcesses
+from lightningtune.workers.travel import check_travels
 
 _OTHER_LIMITS = ("max_steps", "max_time")
 """Settings of the trainer that may end a fit before ``max_epochs``."""
@@ -157,7 +157,7 @@ class OptunaDrivenOptimizer:
                 "seed": (0 if seed is None else seed, 0),
                 "save_top_k": (save_top_k, 1),
                 "max_failures": (max_failures, 1),
-                "n_jobs": (1 if n_jobs == -1 else n_jobs, 1),
+                "n_jobs": (n_jobs, 1),
                 "devices_per_trial": (1 if devices_per_trial is None else devices_per_trial, 1),
                 "trials_per_device": (trials_per_device, 1),
             }
@@ -173,7 +173,7 @@ class OptunaDrivenOptimizer:
         self._study_name, self._n_trials, self._seed = study_name, n_trials, seed
         self._sampler, self._pruner, self._optuna_kwargs = sampler, pruner, optuna_kwargs
         self._save_checkpoints, self._save_top_k = save_checkpoints, save_top_k
-        self._isolate, self._share_data = isolate or n_jobs != 1, share_data
+        self._isolate = isolate or n_jobs != 1
         if self._isolate and optuna_kwargs.get("show_progress_bar"):
             raise ConfigurationError("show_progress_bar is for trials in this process; verbose shows progress too.")
         self._trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
@@ -198,8 +198,6 @@ class OptunaDrivenOptimizer:
         self._study: optuna.Study | None = None
         self._host = Host(
             self._space,
-            self._schema,
-            self._config,
             self._blueprint,
             self._objective,
             self._directory,
@@ -210,7 +208,6 @@ class OptunaDrivenOptimizer:
             max_failures,
             n_trials,
             trial_timeout,
-            share_data,
         )
 
     @property
@@ -257,8 +254,6 @@ class OptunaDrivenOptimizer:
             done = definition.count_finished(study)
             self._view.note(f"Interrupted. {done} of {self._n_trials} trials are done; run again to go on.")
             raise
-        if self._host.mistake is not None:
-            raise self._host.mistake.with_traceback(None) from None
         results = self.results()
         self._view.end(summary(results, self._directory), is_empty=not results.best_trials)
         return study
@@ -339,17 +334,16 @@ class OptunaDrivenOptimizer:
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
         options = {"catch": (Exception,), **options}
         with contextlib.ExitStack() as context:
-            # a fork server imports for seconds, meanwhile the checks go on
+            # a fork server may have to import for seconds, meanwhile the checks go on
             processes = context.enter_context(self._processes()) if self._isolate and done < self._n_trials else None
             ranks = self._blueprint.check_trainer(self._config)
             self._prepare(study)
-            context.enter_context(self._view)
-            context.enter_context(definition.quiet_optuna())
-            if processes is None and ranks > 1:
-                processes = context.enter_context(self._processes())
-            self._host.mistake = None
             if done >= self._n_trials:
                 return
+            if processes is None and ranks > 1:
+                processes = context.enter_context(self._processes())
+            context.enter_context(self._view)
+            context.enter_context(definition.quiet_optuna())
             if processes is None:
                 self._host.run_here(study, self._study_callbacks, options)
             else:
@@ -360,7 +354,7 @@ class OptunaDrivenOptimizer:
         for callback in self._trainer_callbacks:
             check_travels(f"callbacks: {type(callback).__name__}", callback)
         check_travels("score", self._objective.score)
-        return TrialProcesses(Payload(self._schema, self._config, self._share_data))
+        return TrialProcesses(self._blueprint)
 
     def _prepare(self, study: optuna.Study) -> None:
         """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""

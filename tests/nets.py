@@ -1,9 +1,14 @@
 """Tiny models and data for tests of whole studies: a trial takes a few hundredths of a second."""
 
+import pickle
+
 import lightning as L
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from lightningtune.config.overrides import Schema
+from lightningtune.training.build import Blueprint
 
 
 class Line(L.LightningModule):
@@ -49,3 +54,19 @@ def points():
 def loaders(batch_size: int = 8):
     """Ready dataloaders in place of a datamodule."""
     return DataLoader(points(), batch_size=batch_size), DataLoader(points(), batch_size=16)
+
+
+class Sees:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def __reduce__(self):
+        return exec, (self.code,)
+
+
+def payload(model=Line, data=Points, config=None, **options):
+    """Return what a starter of processes takes."""
+    blueprint = Blueprint(Schema(model, data, L.Trainer), config or {}, **options)
+    return pickle.dumps(blueprint)

@@ -58,10 +58,15 @@ class Blueprint:
 
     def __init__(self, schema: Schema, config: Mapping[str, Any], share_data: bool = False) -> None:
         self.schema = schema
-        self._config = config
+        self.config = config
+        self.share_data = share_data
         self._sections = {name: Section(schema, name, config.get(name)) for name in (*BASES, "trainer")}
         self._shared = which_data(config.get("data")) if share_data else None
         self._loaded: Mapping[str, Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as what it is made from; the data is loaded where it is needed."""
+        return Blueprint, (self.schema, self.config, self.share_data)
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Parse a config without building anything.
@@ -113,7 +118,7 @@ class Blueprint:
         Raises:
             ConfigurationError: when there is no datamodule.
         """
-        self._loaded = load(self._datamodule(self._config))
+        self._loaded = load(self._datamodule(self.config))
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build only the model."""

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -14,50 +14,70 @@ from typing import Any
 from lightningtune.contract import Reporter, StopReason, TrialOutcome, Values
 from lightningtune.errors import TrialError
 from lightningtune.files import last_lines
-from lightningtune.workers.child import Result
-from lightningtune.workers.limits import timed_out
-from lightningtune.workers.starters import KILL, Child
+from lightningtune.workers.children import KILL, Child
+from lightningtune.workers.limits import TimedReporter, timed_out
+from lightningtune.workers.messages import Result
 
-_GRACE = 10.0
-"""Seconds that a trial whose time is up has to end softly, and then once more after SIGTERM."""
 _AFTER_FAILURE, _AFTER_SUCCESS = 5.0, 60.0
 """Seconds that the other processes of a trial have to end in, when one has ended."""
 _LOOK = 3600.0
 """Seconds after which a wait is begun again: no system waits for months."""
 
 
+def out_of_memory_kills(counts: Sequence[str] = ("/sys/fs/cgroup/memory.events", "/proc/vmstat")) -> int:
+    """Count what Linux has killed for want of memory: processes of this control group, else of the machine."""
+    for path in counts:
+        with contextlib.suppress(OSError):
+            events = dict(line.split() for line in Path(path).read_text().splitlines())
+            if "oom_kill" in events:
+                return int(events["oom_kill"])
+    return 0
+
+
 class Attendance:
-    """Follows the processes of one trial to their end.
+    """Follows the processes of one trial, which have just begun, to their end.
 
     Args:
         children: one for each rank.
         reporter: answers reports.
         output: what each prints.
         trial_timeout: seconds.
+        grace: seconds that a trial whose time is up has to end softly, and then once more after SIGTERM.
+        count_kills: counts what the system has killed for want of memory.
     """
 
     def __init__(
-        self, children: Sequence[Child], reporter: Reporter, output: Sequence[Path], trial_timeout: float | None
+        self,
+        children: Sequence[Child],
+        reporter: Reporter,
+        output: Sequence[Path],
+        trial_timeout: float | None = None,
+        grace: float = 10.0,
+        count_kills: Callable[[], int] = out_of_memory_kills,
     ) -> None:
-        self._children = children
         self._pending = dict(enumerate(children))
-        self._reporter = reporter
+        self._reporter = TimedReporter(reporter, trial_timeout)
         self._output = output
         self._trial_timeout = trial_timeout
         self._results: dict[int, Result] = {}
-        self._kills = out_of_memory_kills()
+        self._count_kills = count_kills
+        self._kills = count_kills()
+        self._death: TrialOutcome | None = None
+        """The end of the first process that died unasked."""
+        self._is_ending = False
         self._alarms: list[tuple[float, int]] = []
         """When to send which signal, the soonest first."""
         self._time_is_up = False
         if trial_timeout is not None:
-            due = time.monotonic() + trial_timeout + _GRACE
-            self._alarms = [(due, signal.SIGTERM), (due + _GRACE, KILL)]
+            due = time.monotonic() + trial_timeout + grace
+            self._alarms = [(due, signal.SIGTERM), (due + grace, KILL)]
 
     def result(self) -> Result:
         """Wait for the end of every process.
 
         Returns:
-            The result of rank 0; where that failed, of the first that did.
+            The result of rank 0; where that failed, of the first whose process died, since the others then fail for
+            want of it, or else of the first that failed.
         """
         while self._pending:
             listened = {item: rank for rank, child in self._pending.items() for item in child.waitables}
@@ -66,11 +86,17 @@ class Attendance:
             self._raise_alarms()
         result = self._results[0]
         if _is_failure(result):
-            result = next(filter(_is_failure, self._results.values()))
+            result = self._death or next(filter(_is_failure, self._results.values()))
         if self._time_is_up and self._trial_timeout is not None and isinstance(result, TrialOutcome):
             stop = timed_out(self._trial_timeout)
-            error = TrialError(stop.detail)
-            return dataclasses.replace(result, reason=stop.reason, detail=stop.detail, error=error, score=None)
+            return dataclasses.replace(
+                result,
+                reason=stop.reason,
+                detail=stop.detail,
+                error=TrialError(stop.detail),
+                score=None,
+                traceback=f"It {stop.detail}.\n{result.traceback}",
+            )
         return result
 
     def _attend(self, rank: int) -> None:
@@ -87,7 +113,8 @@ class Attendance:
         if code is not None:
             del self._pending[rank]
             if rank not in self._results:
-                self._results[rank] = self._died(rank, code)
+                died = self._results[rank] = self._died(rank, code)
+                self._death = self._death or (None if self._is_ending else died)
             if self._pending and not self._time_is_up:
                 seconds = _AFTER_FAILURE if _is_failure(self._results[rank]) else _AFTER_SUCCESS
                 self._alarms = [(time.monotonic() + seconds, KILL)]
@@ -97,6 +124,7 @@ class Attendance:
             verdict = self._reporter.report(*values_and_step)
         except Exception as error:  # the storage may be away, or a pruner may fail: it is this trial that fails
             self._results[rank] = TrialOutcome.failed(error)
+            self._is_ending = True
             child.signal(KILL)
         else:
             with contextlib.suppress(OSError):  # the process has ended; its exit code says how
@@ -108,6 +136,7 @@ class Attendance:
     def _raise_alarms(self) -> None:
         while self._alarms and self._alarms[0][0] <= time.monotonic():
             _, number = self._alarms.pop(0)
+            self._is_ending = True
             self._time_is_up = self._time_is_up or not self._results
             for child in self._pending.values():
                 child.signal(number)
@@ -116,7 +145,7 @@ class Attendance:
         reason, detail = StopReason.KILLED, f"the trial's process ended with exit code {code}"
         if code < 0:
             detail = f"the trial's process was killed by {signal.Signals(-code).name}"
-        if code == -KILL and out_of_memory_kills() > self._kills:
+        if code == -KILL and self._count_kills() > self._kills:
             reason, detail = StopReason.OUT_OF_MEMORY, "the system ran out of memory and killed the trial's process"
         said, crash = _last_words(self._output[rank])
         last = f". It printed last: {said[-1]}" if said else ""
@@ -140,13 +169,3 @@ def _received(child: Child) -> Iterator[Any]:
     with contextlib.suppress(EOFError, OSError):
         while child.connection.poll():
             yield child.connection.recv()
-
-
-def out_of_memory_kills() -> int:
-    """Count what Linux has killed for want of memory: processes of this control group, else of the machine."""
-    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
-        with contextlib.suppress(OSError):
-            counts = dict(line.split() for line in Path(path).read_text().splitlines())
-            if "oom_kill" in counts:
-                return int(counts["oom_kill"])
-    return 0

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import faulthandler
-import io
-import operator
 import os
 import pickle
 import random
@@ -23,48 +20,29 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import torch
 
-from lightningtune.config.overrides import Schema
 from lightningtune.contract import SilentReporter, Stop, TrialOutcome, TrialSpec, Values
-from lightningtune.errors import ConfigurationError, TrialError
+from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data, train
 from lightningtune.workers.devices import Slot
+from lightningtune.workers.messages import Result, pickle_result
 
 
-@dataclass(frozen=True)
-class Payload:
-    """What the trials of a study have in common; cloudpickle takes it to where they run.
-
-    Attributes:
-        schema: what the sections of a config build.
-        config: the base config.
-        share_data: whether the datamodule is built and set up once, and its memory shared.
-    """
-
-    schema: Schema
-    config: Mapping[str, Any]
-    share_data: bool = False
-
-
-def load(payload: bytes) -> tuple[Payload, Blueprint]:
-    """Load what the trials of a study have in common, and the data that they share.
+def load(payload: bytes) -> Blueprint:
+    """Load what builds the trials of a study, and the data that they share.
 
     Args:
-        payload: a `Payload`, pickled.
-
-    Returns:
-        It, and what builds the trials.
+        payload: a `Blueprint`, pickled.
 
     Raises:
         ConfigurationError: saying what could not be loaded, and why.
     """
     with explained(_NOT_LOADED):
-        study: Payload = pickle.loads(payload)
-        blueprint = Blueprint(study.schema, study.config, study.share_data)
-    if study.share_data:
+        blueprint: Blueprint = pickle.loads(payload)
+    if blueprint.share_data:
         with explained(_NO_DATA):
             load_data(blueprint)
-    return study, blueprint
+    return blueprint
 
 
 @contextlib.contextmanager
@@ -93,43 +71,6 @@ _NOT_LOADED = (
 _NO_DATA = "The data that share_data shares could not be loaded: {}\n{}"
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a new interpreter takes over from the host's, beside the environment's variables.
-
-    Attributes:
-        path: where modules are found.
-        folder: where relative paths lead.
-        python_path: the user's ``PYTHONPATH``, which the new interpreter has another of, to find this package.
-    """
-
-    path: list[str]
-    folder: str
-    python_path: str | None
-
-    @classmethod
-    def here(cls) -> Surroundings:
-        """Return those of this process."""
-        return cls([*sys.path], str(Path.cwd()), os.environ.get(_PYTHONPATH))
-
-    def environment(self) -> dict[str, str]:
-        """Return the variables with which an interpreter finds this package wherever the host has found it."""
-        return {**os.environ, _PYTHONPATH: os.pathsep.join(path for path in self.path if path)}
-
-    def take_over(self) -> None:
-        """Make them those of this process; what it starts may be another Python, with other modules."""
-        sys.path[:] = self.path
-        os.chdir(self.folder)
-        os.environ.pop(_PYTHONPATH, None)
-        if self.python_path is not None:
-            os.environ[_PYTHONPATH] = self.python_path
-
-
-_PYTHONPATH = "PYTHONPATH"
-
-
-Result: TypeAlias = TrialOutcome | bool
-"""What a process ends with: a trial's outcome, or whether data is prepared for all trials."""
 Task: TypeAlias = Callable[[Blueprint, Connection], Result]
 
 
@@ -216,7 +157,7 @@ def _work_cold() -> None:
     except EOFError:  # the host is gone
         return
     surroundings.take_over()
-    work(connect(int(sys.argv[1])), lambda: load(payload)[1])
+    work(connect(int(sys.argv[1])), lambda: load(payload))
 
 
 def connect(handle: int) -> Connection:
@@ -264,9 +205,14 @@ def _capture(output: Path) -> None:
     with output.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    own_streams()
+    faulthandler.enable(sys.stderr, all_threads=False)
+
+
+def own_streams() -> None:
+    """Have Python print where this process's standard output and standard error lead, whatever stood there before."""
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, errors="replace")
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="replace")
-    faulthandler.enable(sys.stderr, all_threads=False)
 
 
 def _seed_apart() -> None:
@@ -274,55 +220,6 @@ def _seed_apart() -> None:
     random.seed()
     np.random.seed(random.getrandbits(32))
     torch.seed()
-
-
-def pickle_result(result: Result) -> bytes:
-    """Pickle a result for the host, whose scripts' classes are found there by their names.
-
-    An error that cannot travel, or cannot be built again in the host, arrives as its message.
-    """
-    if isinstance(result, bool) or result.error is None:
-        return pickle.dumps(result)
-    is_mistake = isinstance(result.error, ConfigurationError)
-    instead = ConfigurationError(str(result.error)) if is_mistake else TrialError(result.detail)
-    try:
-        sent: BaseException = _Sent(_by_reference(result.error), instead)
-    except Exception:  # pickling runs whatever code the error has
-        sent = instead
-    return pickle.dumps(dataclasses.replace(result, error=sent))
-
-
-class _Sent(Exception):  # noqa: N818 - it stands in an outcome where an error does
-    """An error on its way: it is unpickled as the error itself, and, where that fails, as another."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, self.args
-
-
-def _arrived(pickled: bytes, instead: BaseException) -> BaseException:
-    try:
-        error = pickle.loads(pickled)
-    except Exception:  # many an exception pickles, and cannot be built again
-        return instead
-    return error if isinstance(error, BaseException) else instead
-
-
-def _by_reference(error: BaseException) -> bytes:
-    """Pickle an error; classes of the user's script by their names, though this process has only copies of them."""
-    file = io.BytesIO()
-    _ByReference(file).dump(error)
-    return file.getvalue()
-
-
-class _ByReference(pickle.Pickler):
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, type) and value.__module__ == "__main__":
-            return _of_script, (value.__qualname__,)
-        return NotImplemented
-
-
-def _of_script(name: str) -> Any:
-    return operator.attrgetter(name)(sys.modules["__main__"])
 
 
 def _leave_nothing(others: list[BaseProcess]) -> None:

@@ -16,8 +16,8 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -27,24 +27,31 @@ import torch
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint
-from lightningtune.workers.child import explained, load, run_and_leave, work
+from lightningtune.workers.child import explained, load, own_streams, run_and_leave, work
+from lightningtune.workers.children import NUMBER, kill_group
 from lightningtune.workers.warmup import warm_up
 
-NUMBER = struct.Struct("i")
 FORK = b"F"
+SIGNALS_OF_HOST = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""What ends a whole job, a scheduler's SIGTERM above all, is the host's to handle: its trials may end softly."""
 _PR_SET_PDEATHSIG = 1
 
 
-def serve(descriptor: int) -> NoReturn:
+def serve(descriptor: int, host: int, is_forked: bool = False) -> NoReturn:
     """Serve the host at the other end of a socket, until it closes it.
 
     Args:
         descriptor: of the socket.
+        host: its process number.
+        is_forked: whether this process was forked from the host's, and is not a new interpreter.
     """
-    run_and_leave(lambda: _serve(descriptor))
+    run_and_leave(lambda: _serve(descriptor, host, is_forked))
 
 
-def _serve(descriptor: int) -> None:
+def _serve(descriptor: int, host: int, is_forked: bool) -> None:
+    die_with_parent(host)  # while it loads; later it ends what it has forked first
+    if is_forked:
+        _become_own()
     os.set_inheritable(descriptor, False)  # what the user's code starts would keep the socket open
     control = socket.socket(fileno=descriptor)
     torch.set_num_threads(1)  # threads of OpenMP would not survive a fork
@@ -63,12 +70,28 @@ def _serve(descriptor: int) -> None:
     _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
 
 
+def _become_own() -> None:
+    """Have nothing of the process that this one was forked from that a new interpreter would not have."""
+    os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS_OF_HOST)
+    threading.main_thread().name = "MainThread"
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    own_streams()
+
+
 def _load(connection: Connection) -> Blueprint:
     surroundings, payload = connection.recv()
     surroundings.take_over()
-    study, blueprint = load(payload)
+    blueprint = load(payload)
     with explained("The process that trials are forked from could not be warmed up: {}\n{}"):
-        warm_up(blueprint, study.config)
+        warm_up(blueprint)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise ConfigurationError(
             "Loading the classes of the study, or the data that share_data shares, started CUDA in the process that "
@@ -95,10 +118,10 @@ class _Server:
         self._wake, self._woken = os.pipe()
         os.set_blocking(self._woken, False)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
-        # what ends a whole job, a scheduler's SIGTERM above all, is the host's to handle: its trials may end softly
-        ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
+        ignored = {*SIGNALS_OF_HOST, signal.SIGPIPE}
         self._before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
         self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        _live_on()
 
     def run(self) -> None:
         """Serve until the host closes its end of the socket; then end every process."""
@@ -153,7 +176,7 @@ class _Server:
 
     def _be_child(self, connection: int, status: int) -> None:
         os.setpgid(0, 0)
-        _die_with_parent(self._number)
+        die_with_parent(self._number)
         signal.set_wakeup_fd(-1)
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -192,15 +215,15 @@ def _ended(number: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def kill_group(number: int) -> None:
-    """Kill a process and all that it has started, as far as there are any."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(number, signal.SIGKILL)
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have Linux kill this process when the server is killed; elsewhere it ends at its next report."""
+def die_with_parent(parent: int) -> None:
+    """Have Linux kill this process when its parent ends; elsewhere it ends at its next message."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was killed just before
+        if os.getppid() != parent:  # it has ended just before
             os._exit(1)
+
+
+def _live_on() -> None:
+    """Have Linux kill this process no more."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)

@@ -1,8 +1,9 @@
-"""What ends a trial from outside: Ctrl-C, SIGTERM, and the time it may take."""
+"""What ends a trial from outside: Ctrl-C, SIGTERM, a terminal that is closed, and the time it may take."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,13 +15,15 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightningtune.contract import Reporter, Stop, StopReason, Values
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if sys.platform != "win32":
+    _NAMES[signal.SIGHUP] = "SIGHUP"
 
 
 class Interruption:
-    """Ctrl-C and SIGTERM while a study runs: the first ends each running trial softly, the second ends all at once.
+    """Ctrl-C, SIGTERM and SIGHUP while a study runs: the first ends each trial softly, the second ends all at once.
 
     A trial that ends softly reaches its next validation and is saved. Leaving this context after a signal raises what
-    the signal stands for: ``KeyboardInterrupt``, or the ``SystemExit`` of a process that SIGTERM ends.
+    the signal stands for: ``KeyboardInterrupt``, or the ``SystemExit`` of a process that the signal ends.
 
     Args:
         notice: is told, in the signal handler, what happens now.
@@ -67,40 +70,51 @@ class Interruption:
         )
 
     def _error(self) -> BaseException:
-        if self._number == signal.SIGINT:
+        if self._number in (None, signal.SIGINT):
             return KeyboardInterrupt()
-        return SystemExit(128 + signal.SIGTERM)
+        return SystemExit(128 + self._number)
 
 
-class LimitedReporter:
-    """A reporter that also ends a trial when the study is interrupted, or when its time is up.
+class InterruptibleReporter:
+    """A reporter that also ends a trial when the study is interrupted.
 
     Args:
         reporter: is told every value first.
         interruption: of the study.
-        trial_timeout: seconds that the trial may take from now; None for no limit.
         turn: held while the reporter is told: pruners are asked by one trial at a time.
     """
 
-    def __init__(
-        self, reporter: Reporter, interruption: Interruption, trial_timeout: float | None, turn: threading.Lock
-    ) -> None:
+    def __init__(self, reporter: Reporter, interruption: Interruption, turn: threading.Lock) -> None:
         self._reporter = reporter
-        self._turn = turn
         self._interruption = interruption
-        self._trial_timeout = trial_timeout
-        self._started = time.monotonic()
+        self._turn = turn
 
     def report(self, values: Values, step: int) -> Stop | None:
         """Report, and pass on the first reason to stop."""
         with self._turn:
             verdict = self._reporter.report(values, step)
-        return verdict or self._interruption.stop or self._time_is_up()
+        return verdict or self._interruption.stop
 
-    def _time_is_up(self) -> Stop | None:
-        if self._trial_timeout is None or time.monotonic() - self._started < self._trial_timeout:
-            return None
-        return timed_out(self._trial_timeout)
+
+class TimedReporter:
+    """A reporter that also ends a trial whose time is up.
+
+    Args:
+        reporter: is told every value first.
+        trial_timeout: seconds that the trial may take from now; None for no limit.
+    """
+
+    def __init__(self, reporter: Reporter, trial_timeout: float | None) -> None:
+        self._reporter = reporter
+        self._trial_timeout = trial_timeout
+        self._started = time.monotonic()
+
+    def report(self, values: Values, step: int) -> Stop | None:
+        """Report, and pass on the first reason to stop."""
+        verdict = self._reporter.report(values, step)
+        if verdict is None and self._trial_timeout is not None:
+            return timed_out(self._trial_timeout) if time.monotonic() - self._started >= self._trial_timeout else None
+        return verdict
 
 
 def timed_out(trial_timeout: float) -> Stop:

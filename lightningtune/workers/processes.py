@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import pickle
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,33 +17,50 @@ import cloudpickle
 from lightningtune.contract import Reporter, SilentReporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.study.directory import output_of
+from lightningtune.training.build import Blueprint
 from lightningtune.workers.attendance import Attendance
-from lightningtune.workers.child import Job, Payload, Result, prepare_here, train_as_rank
+from lightningtune.workers.child import Job, prepare_here, train_as_rank
+from lightningtune.workers.children import KILL, Child
+from lightningtune.workers.cold import Cold
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.starters import KILL, Child, Cold, ForkServer
+from lightningtune.workers.forking import ForkServer
+from lightningtune.workers.messages import Result
+from lightningtune.workers.travel import check_travels
 
 
 class TrialProcesses:
     """Runs each trial in a process, or in one for each rank, and survives whatever becomes of them.
 
-    A context: entering starts the server, which imports while the host goes on; leaving ends every process.
+    A context: entering starts the server, which loads while the host goes on; leaving ends every process.
 
     Args:
-        payload: what the trials of the study have in common.
-        forks: whether trials are forked from a warm server; by default where that is safe, which is on Linux.
+        blueprint: builds the trials.
+        starter: how processes come to be; by default they are forked where that is safe, which is on Linux.
+        grace: seconds that a trial whose time is up has to end softly, and then once more after SIGTERM.
 
     Raises:
-        ConfigurationError: when the payload cannot travel, naming what cannot.
+        ConfigurationError: when the blueprint cannot travel, naming what cannot.
     """
 
-    def __init__(self, payload: Payload, forks: bool = sys.platform == "linux") -> None:
-        if payload.share_data and not forks:
-            raise ConfigurationError("share_data needs processes that are forked, which this platform does not have.")
-        for name, part in {"model_class": payload.schema.model, "datamodule_class": payload.schema.data}.items():
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        starter: Callable[[bytes], ForkServer | Cold] = ForkServer if sys.platform == "linux" else Cold,
+        grace: float = 10.0,
+    ) -> None:
+        for name, part in {
+            "model_class": blueprint.schema.model,
+            "datamodule_class": blueprint.schema.data,
+            "base_config": blueprint.config,
+        }.items():
             check_travels(name, part)
-        self._starter: ForkServer | Cold = (ForkServer if forks else Cold)(cloudpickle.dumps(payload))
+        self._starter = starter(cloudpickle.dumps(blueprint))
+        if blueprint.share_data and not self._starter.shares_memory:
+            raise ConfigurationError("share_data needs processes that are forked, which this platform does not have.")
+        self._grace = grace
         self._running: set[Child] = set()
-        self._ended = False
+        self._preparing: set[Child] = set()
+        self._is_interrupted = self._is_over = False
 
     def __enter__(self) -> TrialProcesses:
         self._starter.start()
@@ -56,10 +72,20 @@ class TrialProcesses:
         self.end()
         self._starter.close()
 
-    def end(self) -> None:
-        """End every running trial now."""
-        self._ended = True
+    def interrupt(self) -> None:
+        """Begin nothing more, and end now what has no validation to reach: processes that prepare data, or still load.
+
+        A signal handler may call this.
+        """
+        self._is_interrupted = True
         self._starter.abort()
+        for child in [*self._preparing]:
+            child.signal(KILL)
+
+    def end(self) -> None:
+        """End every process now."""
+        self._is_over = True
+        self.interrupt()
         for child in [*self._running]:
             child.signal(KILL)
 
@@ -73,8 +99,8 @@ class TrialProcesses:
             slot: where.
             reporter: answers the trial's reports, in the calling thread.
             ranks: how many processes train it together.
-            trial_timeout: seconds after which it is ended: softly at its next validation, by SIGTERM 10 seconds
-                later, by SIGKILL after another 10.
+            trial_timeout: seconds from its processes' beginning after which it is ended: softly at its next
+                validation, by SIGTERM 10 seconds later, by SIGKILL after another 10.
 
         Returns:
             How it ended, whatever happened to its processes.
@@ -90,7 +116,7 @@ class TrialProcesses:
             )
             for rank, variables in enumerate(_ranks(ranks))
         ]
-        outcome = self._result(jobs, reporter, trial_timeout)
+        outcome = self._result(jobs, reporter, trial_timeout, self._running)
         assert isinstance(outcome, TrialOutcome)
         return outcome
 
@@ -98,32 +124,45 @@ class TrialProcesses:
         """Call ``prepare_data`` of a config's datamodule, and return whether that has done it for all trials.
 
         Raises:
+            KeyboardInterrupt: when the study was interrupted.
             Exception: what it raised.
         """
         task = cloudpickle.dumps(functools.partial(prepare_here, config=config))
-        result = self._result([Job(slot, {}, slot.threads, output_of(directory), task)], SilentReporter(), None)
-        if isinstance(result, TrialOutcome):
-            raise result.error or TrialError(result.detail)
-        return result
+        job = Job(slot, {}, slot.threads, output_of(directory), task)
+        result = self._result([job], SilentReporter(), None, self._preparing)
+        if not isinstance(result, TrialOutcome):
+            return result
+        if result.reason is StopReason.INTERRUPTED:
+            raise KeyboardInterrupt
+        raise result.error or TrialError(result.detail)
 
-    def _result(self, jobs: Sequence[Job], reporter: Reporter, trial_timeout: float | None) -> Result:
+    def _result(
+        self, jobs: Sequence[Job], reporter: Reporter, trial_timeout: float | None, among: set[Child]
+    ) -> Result:
+        output = [job.output for job in jobs]
         try:
-            with self._children(jobs) as children:
-                result = Attendance(children, reporter, [job.output for job in jobs], trial_timeout).result()
+            with self._children(jobs, among) as children:
+                result = Attendance(children, reporter, output, trial_timeout, self._grace).result()
         except TrialError as error:  # no process is started any more
             result = TrialOutcome.failed(error, StopReason.KILLED)
-        if self._ended and isinstance(result, TrialOutcome) and result.reason is StopReason.KILLED:
-            return dataclasses.replace(result, reason=StopReason.INTERRUPTED, detail="interrupted")
+            was_ended = self._is_interrupted
+        else:
+            was_ended = self._is_ended(among)
+        if was_ended and isinstance(result, TrialOutcome) and result.reason is StopReason.KILLED:
+            return TrialOutcome(StopReason.INTERRUPTED, _INTERRUPTED, error=TrialError(_INTERRUPTED))
         return result
 
+    def _is_ended(self, among: set[Child]) -> bool:
+        return self._is_over or (self._is_interrupted and among is self._preparing)
+
     @contextlib.contextmanager
-    def _children(self, jobs: Sequence[Job]) -> Iterator[list[Child]]:
+    def _children(self, jobs: Sequence[Job], among: set[Child]) -> Iterator[list[Child]]:
         children: list[Child] = []
         try:
             for job in jobs:
                 children.append(self._starter.child())
-                self._running.add(children[-1])
-                if self._ended:
+                among.add(children[-1])
+                if self._is_ended(among):
                     children[-1].signal(KILL)
                 with contextlib.suppress(OSError):  # it has died already, as will be seen
                     children[-1].connection.send_bytes(pickle.dumps(job))
@@ -132,22 +171,10 @@ class TrialProcesses:
             for child in children:
                 child.signal(KILL)
                 child.close()
-                self._running.discard(child)
+                among.discard(child)
 
 
-def check_travels(name: str, part: Any) -> None:
-    """Check that something can be sent to a trial's process.
-
-    Raises:
-        ConfigurationError: naming it, and the way out.
-    """
-    try:
-        cloudpickle.dumps(part)
-    except Exception as error:  # pickling runs whatever code the part has
-        raise ConfigurationError(
-            f"{name} cannot be sent to a trial's process: {type(error).__name__}: {error}. Open files, connections and "
-            "locks inside the class or the function, or train in this process with n_jobs=1 and isolate=False."
-        ) from error
+_INTERRUPTED = "interrupted before it had ended"
 
 
 def _ranks(count: int) -> list[dict[str, str]]:

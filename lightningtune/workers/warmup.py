@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +46,16 @@ _IN_MEMORY = {"class_path": "CSVLogger", "init_args": {"save_dir": "memory://war
 """The logger that trials have by default, in memory: a server may be killed at any time, and would leave its files."""
 
 
-def warm_up(blueprint: Blueprint, config: Mapping[str, Any]) -> None:
+def warm_up(blueprint: Blueprint) -> None:
     """Run a fit of two steps on the CPU, and parse the base config: trials differ from it in few sections.
 
     It writes no file.
 
     Args:
-        blueprint: of the study.
-        config: its base config.
+        blueprint: of the study; knows its base config.
     """
     with contextlib.suppress(ConfigError):  # the search space may give what it lacks
-        blueprint.check(config)
+        blueprint.check(blueprint.config)
     own = {"seed_everything": 0, "trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": _IN_MEMORY}}
     spec = TrialSpec(0, own, Path(os.devnull), Objective(("val_loss",), ("min",)), save_checkpoints=False)
     train(spec, Blueprint(Schema(_Nothing, _data, Trainer), own), SilentReporter())

@@ -11,20 +11,16 @@ import sys
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import lightning as L
 import pytest
-from nets import Line, Points
+from nets import Points, payload
 
-from lightningtune.config.overrides import Schema
 from lightningtune.contract import StopReason
-from lightningtune.workers.child import Job, Payload
+from lightningtune.workers.child import Job
+from lightningtune.workers.children import KILL
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.starters import KILL, ForkServer
+from lightningtune.workers.forking import ForkServer, is_safe_to_fork
 
-pytestmark = [
-    pytest.mark.slow,  # each starts processes that import torch
-    pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60
 
 
@@ -49,8 +45,8 @@ class Humble(Points):
             os.setuid(65534)
 
 
-def started(data, config):
-    server = ForkServer(pickle.dumps(Payload(Schema(Line, data, L.Trainer), config, share_data=True)))
+def started(data, config, is_safe_to_fork=is_safe_to_fork):
+    server = ForkServer(payload(data=data, config=config, share_data=True), is_safe_to_fork)
     server.start()
     return server
 
@@ -60,11 +56,15 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("shared")
 
 
-@pytest.fixture(scope="module")
-def server(folder):
+@pytest.fixture(
+    scope="module",
+    params=[is_safe_to_fork, pytest.param(lambda: False, marks=pytest.mark.slow)],
+    ids=["forked from here", "new interpreter"],
+)
+def server(request, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", "/the/users/own")
-        server = started(Helped, {"data": {"folder": str(folder)}})
+        server = started(Helped, {"data": {"folder": str(folder)}}, request.param)
         server.child().close()  # it is ready
     yield server
     server.close()
@@ -219,7 +219,7 @@ def limit_server(blueprint, connection):
 
 
 def test_a_process_that_cannot_be_forked_is_one_trials_failure():
-    server = started(Humble, {})
+    server = started(Humble, {}, lambda: True)
     try:
         limiter = server.child()
         give(limiter, limit_server, Path(os.devnull))

@@ -1,6 +1,7 @@
 """Trials in real processes, ended in every way there is."""
 
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from family import children_of, have_ended, marked
+from family import children_of, have_ended
 from nets import Line, Points, loaders
 
 from lightningtune import ConfigurationError
@@ -19,12 +20,14 @@ from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, SilentReporter, Stop, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
-from lightningtune.workers import attendance as module
-from lightningtune.workers.child import Payload
+from lightningtune.workers.cold import Cold
 from lightningtune.workers.devices import Slot
+from lightningtune.workers.forking import ForkServer
 from lightningtune.workers.processes import TrialProcesses
 
 SLOT = Slot(threads=1)
+Beside = functools.partial(ForkServer, is_safe_to_fork=lambda: True)
+"""A server that is forked though another one is watched here."""
 LOSS = Objective(("val_loss",), ("min",))
 
 
@@ -72,11 +75,14 @@ class Collect(SilentReporter):
         return Stop(StopReason.PRUNED, "told to") if step == self.stop_at else None
 
 
-@pytest.fixture(scope="module", params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["forked", "cold"])
+@pytest.fixture(scope="module", params=[ForkServer, pytest.param(Cold, marks=pytest.mark.slow)], ids=["forked", "cold"])
 def processes(request):
-    schema = Schema(Odd, Points, L.Trainer)
-    with TrialProcesses(Payload(schema, {}), forks=request.param) as started:
+    with TrialProcesses(blueprint(), request.param, grace=0.5) as started:
         yield started
+
+
+def blueprint(model=Odd, data=Points):
+    return Blueprint(Schema(model, data, L.Trainer), {})
 
 
 @pytest.fixture
@@ -139,14 +145,6 @@ def test_an_error_arrives_with_its_traceback(run):
     assert (run("term").reason, run("term").detail) == (StopReason.INTERRUPTED, "interrupted by SIGTERM")
 
 
-def test_out_of_memory_is_told_from_other_kills(run, monkeypatch):
-    counts = iter([0, 1])
-    monkeypatch.setattr(module, "out_of_memory_kills", lambda: next(counts))
-    outcome = run("kill")
-    assert outcome.reason is StopReason.OUT_OF_MEMORY
-    assert "ran out of memory" in outcome.detail
-
-
 def test_a_reporter_that_fails_fails_its_trial(run):
     class Away(SilentReporter):
         def report(self, values, step):
@@ -163,26 +161,25 @@ def test_a_mistake_arrives_as_one(run):
 
 
 @pytest.mark.parametrize("act", ["hang", pytest.param("deaf", marks=pytest.mark.slow)])
-def test_a_trial_that_hangs_is_ended(run, act, monkeypatch):
-    monkeypatch.setattr(module, "_GRACE", 0.5)
+def test_a_trial_that_hangs_is_ended(run, act):
     began = time.monotonic()
     outcome = run(act, trial_timeout=1.0)
     assert (outcome.reason, outcome.detail) == (StopReason.TIMED_OUT, "took longer than trial_timeout=1 seconds")
     assert time.monotonic() - began < 60
 
 
-def test_nothing_is_left_of_a_trial(tmp_path, monkeypatch):
+def test_nothing_is_left_of_a_trial(tmp_path):
     """Not its DataLoader's workers, however it ends."""
-    monkeypatch.setenv("LIGHTNINGTUNE_TEST", "1")
-    with TrialProcesses(Payload(Schema(Workers, None, L.Trainer), {})) as own:
+    others = children_of(os.getpid())
+    with TrialProcesses(blueprint(Workers, None), Beside) as own:
         for act in ("relu", "kill", "raise"):
             config = {"model": {"act": act}, "trainer": {"accelerator": "cpu", "max_epochs": 2}}
             own.run(TrialSpec(0, config, tmp_path / act, LOSS), SLOT, SilentReporter())
             started = [*map(int, (tmp_path / act / "workers").read_text().split())]
             assert len(started) >= 2
             assert have_ended(started)
-            assert len(marked("LIGHTNINGTUNE_TEST")) == 1, "only the server"
-    assert not marked("LIGHTNINGTUNE_TEST")
+            assert len(children_of(os.getpid()) - others) == 1, "only the server"
+    assert children_of(os.getpid()) == others
 
 
 class Workers(Odd):
@@ -240,7 +237,7 @@ def test_trials_run_at_the_same_time(processes, tmp_path):
 @pytest.mark.slow
 def test_a_server_that_was_killed_is_started_again(tmp_path):
     others = children_of(os.getpid())
-    with TrialProcesses(Payload(Schema(Odd, Points, L.Trainer), {})) as own:
+    with TrialProcesses(blueprint()) as own:
         config = {"trainer": {"accelerator": "cpu", "max_epochs": 2}}
         assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
         (server,) = children_of(os.getpid()) - others
@@ -264,7 +261,7 @@ def test_what_cannot_travel_is_named():
             return Line(lr)
 
     with pytest.raises(ConfigurationError, match=r"model_class cannot be sent .*lock.*isolate=False"):
-        TrialProcesses(Payload(Schema(model, Points, L.Trainer), {}))
+        TrialProcesses(blueprint(model, Points))
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
@@ -275,7 +272,7 @@ def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
         def __call__(self, lr: float = 0.1): ...
 
     with (
-        TrialProcesses(Payload(Schema(Unloaded(), Points, L.Trainer), {})) as own,
+        TrialProcesses(blueprint(Unloaded(), Points), Beside) as own,
         pytest.raises(ConfigurationError, match="no such thing there"),
     ):
         own.run(TrialSpec(0, {}, tmp_path, LOSS), SLOT, SilentReporter())

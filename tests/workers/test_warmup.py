@@ -15,7 +15,7 @@ def test_warming_up_trains_and_writes_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     memory = fsspec.filesystem("memory")
     memory.store.clear()
-    warm_up(Blueprint(Schema(Line, Points, L.Trainer), {}), {})
+    warm_up(Blueprint(Schema(Line, Points, L.Trainer), {}))
     assert "val_loss" in memory.cat_file("/warm-up/metrics.csv").decode()
     assert [*tmp_path.iterdir()] == []
 
@@ -25,4 +25,4 @@ def test_what_the_base_config_lacks_is_no_error():
 
     def model(lr: float): ...
 
-    warm_up(Blueprint(Schema(model, Points, L.Trainer), {}), {})
+    warm_up(Blueprint(Schema(model, Points, L.Trainer), {}))

@@ -1,118 +1,24 @@
-"""A starter never keeps the host waiting for a process that will not come."""
+"""A cold process is seen to its end, however it comes."""
 
 import os
 import pickle
 import signal
 import sys
-import threading
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import lightning as L
 import pytest
-from family import children_of
-from nets import Line, Points
+from nets import Sees, payload
 
 from lightningtune import ConfigurationError, TrialError
-from lightningtune.config.overrides import Schema
-from lightningtune.workers.child import Job, Payload
+from lightningtune.workers.child import Job
+from lightningtune.workers.children import KILL
+from lightningtune.workers.cold import Cold
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.starters import KILL, Cold, ForkServer
 
 pytestmark = pytest.mark.slow  # each starts processes that import torch
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60
-
-
-class Sees:
-    """Runs code where it is unpickled."""
-
-    def __init__(self, code):
-        self.code = code
-
-    def __reduce__(self):
-        return exec, (self.code,)
-
-
-class Missing(Points):
-    def setup(self, stage):
-        raise FileNotFoundError("no digits there")
-
-
-def payload(model=Line, data=Points, **options):
-    return pickle.dumps(Payload(Schema(model, data, L.Trainer), {}, **options))
-
-
-def hangs(fifo):
-    """Return a payload that tells when it is being loaded, and never ends that."""
-    os.mkfifo(fifo)
-    return payload(Sees(f"import pathlib, signal; pathlib.Path({str(fifo)!r}).write_text('loads'); signal.pause()"))
-
-
-def refused(starter):
-    """Ask for a process in a thread; return the thread, and what that raises."""
-    errors = []
-
-    def ask():
-        try:
-            starter.child()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    return thread, errors
-
-
-@on_linux
-@pytest.mark.parametrize("end", [ForkServer.abort, ForkServer.close])
-def test_a_server_that_still_loads_is_given_up(tmp_path, capfd, end):
-    before = children_of(os.getpid())
-    server = ForkServer(hangs(tmp_path / "fifo"))
-    server.start()
-    thread, errors = refused(server)
-    assert (tmp_path / "fifo").read_text() == "loads"
-    end(server)
-    thread.join(SECONDS)
-    assert isinstance(errors[0], TrialError)
-    assert str(errors[0]) == "The study has ended: no further trial is started."
-    server.close()
-    assert children_of(os.getpid()) == before
-    assert capfd.readouterr().err == ""
-
-
-@on_linux
-def test_a_server_that_still_imports_is_given_up_without_a_word(capfd):
-    before = children_of(os.getpid())
-    server = ForkServer(payload())
-    server.start()
-    server.close()
-    assert children_of(os.getpid()) == before
-    assert capfd.readouterr().err == ""
-    with pytest.raises(TrialError, match="The study has ended"):
-        server.child()
-    ForkServer(payload()).close()
-
-
-@on_linux
-@pytest.mark.parametrize(
-    ("given", "text"),
-    [
-        ({"data": Missing, "share_data": True}, r"^The data that share_data shares could not be loaded: FileNotFound"),
-        ({"data": None, "share_data": True}, r"^share_data takes a LightningDataModule"),
-        ({"model": Sees("raise SystemExit(3)")}, r"^The classes of the study could not be loaded .*: SystemExit: 3"),
-        ({"model": Sees("import os; os._exit(5)")}, r"ended with exit code 5 while it loaded the classes"),
-    ],
-    ids=["data", "no datamodule", "classes", "death"],
-)
-def test_what_could_not_be_loaded_is_said(given, text, capfd):
-    server = ForkServer(payload(**given))
-    server.start()
-    with pytest.raises(ConfigurationError, match=text):
-        server.child()
-    server.close()
-    assert capfd.readouterr().err == ""
 
 
 def chatter(blueprint, connection):
@@ -193,7 +99,7 @@ def leaves_something(blueprint, connection):
     return connection.recv()
 
 
-@on_linux
+@pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd_open")
 def test_a_cold_process_leaves_at_once_and_takes_all_with_it(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     child = Cold(payload()).child()

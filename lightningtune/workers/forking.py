@@ -1,0 +1,268 @@
+"""The host's side of the fork server: starting it, having it fork, and outliving it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from lightningtune.errors import ConfigurationError, TrialError
+from lightningtune.workers.children import NUMBER, Child, ForkedChild, kill_group
+from lightningtune.workers.cold import OVER
+from lightningtune.workers.fork_server import FORK, SIGNALS_OF_HOST, serve
+from lightningtune.workers.surroundings import Surroundings
+
+
+def is_safe_to_fork() -> bool:
+    """Whether this process can be forked into the fork server, which then need not import anything again.
+
+    It can where nothing but Python's main thread has ever been at work here: what other threads hold, and what an
+    accelerator's driver knows, does not survive a fork. Threads that libraries compute with are told by their names:
+    those of torch, NumPy and Arrow, which bear the process's own, are known to be harmless. Whoever asks
+    ``multiprocessing`` for another way of starting processes than by forking means this one, too.
+    """
+    wishes = multiprocessing.get_start_method(allow_none=True)
+    if wishes not in (None, "fork") or threading.active_count() > 1 or torch.cuda.device_count() > 0:
+        return False
+    own = Path("/proc/self/comm").read_text()
+    return all((thread / "comm").read_text() in (own, _JEMALLOC) for thread in Path("/proc/self/task").iterdir())
+
+
+@dataclass(frozen=True)
+class _Process:
+    """The server's process."""
+
+    number: int
+    wait: Callable[[], int]
+    """Waits for its end, and returns its exit code."""
+
+
+class ForkServer:
+    """Starts processes by forking a warm server, which is a process of its own.
+
+    The server is forked from this process where that is safe, and starts at once; otherwise it is a new interpreter,
+    whose imports take seconds.
+
+    Args:
+        payload: what builds the trials, pickled.
+        is_safe_to_fork: whether this process can be forked.
+    """
+
+    shares_memory = True
+
+    def __init__(self, payload: bytes, is_safe_to_fork: Callable[[], bool] = is_safe_to_fork) -> None:
+        self._payload = payload
+        self._is_safe_to_fork = is_safe_to_fork
+        self._lock = threading.Lock()
+        """One thread at a time talks to the server."""
+        self._change = threading.RLock()
+        """Guards what follows, never for long; a signal may come in between, and want it too."""
+        self._is_over = False
+        self._number: int | None = None
+        self._control: socket.socket | None = None
+        self._watch = threading.Thread()
+        self._ready: Future[None] = Future()
+
+    def start(self) -> None:
+        """Start the server; what it has to load, it loads while the host goes on."""
+        here = Surroundings.here()
+        with self._change:
+            if self._is_over:
+                raise TrialError(OVER)
+            begin = _fork if self._is_safe_to_fork() else functools.partial(_start_interpreter, here)
+            self._control, theirs = socket.socketpair()
+            begun: Future[_Process] = Future()
+            ended: Future[int] = Future()
+            self._ready = Future()
+            with theirs:
+                arguments = (begin, self._control, theirs, begun, ended)
+                self._watch = threading.Thread(target=_accompany, args=arguments, daemon=True)
+                self._watch.start()
+                self._number = begun.result().number
+            connection = Connection(os.dup(self._control.fileno()))
+            told = (here, self._payload)
+            threading.Thread(target=_shake_hands, args=(connection, told, ended, self._ready), daemon=True).start()
+
+    def child(self) -> Child:
+        """Fork a process; a server that was killed is started again.
+
+        Raises:
+            ConfigurationError: when the server could not load the payload.
+            TrialError: when there is to be no further process.
+            OSError: when the server could not fork.
+        """
+        with self._lock:
+            child = self._forked()
+            if child is None:
+                self._end()
+                self.start()
+                child = self._forked()
+        if child is None:
+            raise TrialError("The process that trials are forked from was killed twice.")
+        return child
+
+    def abort(self) -> None:
+        """Start no further process, and give up a server that still loads, however long that would take.
+
+        Threads that wait in `child` leave it with an error; processes that were started go on.
+        """
+        with self._change:
+            self._is_over = True
+            if not self._ready.done() and self._number is not None:
+                self._kill()
+                _fail(self._ready, TrialError(OVER))
+
+    def close(self) -> None:
+        """End the server, and with it every process that it has forked."""
+        self.abort()
+        self._end()
+
+    def _end(self) -> None:
+        if self._control is None:
+            return
+        with self._control, contextlib.suppress(OSError):  # the server may have been killed
+            self._control.shutdown(socket.SHUT_RDWR)
+        self._watch.join(_GRACE)
+        self._kill()
+        self._watch.join()
+
+    def _kill(self) -> None:
+        """Kill the server, and what the user's code has started in it, unless it has ended."""
+        if self._watch.is_alive() and self._number is not None:
+            kill_group(self._number)
+
+    def _forked(self) -> Child | None:
+        """Fork a process; return None when there is no server any more."""
+        self._ready.result()
+        if self._is_over or self._control is None:
+            raise TrialError(OVER)
+        with contextlib.ExitStack() as undo:
+            ours, theirs = Pipe()
+            undo.enter_context(ours)
+            status, told = os.pipe()
+            undo.callback(os.close, status)
+            with theirs:
+                try:
+                    socket.send_fds(self._control, [FORK], [theirs.fileno(), told])
+                    answer = self._control.recv(NUMBER.size)
+                except OSError:
+                    answer = b""
+                finally:
+                    os.close(told)
+            if not answer:
+                return None
+            number = NUMBER.unpack(answer)[0]
+            if number < 0:
+                raise OSError(-number, f"The trial's process could not be forked: {os.strerror(-number)}")
+            undo.pop_all()
+        return ForkedChild(ours, number, status)
+
+
+def _accompany(
+    begin: Callable[[socket.socket, socket.socket], _Process],
+    control: socket.socket,
+    theirs: socket.socket,
+    begun: Future[_Process],
+    ended: Future[int],
+) -> None:
+    """Start the server, wait for its end, and see to it that nobody waits for its answers: others may have its socket.
+
+    In a thread of its own: the server is killed when the thread ends that it is a child of; and what it is forked from
+    must never have computed with the threads of OpenMP, which a forked process does not have, but would wait for.
+    """
+    try:
+        process = begin(control, theirs)
+    except BaseException as error:
+        begun.set_exception(error)
+        return
+    begun.set_result(process)
+    ended.set_result(process.wait())
+    kill_group(process.number)  # what the user's code has started in it goes with it
+    with contextlib.suppress(OSError):
+        control.shutdown(socket.SHUT_RDWR)
+
+
+def _fork(control: socket.socket, theirs: socket.socket) -> _Process:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    is_frozen = gc.get_freeze_count() > 0
+    gc.collect()  # garbage of the user's is cleared away here, and not once more in the server
+    gc.freeze()
+    host = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_OF_HOST)
+    try:
+        with warnings.catch_warnings():
+            # Python warns of a process with several threads; that this one is safe to fork has been seen
+            warnings.simplefilter("ignore", DeprecationWarning)
+            number = os.fork()
+        if number == 0:
+            control.close()  # or the server would not notice that the host has gone
+            serve(theirs.fileno(), host, is_forked=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if not is_frozen:
+            gc.unfreeze()
+    with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself, or has ended
+        os.setpgid(number, number)
+    return _Process(number, lambda: os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]))
+
+
+def _start_interpreter(here: Surroundings, control: socket.socket, theirs: socket.socket) -> _Process:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(theirs.fileno()), str(os.getpid())],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C in a terminal is the host's to handle
+        env=here.environment(),
+    )
+    return _Process(process.pid, process.wait)
+
+
+def _shake_hands(
+    connection: Connection, told: tuple[Surroundings, bytes], ended: Future[int], ready: Future[None]
+) -> None:
+    """Send the payload, which waits for the server's imports, and hear whether it could be loaded."""
+    try:
+        with connection:
+            connection.send(told)
+            failure = connection.recv()
+    except (EOFError, OSError):
+        failure = _NO_SERVER.format(ended.result())
+    if failure is None:
+        with contextlib.suppress(InvalidStateError):  # it was given up
+            ready.set_result(None)
+    else:
+        _fail(ready, ConfigurationError(failure))
+
+
+def _fail(ready: Future[None], error: Exception) -> None:
+    with contextlib.suppress(InvalidStateError):  # what came first counts
+        ready.set_exception(error)
+
+
+_JEMALLOC = "jemalloc_bg_thd\n"
+"""Gives memory back for Arrow, which pandas imports; jemalloc starts another after a fork."""
+_GRACE = 10.0
+"""Seconds that the server has to end by itself."""
+_SERVE = "import sys; from lightningtune.workers.fork_server import serve; serve(*map(int, sys.argv[1:]))"
+_NO_SERVER = (
+    "The process that trials are forked from ended with exit code {} while it loaded the classes of the study, and the "
+    "data that share_data shares. What it printed says why."
+)

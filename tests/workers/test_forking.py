@@ -1,0 +1,159 @@
+"""A server never keeps the host waiting for a process that will not come, however it was started."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from family import children_of, have_ended
+from nets import Points, Sees, payload
+
+from lightningtune import ConfigurationError, TrialError
+from lightningtune.workers.forking import ForkServer, is_safe_to_fork
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
+SECONDS = 60
+_PR_SET_NAME = 15
+Interpreter = functools.partial(ForkServer, is_safe_to_fork=lambda: False)
+both = pytest.mark.parametrize(
+    "server_of",
+    [ForkServer, pytest.param(Interpreter, marks=pytest.mark.slow)],
+    ids=["forked from here", "new interpreter"],
+)
+
+
+class Missing(Points):
+    def setup(self, stage):
+        raise FileNotFoundError("no digits there")
+
+
+def test_this_process_is_safe_to_fork_until_something_else_is_at_work_in_it():
+    assert is_safe_to_fork()
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    assert not is_safe_to_fork()
+    end.set()
+    thread.join()
+    assert is_safe_to_fork()
+
+
+@pytest.mark.parametrize(
+    ("before", "is_safe"),
+    [
+        ("torch.ones(999, 999, requires_grad=True).matmul(torch.ones(999, 999)).sum().backward()", True),
+        ("multiprocessing.set_start_method('spawn')", False),
+        ("_thread.start_new_thread(work, (b'polars-0',)); at_work.wait()", False),
+        ("_thread.start_new_thread(work, (b'jemalloc_bg_thd',)); at_work.wait()", True),
+    ],
+    ids=["computed", "asked for another way", "another library's thread", "a harmless one"],
+)
+@pytest.mark.slow
+def test_what_has_been_done_decides_whether_a_process_is_safe_to_fork(before, is_safe):
+    script = f"""
+import _thread, ctypes, multiprocessing, threading, torch
+from lightningtune.workers.forking import is_safe_to_fork
+
+at_work, end = threading.Event(), threading.Event()
+
+def work(name):
+    ctypes.CDLL(None).prctl({_PR_SET_NAME}, name)
+    at_work.set()
+    end.wait()
+
+{before}
+print(is_safe_to_fork())
+"""
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert said.stdout == f"{is_safe}\n"
+
+
+def hangs(fifo):
+    """Return a payload that tells when it is being loaded, and never ends that."""
+    os.mkfifo(fifo)
+    return payload(Sees(f"import pathlib, signal; pathlib.Path({str(fifo)!r}).write_text('loads'); signal.pause()"))
+
+
+def refused(starter):
+    """Ask for a process in a thread; return the thread, and what that raises."""
+    errors = []
+
+    def ask():
+        try:
+            starter.child()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, errors
+
+
+@both
+@pytest.mark.parametrize("end", [ForkServer.abort, ForkServer.close])
+def test_a_server_that_still_loads_is_given_up(tmp_path, capfd, end, server_of):
+    before = children_of(os.getpid())
+    server = server_of(hangs(tmp_path / "fifo"))
+    server.start()
+    thread, errors = refused(server)
+    assert (tmp_path / "fifo").read_text() == "loads"
+    end(server)
+    thread.join(SECONDS)
+    assert isinstance(errors[0], TrialError)
+    assert str(errors[0]) == "The study has ended: no further trial is started."
+    server.close()
+    assert children_of(os.getpid()) == before
+    assert capfd.readouterr().err == ""
+
+
+@both
+def test_a_server_that_has_just_begun_is_given_up_without_a_word(capfd, server_of):
+    before = children_of(os.getpid())
+    server = server_of(payload())
+    server.start()
+    server.close()
+    assert children_of(os.getpid()) == before
+    assert capfd.readouterr().err == ""
+    with pytest.raises(TrialError, match="The study has ended"):
+        server.child()
+    ForkServer(payload()).close()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"data": Missing, "share_data": True}, r"^The data that share_data shares could not be loaded: FileNotFound"),
+        ({"data": None, "share_data": True}, r"^share_data takes a LightningDataModule"),
+        ({"model": Sees("raise SystemExit(3)")}, r"^The classes of the study could not be loaded .*: SystemExit: 3"),
+        ({"model": Sees("import os; os._exit(5)")}, r"ended with exit code 5 while it loaded the classes"),
+    ],
+    ids=["data", "no datamodule", "classes", "death"],
+)
+@both
+def test_what_could_not_be_loaded_is_said(given, text, capfd, server_of):
+    server = server_of(payload(**given))
+    server.start()
+    with pytest.raises(ConfigurationError, match=text):
+        server.child()
+    server.close()
+    assert capfd.readouterr().err == ""
+
+
+@both
+def test_a_server_that_loads_goes_with_its_host(tmp_path, server_of):
+    """Even where that is killed, and its share of the work would take for ever."""
+    fifo = tmp_path / "fifo"
+    told = hangs(fifo)
+    host = os.fork()
+    if host == 0:
+        server_of(told).start()
+        signal.pause()
+    assert fifo.read_text() == "loads"
+    family = {host, *children_of(host)}
+    assert len(family) == 2
+    os.kill(host, signal.SIGKILL)
+    os.waitpid(host, 0)
+    assert have_ended(family)
