@@ -13,8 +13,10 @@ and the objectives written by hand do not ask: they have no pruning callback, an
 
 import argparse
 import contextlib
+import importlib.metadata
 import logging
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -193,6 +195,14 @@ def medians(repetitions, **measures):
     return {name: [statistics.median(figures) for figures in zip(*rows, strict=True)] for name, rows in found.items()}
 
 
+def machine():
+    """Say where and with what is measured."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "lightning", "optuna")]
+    what = (models[0].partition(": ")[2], f"{len(models)} cores", f"Python {platform.python_version()}", *versions)
+    return ", ".join(what)
+
+
 def show(what, figure, target, detail=""):
     figure = round(figure, 3)
     verdict = "ok" if figure <= target else "MISSED"
@@ -241,6 +251,7 @@ def compare_imports(repetitions):
 
 
 def main(quick):
+    print(machine())
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -1,12 +1,13 @@
 """What trials in processes of their own cost, and what several at a time gain: ``python benchmarks/parallel.py``.
 
-Ratios from one run; ``--quick`` shows that it runs, not the figures. The training is that of ``overhead.py``. Ray Tune
-is asked to do the same as a whole command, as people write it: its Optuna search, a function that trains, two at a
-time; once with an actor for each trial, which is its default, and once with actors that are used again. What a whole
-command costs includes its imports and the start of its processes.
+Ratios from one run; ``--quick`` shows that it runs, not the figures. The training is that of ``overhead.py``, with one
+thread a trial. Ray Tune, where it is installed, is asked to do the same as a whole command, as people write it: its
+Optuna search, a function that trains, two at a time; once with an actor for each trial, which is its default, and once
+with actors that are used again. What a whole command costs includes its imports and the start of its processes.
 """
 
 import argparse
+import importlib.util
 import itertools
 import multiprocessing
 import os
@@ -23,7 +24,7 @@ import optuna
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from overhead import EPOCHS, OFF, SPACE, Net, loaders, show
+from overhead import EPOCHS, OFF, SPACE, Net, loaders, machine, show
 
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.study.reporter import OptunaReporter
@@ -114,6 +115,9 @@ def command_seconds(name, trials):
 
 
 def compare_with_ray(trials, repetitions):
+    if importlib.util.find_spec("ray") is None:
+        print("Ray Tune is not installed: nothing was compared with it.")
+        return
     found = {name: [] for name in COMMANDS}
     for _ in range(repetitions):
         for name, seconds in found.items():
@@ -125,14 +129,14 @@ def compare_with_ray(trials, repetitions):
 
 
 def seconds_between_trials(directory, trials, **how):
-    """Return the median seconds from the end of a trial to the end of the next, once all is warm."""
+    """Return the seconds from the end of each trial to the end of the next, once all is warm."""
     ends = []
 
     def ended(study, trial):
         ends.append(time.perf_counter())
 
-    optimizer(directory, n_trials=trials, callbacks=[ended], **how).optimize()
-    return statistics.median(after - before for before, after in itertools.pairwise(ends[trials // 3 :]))
+    optimizer(directory, n_trials=trials, callbacks=[ended], pruner=optuna.pruners.NopPruner(), **how).optimize()
+    return [after - before for before, after in itertools.pairwise(ends[trials // 3 :])]
 
 
 def round_trip(reports):
@@ -163,7 +167,7 @@ def compare_isolated(trials, repetitions):
     for _ in range(repetitions):
         for isolate, seconds in found.items():
             with tempfile.TemporaryDirectory() as directory:
-                seconds.append(seconds_between_trials(directory, trials, isolate=isolate))
+                seconds += seconds_between_trials(directory, trials, isolate=isolate)
     here, apart = (statistics.median(seconds) for seconds in found.values())
     detail = f"{apart * 1e3:.0f} and {here * 1e3:.0f} ms a trial; a ratio of {apart / here:.2f}"
     show("an isolated trial, seconds over one in this process", apart - here, 0.06, detail)
@@ -229,9 +233,11 @@ def compare_memory(trials):
 
 
 def main(quick):
+    print(machine())
+    torch.set_num_threads(1)
     seconds = round_trip(20 if quick else 500)
     show("a report to the host and back, milliseconds", seconds * 1e3, 1.0)
-    compare_isolated(6 if quick else 40, 1 if quick else 3)
+    compare_isolated(6 if quick else 12, 1 if quick else 15)
     compare_memory(8 if quick else 200)
     compare_jobs(2 if quick else 20, 0.1 if quick else 2.0)
     compare_with_ray(2 if quick else TRIALS, 1 if quick else 3)

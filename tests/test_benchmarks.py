@@ -1,5 +1,6 @@
-"""The benchmark runs and prints every ratio; the figures themselves belong to a quiet machine."""
+"""The benchmarks run and print every ratio; the figures themselves belong to a quiet machine."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -8,31 +9,56 @@ from pathlib import Path
 
 import pytest
 
-OVERHEAD = Path(__file__).parents[1] / "benchmarks" / "overhead.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+LINE = re.compile(r"^(.+?) +(-?\d+\.\d{3})   target at most (\d\.\d\d)   (ok|MISSED)", re.MULTILINE)
+
+
+def printed_by(name):
+    """Return what a benchmark measures, the figures and the targets, as it prints them."""
+    done = subprocess.run([sys.executable, BENCHMARKS / name, "--quick"], check=True, capture_output=True, text=True)
+    assert re.match(r".*, \d+ cores, Python 3", done.stdout), "the machine comes first"
+    printed = LINE.findall(done.stdout)
+    for what, figure, target, verdict in printed:
+        assert (verdict == "ok") == (float(figure) <= float(target)), what
+    return {what: (float(figure), target) for what, figure, target, _ in printed}
 
 
 @pytest.mark.slow
 def test_overhead_prints_every_ratio():
-    done = subprocess.run([sys.executable, str(OVERHEAD), "--quick"], check=True, capture_output=True, text=True)
-    line = re.compile(r"^(.+?) +(-?\d+\.\d{3})   target at most (\d\.\d\d)   (ok|MISSED)", re.MULTILINE)
-    printed = line.findall(done.stdout)
-    assert [(what, target) for what, _, target, _ in printed] == [
-        ("callback beside optuna-integration's, in memory", "1.10"),
-        ("callback beside optuna-integration's, journal", "1.10"),
-        ("facade trial beside Lightning's defaults", "0.80"),
-        ("facade trial beside everything off but checkpoints", "1.20"),
-        ("import lightningtune, seconds over a bare interpreter", "0.15"),
-        ("import lightningtune, torch imported with it", "0.00"),
-    ]
-    for what, figure, target, verdict in printed:
-        assert (verdict == "ok") == (float(figure) <= float(target)), what
-    for what, figure, _, _ in printed[:4]:
-        assert 0.1 < float(figure) < 10, what
+    printed = printed_by("overhead.py")
+    assert {what: target for what, (_, target) in printed.items()} == {
+        "callback beside optuna-integration's, in memory": "1.10",
+        "callback beside optuna-integration's, journal": "1.10",
+        "facade trial beside Lightning's defaults": "0.80",
+        "facade trial beside everything off but checkpoints": "1.20",
+        "import lightningtune, seconds over a bare interpreter": "0.15",
+        "import lightningtune, torch imported with it": "0.00",
+    }
+    for what, (figure, _) in [*printed.items()][:4]:
+        assert 0.1 < figure < 10, what
+
+
+@pytest.mark.slow
+def test_parallel_prints_every_ratio():
+    printed = printed_by("parallel.py")
+    expected = {
+        "a report to the host and back, milliseconds": "1.00",
+        "an isolated trial, seconds over one in this process": "0.06",
+        "memory after 8 isolated trials beside that after 2": "1.05",
+        "2 jobs beside 1, trials of 0.1 s of one thread": "0.56",
+    }
+    with_ray = {
+        "2 tiny trials, 2 at a time, beside Ray Tune": "0.12",
+        "the same beside Ray Tune with actors used again": "1.00",
+    }
+    if importlib.util.find_spec("ray") is not None:
+        expected.update(with_ray)
+    assert {what: target for what, (_, target) in printed.items()} == expected
 
 
 @pytest.mark.slow
 def test_packing_needs_a_gpu_and_says_so():
-    script = OVERHEAD.with_name("gpu_packing.py")
+    script = BENCHMARKS / "gpu_packing.py"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True, env=environment)
     assert done.stdout == "There is no GPU here: nothing was measured.\n"

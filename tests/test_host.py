@@ -103,7 +103,7 @@ def test_n_trials_is_the_total_and_every_trial_is_placed(tune):
     cores = sorted(os.sched_getaffinity(0))
     for trial in study.trials:
         placed = trial.user_attrs["lightningtune:placement"]
-        assert (placed["devices"], placed["threads"]) == ([], max(1, len(cores) // 2))
+        assert (placed["devices"], placed["threads"]) == ([], min(torch.get_num_threads(), max(1, len(cores) // 2)))
         assert {*placed["cores"]} < {*cores} or len(cores) == 1
     assert {path.name for path in (optimizer.directory / "trials").iterdir()} == {f"{n:04d}" for n in range(5)}
 
@@ -341,14 +341,15 @@ def test_data_that_cannot_be_prepared_leaves_no_trial_running(tune, how):
 
 
 ENDLESS = """
-    import sys, lightning as L
+    import contextlib, os, sys
+    import lightning as L
     from lightningtune import OptunaDrivenOptimizer
     from nets import Line, Points
 
     class Tell(L.Callback):
         def on_train_epoch_end(self, trainer, pl_module):
-            with open("running", "a") as file:
-                file.write("epoch\\\\n")
+            with contextlib.suppress(OSError):  # nobody listens, not yet or not any more
+                os.write(os.open("running", os.O_WRONLY | os.O_NONBLOCK), b"epoch")
 
     def told(study, trial):
         print("ended", trial.number, trial.state.name, flush=True)
@@ -359,35 +360,48 @@ ENDLESS = """
         n_trials=8, n_jobs=2, experiment_dir="runs", seed=0, callbacks=[Tell(), told],
     ).optimize()
 """
+IN_MAIN_THREAD = (
+    ENDLESS
+    + """
+    tune()
+"""
+)
+IN_ANOTHER_THREAD = (
+    ENDLESS
+    + """
+    thread = threading.Thread(target=tune)
+    thread.start()
+    thread.join()
+"""
+)
 
 
 def begin_endless(script, tmp_path, every):
-    process = script(ENDLESS.replace("\\\\n", "\\n"), str(every))
-    while not (tmp_path / "running").exists():
-        assert process.poll() is None, process.stdout.read()
-        os.sched_yield()
+    os.mkfifo(tmp_path / "running")
+    process = script(ENDLESS, str(every))
+    with (tmp_path / "running").open() as running:
+        assert running.read(5) == "epoch"
     return process
 
 
+def trials_in(folder):
+    journal = optuna.storages.journal.JournalFileBackend(str(folder / "optuna_study/journal.log"))
+    study = optuna.load_study(study_name="optuna_study", storage=optuna.storages.JournalStorage(journal))
+    return [(trial.state.name, trial.user_attrs.get("lightningtune:reason")) for trial in study.trials]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_one_signal_lets_running_trials_reach_their_validation(script, tmp_path, number, code):
     with begin_endless(script, tmp_path, every=1) as process:
         process.send_signal(number)
         said = process.stdout.read()
     assert process.returncode in {code, -number}
-    study = optuna.load_study(
-        study_name="optuna_study",
-        storage=optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(tmp_path / "runs/optuna_study/journal.log"))
-        ),
-    )
     assert "running trials end at their next validation" in said
-    assert 1 <= len(study.trials) <= 2
-    for trial in study.trials:
-        assert trial.state.name == "FAIL"
-        assert trial.user_attrs["lightningtune:reason"] == "interrupted"
-        assert (tmp_path / f"runs/optuna_study/trials/{trial.number:04d}/last.ckpt").exists()
+    trials = trials_in(tmp_path / "runs")
+    assert {*trials} == {("FAIL", "interrupted")}
+    assert 1 <= len(trials) <= 2
+    assert (tmp_path / "runs/optuna_study/trials/0000/last.ckpt").exists()
 
 
 @pytest.mark.slow
@@ -403,42 +417,41 @@ def test_two_signals_end_everything_now(script, tmp_path):
     assert process.returncode in {130, -signal.SIGINT}
     assert len(family) >= 3
     assert have_ended(family)
+    assert {*trials_in(tmp_path / "runs")} == {("FAIL", "interrupted")}
+    assert "interrupted" in (tmp_path / "runs/optuna_study/trials/0000/error.txt").read_text()
 
 
 LOADS = """
-    import time
+    import signal, sys
     from pathlib import Path
     from lightningtune import OptunaDrivenOptimizer
     from nets import Line, Points
 
     class Slow(Points):
-        def setup(self, stage):
-            Path("loading").touch()
-            time.sleep(1000)
+        def prepare_data(self):
+            Path("running").write_text("loads")
+            signal.pause()
 
     OptunaDrivenOptimizer(
         {"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Line, Slow,
-        n_trials=8, n_jobs=2, share_data=True, experiment_dir="runs",
+        n_trials=8, n_jobs=2, share_data=sys.argv[1] == "share", experiment_dir="runs",
     ).optimize()
 """
 
 
 @pytest.mark.slow
-def test_two_signals_end_a_server_that_still_loads(script, tmp_path):
-    with script(LOADS) as process:
-        while not (tmp_path / "loading").exists():
-            assert process.poll() is None, process.stdout.read()
-            os.sched_yield()
+@pytest.mark.parametrize("how", ["share", "prepare"])
+def test_one_signal_ends_what_has_no_validation_to_reach(script, tmp_path, how):
+    os.mkfifo(tmp_path / "running")
+    with script(LOADS, how) as process:
+        assert (tmp_path / "running").read_text() == "loads"
         family = children_of(process.pid)
         process.send_signal(signal.SIGINT)
-        said = ""
-        while "Once more ends them now" not in said:
-            said += process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        said += process.stdout.read()
+        said = process.stdout.read()
     assert process.returncode in {130, -signal.SIGINT}
     assert "0 of 8 trials are done; run again to go on" in said
     assert have_ended(family)
+    assert {*trials_in(tmp_path / "runs")} == {("FAIL", "interrupted")}
 
 
 @pytest.mark.slow
@@ -636,14 +649,45 @@ def test_data_that_cannot_be_shared_is_refused(tune, wrong, message):
 # --- nothing is left ---------------------------------------------------------------------------------------------
 
 
-class Marks(L.Callback):
-    def on_train_start(self, trainer, pl_module):
-        if os.getpid() in marked("LIGHTNINGTUNE_TEST"):
-            Path(trainer.default_root_dir, "marked").touch()
+LEAVES = """
+    import os, sys, threading
+    from pathlib import Path
+    import lightning as L
+    from torch.utils.data import DataLoader
+    from family import marked
+    from lightningtune import OptunaDrivenOptimizer
+    from nets import Line, points
+
+    class Leaves(Line):
+        def on_train_start(self):
+            if os.getpid() in marked("LIGHTNINGTUNE_TEST"):
+                Path(self.trainer.default_root_dir, "marked").touch()
+            if self.trainer.default_root_dir.endswith("1"):
+                os._exit(3)
+
+    def loaders():
+        options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork"}
+        return DataLoader(points(), 8, **options), DataLoader(points(), 8, **options)
+
+    def tune():
+        OptunaDrivenOptimizer(
+            {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Leaves, loaders,
+            n_trials=4, n_jobs=2, experiment_dir="runs",
+        ).optimize()
+        assert not [thread.name for thread in threading.enumerate() if "lightningtune" in thread.name]
+
+    if sys.argv[1] == "forked":
+        tune()
+    else:
+        thread = threading.Thread(target=tune)
+        thread.start()
+        thread.join()
+"""
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_a_study(tune, tmp_path_factory, monkeypatch):
+@pytest.mark.parametrize("server", ["forked", "interpreter"])
+def test_nothing_is_left_of_a_study(script, tmp_path, tmp_path_factory, monkeypatch, server):
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setenv("LIGHTNINGTUNE_TEST", "1")
@@ -652,12 +696,14 @@ def test_nothing_is_left_of_a_study(tune, tmp_path_factory, monkeypatch):
         return marked("LIGHTNINGTUNE_TEST"), {*Path("/dev/shm").iterdir()}, {*temporary.iterdir()}
 
     before = left()
-    optimizer = tune(n_jobs=2, callbacks=[Marks()])
-    optimizer.optimize()
-    assert [*optimizer.directory.glob("trials/*/marked")], "the mark finds processes"
+    with script(LEAVES, server) as process:
+        said = process.stdout.read()
+    assert process.returncode == 0, said
+    trials = tmp_path / "runs/optuna_study/trials"
+    assert [*trials.glob("*/marked")], "the mark finds processes"
+    assert (trials / "0001/error.txt").exists()
     assert left() == before
-    assert not [path for path in optimizer.directory.rglob("*") if path.name.endswith(".tmp")]
-    assert [thread.name for thread in threading.enumerate() if "lightningtune" in thread.name] == []
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ class Attendance:
         reporter: answers reports.
         output: what each prints.
         trial_timeout: seconds.
+        until_gone: whether to wait until the processes are gone, too, and what they hold of an accelerator with them;
+            that takes a while once they have nothing more to say.
         grace: seconds that a trial whose time is up has to end softly, and then once more after SIGTERM.
         count_kills: counts what the system has killed for want of memory.
     """
@@ -52,9 +54,12 @@ class Attendance:
         reporter: Reporter,
         output: Sequence[Path],
         trial_timeout: float | None = None,
+        until_gone: bool = True,
         grace: float = 10.0,
         count_kills: Callable[[], int] = out_of_memory_kills,
     ) -> None:
+        self._ranks = len(children)
+        self._until_gone = until_gone
         self._pending = dict(enumerate(children))
         self._reporter = TimedReporter(reporter, trial_timeout)
         self._output = output
@@ -73,13 +78,13 @@ class Attendance:
             self._alarms = [(due, signal.SIGTERM), (due + grace, KILL)]
 
     def result(self) -> Result:
-        """Wait for the end of every process.
+        """Wait for the end of every process, or for its last word.
 
         Returns:
             The result of rank 0; where that failed, of the first whose process died, since the others then fail for
             want of it, or else of the first that failed.
         """
-        while self._pending:
+        while self._pending and (self._until_gone or len(self._results) < self._ranks):
             listened = {item: rank for rank, child in self._pending.items() for item in child.waitables}
             for item in wait([*listened], self._until_next_alarm()):
                 self._attend(listened[item])

@@ -141,9 +141,11 @@ def work(connection: Connection, load: Callable[[], Blueprint]) -> None:
         result = task(load(), connection)
     except BaseException as error:  # the host must hear of it, whatever it is
         result = failure(error)
-    with contextlib.suppress(OSError):  # the host is gone
-        connection.send_bytes(pickle_result(result))
-    _leave_nothing(others)
+    try:
+        _leave_nothing(others)
+    finally:  # the last word: the host may begin the next trial, and end what is left of this process
+        with contextlib.suppress(OSError):  # the host is gone
+            connection.send_bytes(pickle_result(result))
 
 
 def start_cold() -> None:
@@ -152,12 +154,13 @@ def start_cold() -> None:
 
 
 def _work_cold() -> None:
+    handle = int(sys.argv[1])
     try:
         surroundings, payload = pickle.load(sys.stdin.buffer)
     except EOFError:  # the host is gone
         return
     surroundings.take_over()
-    work(connect(int(sys.argv[1])), lambda: load(payload))
+    work(connect(handle), lambda: load(payload))
 
 
 def connect(handle: int) -> Connection:

@@ -14,13 +14,17 @@ import errno
 import gc
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.util import get_temp_dir
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -65,9 +69,22 @@ def _serve(descriptor: int, host: int, is_forked: bool) -> None:
             return
         with contextlib.suppress(OSError):
             connection.send(None)
-    gc.collect()
-    gc.freeze()
-    _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
+    with _one_folder_for_sockets():
+        gc.collect()
+        gc.freeze()
+        _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
+
+
+@contextlib.contextmanager
+def _one_folder_for_sockets() -> Iterator[None]:
+    """Have what is forked here share one folder for ``multiprocessing``'s sockets: a killed process leaves its own."""
+    others = {*Path(tempfile.gettempdir()).glob("pymp-*")}
+    folder = Path(get_temp_dir())
+    try:
+        yield
+    finally:
+        if folder not in others:  # it may be the host's, which has used it already, and will remove it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _become_own() -> None:

@@ -139,10 +139,10 @@ class TrialProcesses:
     def _result(
         self, jobs: Sequence[Job], reporter: Reporter, trial_timeout: float | None, among: set[Child]
     ) -> Result:
-        output = [job.output for job in jobs]
+        output, until_gone = [job.output for job in jobs], any(job.slot.devices for job in jobs)
         try:
             with self._children(jobs, among) as children:
-                result = Attendance(children, reporter, output, trial_timeout, self._grace).result()
+                result = Attendance(children, reporter, output, trial_timeout, until_gone, self._grace).result()
         except TrialError as error:  # no process is started any more
             result = TrialOutcome.failed(error, StopReason.KILLED)
             was_ended = self._is_interrupted

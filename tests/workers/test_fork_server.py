@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
+import torch
 from nets import Points, payload
 
 from lightningtune.contract import StopReason
@@ -127,6 +128,12 @@ def tell_surroundings(blueprint, connection):
     return True
 
 
+def tell_placement(blueprint, connection):
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+    connection.send((*map(os.environ.get, names), torch.get_num_threads(), os.sched_getaffinity(0)))
+    return True
+
+
 def start_another(blueprint, connection):
     connection.send(subprocess.Popen(["sleep", "1000"]).pid)
     return connection.recv()
@@ -182,6 +189,13 @@ def test_a_signal_to_the_whole_job_leaves_the_server(begin):
     assert number_of(begin) == number
     waits.signal(signal.SIGTERM)
     assert end_of(waits) == -signal.SIGTERM
+
+
+def test_a_process_has_what_its_slot_has(begin):
+    core = max(os.sched_getaffinity(0))
+    child = begin(tell_placement, devices=("5", "GPU-3"), cores=(core,), threads=3)
+    assert heard(child) == ("5,GPU-3", "3", 1, {core})
+    assert heard(begin(tell_placement))[0] == os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 @pytest.mark.parametrize(
