@@ -79,15 +79,15 @@ class OptunaDrivenOptimizer:
         seed: seeds the sampler and each trial; drawn and kept on the study when not given.
         score: which of a trial's values is its score: "best", "last", or a function of all of them.
         non_finite: what NaN or infinity does to a trial: "prune", "fail" or "ignore".
-        baseline: whether the untuned defaults are the first trial; or that point of the space, by parameter name, where
-            it cannot be told from the defaults.
+        baseline: whether the untuned defaults are the first trial, which is never pruned; or that point of the space,
+            by parameter name, where it cannot be told from the defaults.
         save_top_k: of how many of the best trials the weights are kept.
         max_failures: how many trials in a row may fail the same way before the study ends.
         n_jobs: how many trials run at a time, each in a process of its own; -1 for as many as fit this machine: one for
             each accelerator, otherwise one for each core.
         isolate: whether a trial runs in a process of its own with ``n_jobs=1`` too. Trials of several processes, as
             with the strategy ``ddp``, always do.
-        trial_timeout: seconds that one trial may take. Then it ends at its next validation; in a process of its own it
+        trial_timeout: seconds above 0 that one trial may take. Then it ends at its next validation; in a process of its own it
             is terminated 10 seconds later, and killed after another 10.
         devices_per_trial: accelerators of one trial; as many as the trainer's ``devices`` when not given.
         trials_per_device: how many trials share one accelerator.

@@ -213,6 +213,66 @@ LOCAL = """
 """
 
 
+HAS_SET = """
+    import os, sys, threading
+    sys.path.insert(0, "beside")
+    import numpy as np
+    import torch
+    from nets import Line, Points
+    from lightningtune import OptunaDrivenOptimizer
+
+    torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    np.replaced = True
+    print("the script has not ended its line", end="")
+
+    class Tells(Line):
+        def on_train_start(self):
+            import lies_beside
+            print(self.net[0].weight.dtype, torch.are_deterministic_algorithms_enabled(), sys.argv[1:])
+            print(hasattr(np, "replaced"), threading.current_thread().name, os.path.basename(os.getcwd()))
+
+    class Doubles(Points):
+        def train_dataloader(self):
+            loader = super().train_dataloader()
+            return [[batch[0].double()] for batch in loader]
+
+        def val_dataloader(self):
+            return [[batch[0].double()] for batch in super().val_dataloader()]
+
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+
+    def tune():
+        OptunaDrivenOptimizer(
+            {"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Tells, Doubles,
+            n_trials=1, isolate=True, experiment_dir="runs",
+        ).optimize()
+
+    if sys.argv[1] == "forked":
+        tune()
+    else:
+        thread = threading.Thread(target=tune)
+        thread.start()
+        thread.join()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["forked", "interpreter"])
+def test_what_a_script_has_set_holds_in_trials(script, tmp_path, server):
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside/lies_beside.py").touch()
+    with script(HAS_SET, server, "--fast") as process:
+        said = process.stdout.read()
+    assert process.returncode == 0, said
+    assert said.count("the script has not ended its line") == 1
+    assert (tmp_path / "elsewhere/runs/optuna_study/trials/0000/output.log").read_text().splitlines() == [
+        f"torch.float64 True ['{server}', '--fast']",
+        f"{server == 'forked'} MainThread elsewhere",
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [(), ("-c", textwrap.dedent(LOCAL))], ids=["script", "without a file"])
 def test_a_script_needs_no_guard_and_its_own_classes_travel(script, tmp_path, how):

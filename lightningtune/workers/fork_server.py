@@ -36,7 +36,7 @@ from lightningtune.workers.children import NUMBER, kill_group
 from lightningtune.workers.warmup import warm_up
 
 FORK = b"F"
-SIGNALS_OF_HOST = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+SIGNALS_OF_HOST = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 """What ends a whole job, a scheduler's SIGTERM above all, is the host's to handle: its trials may end softly."""
 _PR_SET_PDEATHSIG = 1
 

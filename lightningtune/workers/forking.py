@@ -29,19 +29,22 @@ from lightningtune.workers.fork_server import FORK, SIGNALS_OF_HOST, serve
 from lightningtune.workers.surroundings import Surroundings
 
 
-def is_safe_to_fork() -> bool:
-    """Whether this process can be forked into the fork server, which then need not import anything again.
+def is_fit_to_fork() -> bool:
+    """Whether this process is fit to be forked into the fork server, which then need not import anything again.
 
-    It can where nothing but Python's main thread has ever been at work here: what other threads hold, and what an
+    It is where nothing but Python's main thread has ever been at work here: what other threads hold, and what an
     accelerator's driver knows, does not survive a fork. Threads that libraries compute with are told by their names:
-    those of torch, NumPy and Arrow, which bear the process's own, are known to be harmless. Whoever asks
-    ``multiprocessing`` for another way of starting processes than by forking means this one, too.
+    those of torch, NumPy and Arrow, which bear the process's own, are known to be harmless. A process of many gigabytes
+    would make each fork slow. Whoever asks ``multiprocessing`` for another way of starting processes than by forking
+    means this one, too.
     """
     wishes = multiprocessing.get_start_method(allow_none=True)
     if wishes not in (None, "fork") or threading.active_count() > 1 or torch.cuda.device_count() > 0:
         return False
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
     own = Path("/proc/self/comm").read_text()
-    return all((thread / "comm").read_text() in (own, _JEMALLOC) for thread in Path("/proc/self/task").iterdir())
+    is_alone = all((thread / "comm").read_text() in (own, _JEMALLOC) for thread in Path("/proc/self/task").iterdir())
+    return is_alone and pages * os.sysconf("SC_PAGE_SIZE") < _LARGE
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,19 @@ class _Process:
 class ForkServer:
     """Starts processes by forking a warm server, which is a process of its own.
 
-    The server is forked from this process where that is safe, and starts at once; otherwise it is a new interpreter,
-    whose imports take seconds.
+    The server is forked from this process where that is fit for it, and starts at once; otherwise it is a new
+    interpreter, whose imports take seconds.
 
     Args:
         payload: what builds the trials, pickled.
-        is_safe_to_fork: whether this process can be forked.
+        is_fit_to_fork: whether this process is.
     """
 
     shares_memory = True
 
-    def __init__(self, payload: bytes, is_safe_to_fork: Callable[[], bool] = is_safe_to_fork) -> None:
+    def __init__(self, payload: bytes, is_fit_to_fork: Callable[[], bool] = is_fit_to_fork) -> None:
         self._payload = payload
-        self._is_safe_to_fork = is_safe_to_fork
+        self._is_fit_to_fork = is_fit_to_fork
         self._lock = threading.Lock()
         """One thread at a time talks to the server."""
         self._change = threading.RLock()
@@ -85,7 +88,7 @@ class ForkServer:
         with self._change:
             if self._is_over:
                 raise TrialError(OVER)
-            begin = _fork if self._is_safe_to_fork() else functools.partial(_start_interpreter, here)
+            begin = _fork if self._is_fit_to_fork() else functools.partial(_start_interpreter, here)
             self._control, theirs = socket.socketpair()
             begun: Future[_Process] = Future()
             ended: Future[int] = Future()
@@ -257,6 +260,8 @@ def _fail(ready: Future[None], error: Exception) -> None:
         ready.set_exception(error)
 
 
+_LARGE = 4 * 2**30
+"""Bytes of memory, at some 10 milliseconds a gigabyte and fork."""
 _JEMALLOC = "jemalloc_bg_thd\n"
 """Gives memory back for Arrow, which pandas imports; jemalloc starts another after a fork."""
 _GRACE = 10.0

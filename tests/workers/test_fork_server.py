@@ -19,7 +19,7 @@ from lightningtune.contract import StopReason
 from lightningtune.workers.child import Job
 from lightningtune.workers.children import KILL
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.forking import ForkServer, is_safe_to_fork
+from lightningtune.workers.forking import ForkServer, is_fit_to_fork
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60
@@ -46,8 +46,8 @@ class Humble(Points):
             os.setuid(65534)
 
 
-def started(data, config, is_safe_to_fork=is_safe_to_fork):
-    server = ForkServer(payload(data=data, config=config, share_data=True), is_safe_to_fork)
+def started(data, config, is_fit_to_fork=is_fit_to_fork):
+    server = ForkServer(payload(data=data, config=config, share_data=True), is_fit_to_fork)
     server.start()
     return server
 
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(
     scope="module",
-    params=[is_safe_to_fork, pytest.param(lambda: False, marks=pytest.mark.slow)],
+    params=[is_fit_to_fork, pytest.param(lambda: False, marks=pytest.mark.slow)],
     ids=["forked from here", "new interpreter"],
 )
 def server(request, folder):

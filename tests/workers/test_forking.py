@@ -12,12 +12,12 @@ from family import children_of, have_ended
 from nets import Points, Sees, payload
 
 from lightningtune import ConfigurationError, TrialError
-from lightningtune.workers.forking import ForkServer, is_safe_to_fork
+from lightningtune.workers.forking import ForkServer, is_fit_to_fork
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60
 _PR_SET_NAME = 15
-Interpreter = functools.partial(ForkServer, is_safe_to_fork=lambda: False)
+Interpreter = functools.partial(ForkServer, is_fit_to_fork=lambda: False)
 both = pytest.mark.parametrize(
     "server_of",
     [ForkServer, pytest.param(Interpreter, marks=pytest.mark.slow)],
@@ -30,15 +30,15 @@ class Missing(Points):
         raise FileNotFoundError("no digits there")
 
 
-def test_this_process_is_safe_to_fork_until_something_else_is_at_work_in_it():
-    assert is_safe_to_fork()
+def test_this_process_is_fit_to_fork_until_something_else_is_at_work_in_it():
+    assert is_fit_to_fork()
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
     thread.start()
-    assert not is_safe_to_fork()
+    assert not is_fit_to_fork()
     end.set()
     thread.join()
-    assert is_safe_to_fork()
+    assert is_fit_to_fork()
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_this_process_is_safe_to_fork_until_something_else_is_at_work_in_it():
     ids=["computed", "asked for another way", "another library's thread", "a harmless one"],
 )
 @pytest.mark.slow
-def test_what_has_been_done_decides_whether_a_process_is_safe_to_fork(before, is_safe):
+def test_what_has_been_done_decides_whether_a_process_is_fit_to_fork(before, is_safe):
     script = f"""
 import _thread, ctypes, multiprocessing, threading, torch
-from lightningtune.workers.forking import is_safe_to_fork
+from lightningtune.workers.forking import is_fit_to_fork
 
 at_work, end = threading.Event(), threading.Event()
 
@@ -65,7 +65,7 @@ def work(name):
     end.wait()
 
 {before}
-print(is_safe_to_fork())
+print(is_fit_to_fork())
 """
     said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert said.stdout == f"{is_safe}\n"

@@ -27,7 +27,7 @@ from lightningtune.workers.forking import ForkServer
 from lightningtune.workers.processes import TrialProcesses
 
 SLOT = Slot(threads=1)
-Beside = functools.partial(ForkServer, is_safe_to_fork=lambda: True)
+Beside = functools.partial(ForkServer, is_fit_to_fork=lambda: True)
 """A server that is forked though another one is watched here."""
 LOSS = Objective(("val_loss",), ("min",))
 
