@@ -87,8 +87,8 @@ class OptunaDrivenOptimizer:
             each accelerator, otherwise one for each core.
         isolate: whether a trial runs in a process of its own with ``n_jobs=1`` too. Trials of several processes, as
             with the strategy ``ddp``, always do.
-        trial_timeout: seconds above 0 that one trial may take. Then it ends at its next validation; in a process of its own it
-            is terminated 10 seconds later, and killed after another 10.
+        trial_timeout: seconds above 0 that one trial may take. Then it ends at its next validation; in a process of its
+            own it is terminated 10 seconds later, and killed after another 10.
         devices_per_trial: accelerators of one trial; as many as the trainer's ``devices`` when not given.
         trials_per_device: how many trials share one accelerator.
         share_data: whether the datamodule is built and set up once, and every trial's process shares its memory.
