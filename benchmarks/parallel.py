@@ -16,19 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing import Pipe
 from pathlib import Path
 
 import lightning as L
 import optuna
 import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from overhead import EPOCHS, OFF, SPACE, Net, loaders, machine, show
 
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.study.reporter import OptunaReporter
-from lightningtune.workers.child import ConnectedReporter
+from lightningtune.training.callback import TrialCallback
 
 FORK = multiprocessing.get_context("fork")
 TRIALS = 20
@@ -139,27 +136,46 @@ def seconds_between_trials(directory, trials, **how):
     return [after - before for before, after in itertools.pairwise(ends[trials // 3 :])]
 
 
-def round_trip(reports):
-    """Return the median seconds of a report from a forked process to the host, its journal and pruner, and back."""
-    ours, theirs = Pipe()
-    times = FORK.SimpleQueue()
+class Reports(Net):
+    """Writes down how long each report to the host takes, with the decision that comes back."""
 
-    def report():
-        reporter = ConnectedReporter(theirs)
-        for step in range(reports):
-            began = time.perf_counter()
-            reporter.report((0.5,), step)
-            times.put(time.perf_counter() - began)
+    def on_fit_start(self):
+        self.seconds = []
+        watcher = next(callback for callback in self.trainer.callbacks if isinstance(callback, TrialCallback))
+        watcher.reporter.report = timed(watcher.reporter.report, self.seconds)
 
+    def on_fit_end(self):
+        Path(self.trainer.default_root_dir, "seconds").write_text(" ".join(map(str, self.seconds)))
+
+
+def timed(function, seconds):
+    def call(*arguments):
+        began = time.perf_counter()
+        result = function(*arguments)
+        seconds.append(time.perf_counter() - began)
+        return result
+
+    return call
+
+
+def compare_reports(trials, epochs):
+    """A report as the trial sees it, and without what Optuna's journal and pruner take of it in the host."""
+    trainer = {"max_epochs": epochs, "limit_train_batches": 1, "accelerator": "cpu"}
     with tempfile.TemporaryDirectory() as directory:
-        storage = JournalStorage(JournalFileBackend(f"{directory}/journal.log"))
-        reporter = OptunaReporter(optuna.create_study(storage=storage).ask())
-        process = FORK.Process(target=report)
-        process.start()
-        for _ in range(reports):
-            ours.send(reporter.report(*ours.recv()))
-        process.join()
-    return statistics.median(times.get() for _ in range(reports))
+        study = optimizer(
+            directory, base_config={"trainer": trainer}, model_class=Reports, n_trials=trials, isolate=True
+        )
+        in_host, original = [], OptunaReporter.report
+        OptunaReporter.report = timed(original, in_host)
+        try:
+            study.optimize()
+        finally:
+            OptunaReporter.report = original
+        written = [path.read_text() for path in study.directory.glob("trials/*/seconds")]
+        in_trial = [float(word) for text in written for word in text.split()]
+    whole, there = (statistics.median(seconds) * 1e3 for seconds in (in_trial, in_host))
+    detail = f"with Optuna's journal and pruner {whole:.2f}, of which these are {there:.2f}"
+    show("a report to the host and back, milliseconds", whole - there, 0.5, detail)
 
 
 def compare_isolated(trials, repetitions):
@@ -171,6 +187,17 @@ def compare_isolated(trials, repetitions):
     here, apart = (statistics.median(seconds) for seconds in found.values())
     detail = f"{apart * 1e3:.0f} and {here * 1e3:.0f} ms a trial; a ratio of {apart / here:.2f}"
     show("an isolated trial, seconds over one in this process", apart - here, 0.06, detail)
+
+
+def seconds_of_bare_work(processes, rounds):
+    """Return how long processes take that do nothing but the work, all of it each: what the machine can give."""
+    started = [FORK.Process(target=work, args=(rounds,)) for _ in range(processes)]
+    began = time.perf_counter()
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    return time.perf_counter() - began
 
 
 def compare_jobs(trials, seconds_each):
@@ -192,7 +219,9 @@ def compare_jobs(trials, seconds_each):
             began = time.perf_counter()
             study.optimize()
             found[jobs] = time.perf_counter() - began
+    alone, beside = (seconds_of_bare_work(processes, trials * rounds // 2) for processes in (1, 2))
     detail = f"{found[2]:.1f} and {found[1]:.1f} s for {trials} trials; {found[1] / found[2]:.2f} times as fast"
+    detail += f", where two bare processes are {2 * alone / beside:.2f} times as fast as one"
     show(f"2 jobs beside 1, trials of {seconds_each:g} s of one thread", found[2] / found[1], 1 / 1.8, detail)
 
 
@@ -235,8 +264,7 @@ def compare_memory(trials):
 def main(quick):
     print(machine())
     torch.set_num_threads(1)
-    seconds = round_trip(20 if quick else 500)
-    show("a report to the host and back, milliseconds", seconds * 1e3, 1.0)
+    compare_reports(3 if quick else 12, 5 if quick else 100)
     compare_isolated(6 if quick else 12, 1 if quick else 15)
     compare_memory(8 if quick else 200)
     compare_jobs(2 if quick else 20, 0.1 if quick else 2.0)

@@ -65,7 +65,7 @@ class Host:
     n_trials: int
     trial_timeout: float | None
     _kept: set[int] = field(default_factory=set)
-    _processes_of: dict[str, int] = field(default_factory=dict)
+    _ranks_of: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Nothing is prepared yet."""
@@ -237,9 +237,9 @@ class Host:
     def _ranks(self, spec: TrialSpec) -> int:
         """Return how many processes train a trial; the trainer's section tells, and most trials share it."""
         section = repr(spec.config.get("trainer"))
-        if section not in self._processes_of:
-            self._processes_of[section] = self.blueprint.check_trainer(spec.config)
-        return self._processes_of[section]
+        if section not in self._ranks_of:
+            self._ranks_of[section] = self.blueprint.check_trainer(spec.config)
+        return self._ranks_of[section]
 
     def _begin(self, trial: optuna.Trial) -> TrialSpec | TrialOutcome:
         """Sample and freeze a trial, or say why it ends before it starts."""

@@ -197,17 +197,17 @@ class OptunaDrivenOptimizer:
         self._view = LiveView(self._objective.monitor, Console(highlight=False, quiet=not verbose))
         self._study: optuna.Study | None = None
         self._host = Host(
-            self._space,
-            self._blueprint,
-            self._objective,
-            self._directory,
-            self._view,
-            self._trainer_callbacks,
-            save_checkpoints,
-            save_top_k,
-            max_failures,
-            n_trials,
-            trial_timeout,
+            space=self._space,
+            blueprint=self._blueprint,
+            objective=self._objective,
+            directory=self._directory,
+            view=self._view,
+            callbacks=self._trainer_callbacks,
+            save_checkpoints=save_checkpoints,
+            save_top_k=save_top_k,
+            max_failures=max_failures,
+            n_trials=n_trials,
+            trial_timeout=trial_timeout,
         )
 
     @property

@@ -111,7 +111,9 @@ def test_n_trials_is_the_total_and_every_trial_is_placed(tune):
 @pytest.mark.slow
 def test_n_jobs_of_minus_one_fits_the_machine(tune):
     study = tune(n_jobs=-1).optimize()
-    assert {trial.user_attrs["lightningtune:placement"]["threads"] for trial in study.trials} == {1}
+    placed = [trial.user_attrs["lightningtune:placement"] for trial in study.trials]
+    assert {(where["threads"], len(where["cores"])) for where in placed} == {(1, 1)}
+    assert len({where["cores"][0] for where in placed}) == min(len(os.sched_getaffinity(0)), len(placed))
 
 
 class Placed(L.Callback):
@@ -185,6 +187,18 @@ def test_an_optuna_callback_may_stop_the_study(tune):
     assert len(study.trials) == 1
 
 
+BESIDE_A_THREAD = """
+    import threading
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+@pytest.fixture(params=["", BESIDE_A_THREAD], ids=["forked", "interpreter"])
+def before(request):
+    """What a script does first, which decides how the server is started."""
+    return request.param
+
+
 # --- what travels ------------------------------------------------------------------------------------------------
 
 LOCAL = """
@@ -243,38 +257,33 @@ HAS_SET = """
     os.mkdir("elsewhere")
     os.chdir("elsewhere")
 
-    def tune():
-        OptunaDrivenOptimizer(
-            {"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Tells, Doubles,
-            n_trials=1, isolate=True, experiment_dir="runs",
-        ).optimize()
-
-    if sys.argv[1] == "forked":
-        tune()
-    else:
-        thread = threading.Thread(target=tune)
-        thread.start()
-        thread.join()
+    OptunaDrivenOptimizer(
+        {"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Tells, Doubles,
+        n_trials=1, isolate=True, experiment_dir="runs",
+    ).optimize()
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", ["forked", "interpreter"])
-def test_what_a_script_has_set_holds_in_trials(script, tmp_path, server):
+def test_what_a_script_has_set_holds_in_trials(script, tmp_path, before):
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside/lies_beside.py").touch()
-    with script(HAS_SET, server, "--fast") as process:
+    with script(before + HAS_SET, "--fast") as process:
         said = process.stdout.read()
     assert process.returncode == 0, said
     assert said.count("the script has not ended its line") == 1
     assert (tmp_path / "elsewhere/runs/optuna_study/trials/0000/output.log").read_text().splitlines() == [
-        f"torch.float64 True ['{server}', '--fast']",
-        f"{server == 'forked'} MainThread elsewhere",
+        "torch.float64 True ['--fast']",
+        f"{not before} MainThread elsewhere",
     ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [(), ("-c", textwrap.dedent(LOCAL))], ids=["script", "without a file"])
+@pytest.mark.parametrize(
+    "how",
+    [(), ("-c", textwrap.dedent(LOCAL)), ("-c", textwrap.dedent(BESIDE_A_THREAD + LOCAL))],
+    ids=["script", "without a file", "as in a notebook"],
+)
 def test_a_script_needs_no_guard_and_its_own_classes_travel(script, tmp_path, how):
     with script(LOCAL, how=how) as process:
         said = process.stdout.read()
@@ -420,25 +429,11 @@ ENDLESS = """
         n_trials=8, n_jobs=2, experiment_dir="runs", seed=0, callbacks=[Tell(), told],
     ).optimize()
 """
-IN_MAIN_THREAD = (
-    ENDLESS
-    + """
-    tune()
-"""
-)
-IN_ANOTHER_THREAD = (
-    ENDLESS
-    + """
-    thread = threading.Thread(target=tune)
-    thread.start()
-    thread.join()
-"""
-)
 
 
-def begin_endless(script, tmp_path, every):
+def begin_endless(script, tmp_path, every, before=""):
     os.mkfifo(tmp_path / "running")
-    process = script(ENDLESS, str(every))
+    process = script(before + ENDLESS, str(every))
     with (tmp_path / "running").open() as running:
         assert running.read(5) == "epoch"
     return process
@@ -465,8 +460,8 @@ def test_one_signal_lets_running_trials_reach_their_validation(script, tmp_path,
 
 
 @pytest.mark.slow
-def test_two_signals_end_everything_now(script, tmp_path):
-    with begin_endless(script, tmp_path, every=10**6) as process:  # no validation is ever reached
+def test_two_signals_end_everything_now(script, tmp_path, before):
+    with begin_endless(script, tmp_path, 10**6, before) as process:  # no validation is ever reached
         family = children_of(process.pid)
         process.send_signal(signal.SIGINT)
         said = ""
@@ -515,8 +510,8 @@ def test_one_signal_ends_what_has_no_validation_to_reach(script, tmp_path, how):
 
 
 @pytest.mark.slow
-def test_nothing_outlives_a_host_that_is_killed(script, tmp_path):
-    with begin_endless(script, tmp_path, every=1) as process:
+def test_nothing_outlives_a_host_that_is_killed(script, tmp_path, before):
+    with begin_endless(script, tmp_path, 1, before) as process:
         family = children_of(process.pid)
         process.kill()
         process.stdout.read()  # ends when the last process that has it is gone
@@ -726,28 +721,19 @@ LEAVES = """
                 os._exit(3)
 
     def loaders():
-        options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork"}
-        return DataLoader(points(), 8, **options), DataLoader(points(), 8, **options)
+        options = {"num_workers": 1, "persistent_workers": True}
+        return [DataLoader(points(), 8, multiprocessing_context=how, **options) for how in ("fork", "spawn")]
 
-    def tune():
-        OptunaDrivenOptimizer(
-            {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Leaves, loaders,
-            n_trials=4, n_jobs=2, experiment_dir="runs",
-        ).optimize()
-        assert not [thread.name for thread in threading.enumerate() if "lightningtune" in thread.name]
-
-    if sys.argv[1] == "forked":
-        tune()
-    else:
-        thread = threading.Thread(target=tune)
-        thread.start()
-        thread.join()
+    OptunaDrivenOptimizer(
+        {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Leaves, loaders,
+        n_trials=4, n_jobs=2, experiment_dir="runs",
+    ).optimize()
+    assert not [thread.name for thread in threading.enumerate() if "lightningtune" in thread.name]
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", ["forked", "interpreter"])
-def test_nothing_is_left_of_a_study(script, tmp_path, tmp_path_factory, monkeypatch, server):
+def test_nothing_is_left_of_a_study(script, tmp_path, tmp_path_factory, monkeypatch, before):
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setenv("LIGHTNINGTUNE_TEST", "1")
@@ -755,14 +741,14 @@ def test_nothing_is_left_of_a_study(script, tmp_path, tmp_path_factory, monkeypa
     def left():
         return marked("LIGHTNINGTUNE_TEST"), {*Path("/dev/shm").iterdir()}, {*temporary.iterdir()}
 
-    before = left()
-    with script(LEAVES, server) as process:
+    found = left()
+    with script(before + LEAVES) as process:
         said = process.stdout.read()
     assert process.returncode == 0, said
     trials = tmp_path / "runs/optuna_study/trials"
     assert [*trials.glob("*/marked")], "the mark finds processes"
     assert (trials / "0001/error.txt").exists()
-    assert left() == before
+    assert left() == found
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 
 

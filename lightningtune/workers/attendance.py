@@ -14,7 +14,7 @@ from typing import Any
 from lightningtune.contract import Reporter, StopReason, TrialOutcome, Values
 from lightningtune.errors import TrialError
 from lightningtune.files import last_lines
-from lightningtune.workers.children import KILL, Child
+from lightningtune.workers.handles import KILL, Child
 from lightningtune.workers.limits import TimedReporter, timed_out
 from lightningtune.workers.messages import Result
 
@@ -109,12 +109,12 @@ class Attendance:
         child = self._pending.get(rank)
         if child is None:
             return
+        code = child.exit_code()  # first, since what it has said before it ended is to be heard
         for message in _received(child):
             if isinstance(message, tuple):
                 self._answer(rank, child, message)
             else:
                 self._results[rank] = message
-        code = child.exit_code()
         if code is not None:
             del self._pending[rank]
             if rank not in self._results:
@@ -149,13 +149,20 @@ class Attendance:
     def _died(self, rank: int, code: int) -> TrialOutcome:
         reason, detail = StopReason.KILLED, f"the trial's process ended with exit code {code}"
         if code < 0:
-            detail = f"the trial's process was killed by {signal.Signals(-code).name}"
+            detail = f"the trial's process was killed by {_name_of(-code)}"
         if code == -KILL and self._count_kills() > self._kills:
             reason, detail = StopReason.OUT_OF_MEMORY, "the system ran out of memory and killed the trial's process"
         said, crash = _last_words(self._output[rank])
         last = f". It printed last: {said[-1]}" if said else ""
         text = "\n".join([f"{detail}. It printed last:" if said else detail, *said, *crash])
         return TrialOutcome(reason, detail + last, traceback=text + "\n", error=TrialError(detail + last))
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"
 
 
 def _is_failure(result: Result) -> bool:

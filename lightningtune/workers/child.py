@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import active_children
+from multiprocessing import active_children, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -113,7 +113,7 @@ class ConnectedReporter:
 def train_as_rank(blueprint: Blueprint, connection: Connection, spec: TrialSpec, rank: int) -> TrialOutcome:
     """Train a trial as one of its processes, of which rank 0 reports."""
     outcome = train(spec, blueprint, ConnectedReporter(connection) if rank == 0 else SilentReporter())
-    if torch.distributed.is_initialized():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return outcome
 
@@ -226,11 +226,20 @@ def _seed_apart() -> None:
 
 
 def _leave_nothing(others: list[BaseProcess]) -> None:
-    """End the processes that this one has started, the workers of a DataLoader above all."""
+    """End the processes that this one has started, the workers of a DataLoader above all, and unlink semaphores."""
     own = [process for process in active_children() if process not in others]
     for process in own:
         process.kill()
     for process in own:
         process.join()
+    _unlink_semaphores()
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def _unlink_semaphores() -> None:
+    """Have ``multiprocessing`` do what it does when an interpreter ends, as this one never will.
+
+    Its function for that is private, and is the only one.
+    """
+    util._run_finalizers(0)  # type: ignore[attr-defined]

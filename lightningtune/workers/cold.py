@@ -10,7 +10,7 @@ from multiprocessing import Pipe
 from typing import Any
 
 from lightningtune.errors import TrialError
-from lightningtune.workers.children import Child, ColdChild
+from lightningtune.workers.handles import Child, ColdChild
 from lightningtune.workers.surroundings import Surroundings
 
 OVER = "The study has ended: no further trial is started."

@@ -28,7 +28,7 @@ class Slot:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables of a process that runs here, to be set before CUDA starts and libraries count cores."""
+        """The variables of a process that runs here, to be set before CUDA starts, and for what it starts itself."""
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
         return {**threads, "CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else threads
 

@@ -32,7 +32,7 @@ import torch
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.child import explained, load, own_streams, run_and_leave, work
-from lightningtune.workers.children import NUMBER, kill_group
+from lightningtune.workers.handles import NUMBER, kill_group
 from lightningtune.workers.warmup import warm_up
 
 FORK = b"F"
@@ -99,7 +99,8 @@ def _become_own() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    os.close(nothing)
+    if nothing > 1:
+        os.close(nothing)
     own_streams()
 
 

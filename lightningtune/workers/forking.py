@@ -3,57 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
-import gc
-import multiprocessing
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
-
-import torch
 
 from lightningtune.errors import ConfigurationError, TrialError
-from lightningtune.workers.children import NUMBER, Child, ForkedChild, kill_group
 from lightningtune.workers.cold import OVER
-from lightningtune.workers.fork_server import FORK, SIGNALS_OF_HOST, serve
+from lightningtune.workers.fork_server import FORK
+from lightningtune.workers.handles import NUMBER, Child, ForkedChild, kill_group
+from lightningtune.workers.launch import (
+    ServerProcess,
+    fork_server,
+    is_fit_to_fork,
+    locals_of_this_thread,
+    start_interpreter,
+)
 from lightningtune.workers.surroundings import Surroundings
-
-
-def is_fit_to_fork() -> bool:
-    """Whether this process is fit to be forked into the fork server, which then need not import anything again.
-
-    It is where nothing but Python's main thread has ever been at work here: what other threads hold, and what an
-    accelerator's driver knows, does not survive a fork. Threads that libraries compute with are told by their names:
-    those of torch, NumPy and Arrow, which bear the process's own, are known to be harmless. A process of many gigabytes
-    would make each fork slow. Whoever asks ``multiprocessing`` for another way of starting processes than by forking
-    means this one, too.
-    """
-    wishes = multiprocessing.get_start_method(allow_none=True)
-    if wishes not in (None, "fork") or threading.active_count() > 1 or torch.cuda.device_count() > 0:
-        return False
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    own = Path("/proc/self/comm").read_text()
-    is_alone = all((thread / "comm").read_text() in (own, _JEMALLOC) for thread in Path("/proc/self/task").iterdir())
-    return is_alone and pages * os.sysconf("SC_PAGE_SIZE") < _LARGE
-
-
-@dataclass(frozen=True)
-class _Process:
-    """The server's process."""
-
-    number: int
-    wait: Callable[[], int]
-    """Waits for its end, and returns its exit code."""
 
 
 class ForkServer:
@@ -88,14 +59,17 @@ class ForkServer:
         with self._change:
             if self._is_over:
                 raise TrialError(OVER)
-            begin = _fork if self._is_fit_to_fork() else functools.partial(_start_interpreter, here)
+            if self._is_fit_to_fork():
+                begin = functools.partial(fork_server, kept=locals_of_this_thread())
+            else:
+                begin = functools.partial(start_interpreter, here=here)
             self._control, theirs = socket.socketpair()
-            begun: Future[_Process] = Future()
+            begun: Future[ServerProcess] = Future()
             ended: Future[int] = Future()
             self._ready = Future()
             with theirs:
-                arguments = (begin, self._control, theirs, begun, ended)
-                self._watch = threading.Thread(target=_accompany, args=arguments, daemon=True)
+                arguments = (_accompany, begin, self._control, theirs, begun, ended)
+                self._watch = threading.Thread(target=contextvars.copy_context().run, args=arguments, daemon=True)
                 self._watch.start()
                 self._number = begun.result().number
             connection = Connection(os.dup(self._control.fileno()))
@@ -178,10 +152,10 @@ class ForkServer:
 
 
 def _accompany(
-    begin: Callable[[socket.socket, socket.socket], _Process],
+    begin: Callable[[socket.socket, socket.socket], ServerProcess],
     control: socket.socket,
     theirs: socket.socket,
-    begun: Future[_Process],
+    begun: Future[ServerProcess],
     ended: Future[int],
 ) -> None:
     """Start the server, wait for its end, and see to it that nobody waits for its answers: others may have its socket.
@@ -199,43 +173,6 @@ def _accompany(
     kill_group(process.number)  # what the user's code has started in it goes with it
     with contextlib.suppress(OSError):
         control.shutdown(socket.SHUT_RDWR)
-
-
-def _fork(control: socket.socket, theirs: socket.socket) -> _Process:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    is_frozen = gc.get_freeze_count() > 0
-    gc.collect()  # garbage of the user's is cleared away here, and not once more in the server
-    gc.freeze()
-    host = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_OF_HOST)
-    try:
-        with warnings.catch_warnings():
-            # Python warns of a process with several threads; that this one is safe to fork has been seen
-            warnings.simplefilter("ignore", DeprecationWarning)
-            number = os.fork()
-        if number == 0:
-            control.close()  # or the server would not notice that the host has gone
-            serve(theirs.fileno(), host, is_forked=True)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if not is_frozen:
-            gc.unfreeze()
-    with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself, or has ended
-        os.setpgid(number, number)
-    return _Process(number, lambda: os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]))
-
-
-def _start_interpreter(here: Surroundings, control: socket.socket, theirs: socket.socket) -> _Process:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SERVE, str(theirs.fileno()), str(os.getpid())],
-        pass_fds=[theirs.fileno()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C in a terminal is the host's to handle
-        env=here.environment(),
-    )
-    return _Process(process.pid, process.wait)
 
 
 def _shake_hands(
@@ -260,13 +197,8 @@ def _fail(ready: Future[None], error: Exception) -> None:
         ready.set_exception(error)
 
 
-_LARGE = 4 * 2**30
-"""Bytes of memory, at some 10 milliseconds a gigabyte and fork."""
-_JEMALLOC = "jemalloc_bg_thd\n"
-"""Gives memory back for Arrow, which pandas imports; jemalloc starts another after a fork."""
 _GRACE = 10.0
 """Seconds that the server has to end by itself."""
-_SERVE = "import sys; from lightningtune.workers.fork_server import serve; serve(*map(int, sys.argv[1:]))"
 _NO_SERVER = (
     "The process that trials are forked from ended with exit code {} while it loaded the classes of the study, and the "
     "data that share_data shares. What it printed says why."

@@ -45,7 +45,8 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            wanted = [number for number in _NAMES if signal.getsignal(number) is not signal.SIG_IGN]
+            # None stands for a handler that was not set from Python, and could not be put back
+            wanted = [number for number in _NAMES if signal.getsignal(number) not in (signal.SIG_IGN, None)]
             self._before = {number: signal.signal(number, self._handle) for number in wanted}
         return self
 

@@ -20,10 +20,10 @@ from lightningtune.study.directory import output_of
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.attendance import Attendance
 from lightningtune.workers.child import Job, prepare_here, train_as_rank
-from lightningtune.workers.children import KILL, Child
 from lightningtune.workers.cold import Cold
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.forking import ForkServer
+from lightningtune.workers.handles import KILL, Child
 from lightningtune.workers.messages import Result
 from lightningtune.workers.travel import check_travels
 
@@ -63,7 +63,11 @@ class TrialProcesses:
         self._is_interrupted = self._is_over = False
 
     def __enter__(self) -> TrialProcesses:
-        self._starter.start()
+        try:
+            self._starter.start()
+        except BaseException:  # Ctrl-C above all
+            self._starter.close()
+            raise
         return self
 
     def __exit__(
@@ -169,9 +173,9 @@ class TrialProcesses:
             yield children
         finally:
             for child in children:
+                among.discard(child)
                 child.signal(KILL)
                 child.close()
-                among.discard(child)
 
 
 _INTERRUPTED = "interrupted before it had ended"

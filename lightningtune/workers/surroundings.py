@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Surroundings:
         folder: where relative paths lead.
         python_path: the user's ``PYTHONPATH``, which the new interpreter has another of, to find this package.
         arguments: of the command line.
+        start_method: how ``multiprocessing`` starts processes, where the user has said so.
         torch: what the user's script has set in torch.
     """
 
@@ -28,13 +30,21 @@ class Surroundings:
     folder: str
     python_path: str | None
     arguments: list[str]
+    start_method: str | None
     torch: TorchSettings
 
     @classmethod
     def here(cls) -> Surroundings:
         """Return those of this process."""
         path = [str(Path(entry).absolute()) for entry in sys.path]
-        return cls(path, str(Path.cwd()), os.environ.get(_PYTHONPATH), [*sys.argv], TorchSettings.here())
+        return cls(
+            path,
+            str(Path.cwd()),
+            os.environ.get(_PYTHONPATH),
+            [*sys.argv],
+            multiprocessing.get_start_method(allow_none=True),
+            TorchSettings.here(),
+        )
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which an interpreter finds this package wherever the host has found it."""
@@ -48,6 +58,8 @@ class Surroundings:
         os.environ.pop(_PYTHONPATH, None)
         if self.python_path is not None:
             os.environ[_PYTHONPATH] = self.python_path
+        if self.start_method is not None:
+            multiprocessing.set_start_method(self.start_method, force=True)
         self.torch.take_over()
 
 

@@ -12,9 +12,9 @@ from nets import Sees, payload
 
 from lightningtune import ConfigurationError, TrialError
 from lightningtune.workers.child import Job
-from lightningtune.workers.children import KILL
 from lightningtune.workers.cold import Cold
 from lightningtune.workers.devices import Slot
+from lightningtune.workers.handles import KILL
 
 pytestmark = pytest.mark.slow  # each starts processes that import torch
 

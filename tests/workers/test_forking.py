@@ -3,7 +3,6 @@
 import functools
 import os
 import signal
-import subprocess
 import sys
 import threading
 
@@ -12,15 +11,15 @@ from family import children_of, have_ended
 from nets import Points, Sees, payload
 
 from lightningtune import ConfigurationError, TrialError
-from lightningtune.workers.forking import ForkServer, is_fit_to_fork
+from lightningtune.workers.forking import ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60
-_PR_SET_NAME = 15
+Forked = functools.partial(ForkServer, is_fit_to_fork=lambda: True)
 Interpreter = functools.partial(ForkServer, is_fit_to_fork=lambda: False)
 both = pytest.mark.parametrize(
     "server_of",
-    [ForkServer, pytest.param(Interpreter, marks=pytest.mark.slow)],
+    [Forked, pytest.param(Interpreter, marks=pytest.mark.slow)],
     ids=["forked from here", "new interpreter"],
 )
 
@@ -28,47 +27,6 @@ both = pytest.mark.parametrize(
 class Missing(Points):
     def setup(self, stage):
         raise FileNotFoundError("no digits there")
-
-
-def test_this_process_is_fit_to_fork_until_something_else_is_at_work_in_it():
-    assert is_fit_to_fork()
-    end = threading.Event()
-    thread = threading.Thread(target=end.wait)
-    thread.start()
-    assert not is_fit_to_fork()
-    end.set()
-    thread.join()
-    assert is_fit_to_fork()
-
-
-@pytest.mark.parametrize(
-    ("before", "is_safe"),
-    [
-        ("torch.ones(999, 999, requires_grad=True).matmul(torch.ones(999, 999)).sum().backward()", True),
-        ("multiprocessing.set_start_method('spawn')", False),
-        ("_thread.start_new_thread(work, (b'polars-0',)); at_work.wait()", False),
-        ("_thread.start_new_thread(work, (b'jemalloc_bg_thd',)); at_work.wait()", True),
-    ],
-    ids=["computed", "asked for another way", "another library's thread", "a harmless one"],
-)
-@pytest.mark.slow
-def test_what_has_been_done_decides_whether_a_process_is_fit_to_fork(before, is_safe):
-    script = f"""
-import _thread, ctypes, multiprocessing, threading, torch
-from lightningtune.workers.forking import is_fit_to_fork
-
-at_work, end = threading.Event(), threading.Event()
-
-def work(name):
-    ctypes.CDLL(None).prctl({_PR_SET_NAME}, name)
-    at_work.set()
-    end.wait()
-
-{before}
-print(is_fit_to_fork())
-"""
-    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert said.stdout == f"{is_safe}\n"
 
 
 def hangs(fifo):
@@ -119,7 +77,7 @@ def test_a_server_that_has_just_begun_is_given_up_without_a_word(capfd, server_o
     assert capfd.readouterr().err == ""
     with pytest.raises(TrialError, match="The study has ended"):
         server.child()
-    ForkServer(payload()).close()
+    server_of(payload()).close()
 
 
 @pytest.mark.parametrize(

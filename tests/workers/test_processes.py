@@ -169,6 +169,21 @@ def little_memory():
     pytest.skip("control groups cannot be made here")
 
 
+class Told(Line):
+    def on_train_start(self):
+        print("process", os.getpid(), "has device", os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def test_with_an_accelerator_a_trial_ends_when_its_process_is_gone(tmp_path):
+    config = {"trainer": {"accelerator": "cpu", "max_epochs": 1}}
+    with TrialProcesses(blueprint(Told), Beside) as own:
+        for _ in range(5):
+            own.run(TrialSpec(0, config, tmp_path, LOSS), Slot(devices=("3",)), SilentReporter())
+            *_, said = (tmp_path / "output.log").read_text().splitlines()
+            assert said.endswith("has device 3")
+            assert int(said.split()[1]) not in children_of(os.getpid())
+
+
 class Greedy(Line):
     def on_train_start(self):
         Path(self.hparams.act).write_text(str(os.getpid()))

@@ -26,15 +26,22 @@ def kill_group(number: int) -> None:
 
 
 class Child(ABC):
-    """A trial's process, seen from the host.
+    """A trial's process, seen from the host; any thread, and a signal handler, may send it a signal.
+
+    Args:
+        connection: to the process.
+        number: its process number.
 
     Attributes:
         connection: a job goes in; values come out, then an outcome.
         number: its process number.
     """
 
-    connection: Connection
-    number: int
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self._lock = threading.RLock()
+        self._is_closed = False
 
     @property
     @abstractmethod
@@ -42,22 +49,35 @@ class Child(ABC):
         """What ``multiprocessing.connection.wait`` waits for: something was sent, or the process has ended."""
 
     @abstractmethod
+    def _ended_with(self) -> int | None:
+        """Return its exit code, negative where a signal has ended it; None while it runs."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Give back what else the host holds of it."""
+
     def exit_code(self) -> int | None:
         """Return its exit code, negative where a signal has ended it; None while it runs."""
+        with self._lock:
+            return self._ended_with()
 
     def signal(self, number: int) -> None:
         """Send a signal: `KILL` to all it has started, any other to itself, for it to end softly."""
-        if self.exit_code() is not None:
-            return
-        if number == KILL and hasattr(os, "killpg"):
-            kill_group(self.number)
-        else:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self.number, number)
+        with self._lock:
+            if self._is_closed or self._ended_with() is not None:
+                return
+            if number == KILL and hasattr(os, "killpg"):
+                kill_group(self.number)
+            else:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(self.number, number)
 
     def close(self) -> None:
         """Give back what the host holds of it."""
-        self.connection.close()
+        with self._lock:
+            self._is_closed = True
+            self.connection.close()
+            self._let_go()
 
 
 class ForkedChild(Child):
@@ -70,8 +90,7 @@ class ForkedChild(Child):
     """
 
     def __init__(self, connection: Connection, number: int, status: int) -> None:
-        self.connection = connection
-        self.number = number
+        super().__init__(connection, number)
         self._status = status
         self._code: int | None = None
 
@@ -80,7 +99,7 @@ class ForkedChild(Child):
         """Its connection, and the pipe."""
         return [self.connection, self._status]
 
-    def exit_code(self) -> int | None:
+    def _ended_with(self) -> int | None:
         """Return what the server has told."""
         if self._code is None and wait([self._status], timeout=0):
             told = os.read(self._status, NUMBER.size)
@@ -89,9 +108,7 @@ class ForkedChild(Child):
             self._code = NUMBER.unpack(told)[0] if told else -KILL
         return self._code
 
-    def close(self) -> None:
-        """Close both."""
-        super().close()
+    def _let_go(self) -> None:
         os.close(self._status)
 
 
@@ -105,8 +122,7 @@ class ColdChild(Child):
     """
 
     def __init__(self, connection: Connection, process: subprocess.Popen[bytes], told: bytes) -> None:
-        self.connection = connection
-        self.number = process.pid
+        super().__init__(connection, process.pid)
         self._process = process
         self._end, end = Pipe(duplex=False)
         threading.Thread(target=_accompany, args=[process, told, end], daemon=True).start()
@@ -116,13 +132,11 @@ class ColdChild(Child):
         """Its connection, and one that is closed at its end."""
         return [self.connection, self._end]
 
-    def exit_code(self) -> int | None:
+    def _ended_with(self) -> int | None:
         """Return its exit code; of one that is about to end, None."""
         return self._process.poll()
 
-    def close(self) -> None:
-        """Close both."""
-        super().close()
+    def _let_go(self) -> None:
         self._end.close()
 
 
