@@ -35,6 +35,7 @@ from lightningtune.report.live import LiveView
 from lightningtune.report.summary import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike, SimpleSearchSpace
 from lightningtune.study import definition
+from lightningtune.study.changes import describe_changes, name_of
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, looks_reversed, objective_of
@@ -358,7 +359,11 @@ class OptunaDrivenOptimizer:
 
     def _prepare(self, study: optuna.Study) -> None:
         """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""
+        before = self._directory.read_definition()
         self._directory.write_definition(self._definition(study))
+        changed = describe_changes(before, self._directory.read_definition())
+        if before and changed is not None and not definition.is_new(study):
+            self._view.note(changed)
         self._host.set_right(study)
         if not {"max_epochs", "max_steps", "max_time"} & {*self._config.get("trainer", {})}:
             self._view.note("trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
@@ -383,6 +388,8 @@ class OptunaDrivenOptimizer:
             "seed": study.user_attrs[SEED],
             "sampler": type(study.sampler).__name__,
             "pruner": type(study.pruner).__name__,
+            "model_class": name_of(self._schema.model),
+            "datamodule_class": name_of(self._schema.data),
             "search_space": space,
             "base_config": self._config,
             "versions": {"lightningtune": __version__, **definition.versions("lightning", "torch", "optuna")},

@@ -334,6 +334,22 @@ def test_a_changed_direction_metric_or_seed_is_refused(tune):
             tune(**change).optimize()
 
 
+def test_what_has_changed_since_the_last_run_is_told(tune, capsys):
+    tune(n_trials=1, verbose=True).optimize()
+    tune(n_trials=2, verbose=True).optimize()
+    assert "Changed since" not in capsys.readouterr().out
+    changed = {"base_config": {"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, "datamodule_class": loaders}
+    optimizer = tune(n_trials=3, verbose=True, **changed)
+    optimizer.optimize()
+    assert (
+        "Changed since the last run, for the trials that follow: base_config.trainer.max_epochs 2 → 1; "
+        "datamodule_class nets.Points → nets.loaders."
+    ) in capsys.readouterr().out
+    (optimizer.directory / "study.yaml").write_text("{")
+    tune(n_trials=4, verbose=True).optimize()
+    assert "Changed since" not in capsys.readouterr().out
+
+
 def test_a_wider_range_goes_on(tune):
     tune().optimize()
     study = tune(search_space={"lr": ("loguniform", 1e-4, 5.0)}, n_trials=5).optimize()

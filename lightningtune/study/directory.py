@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightningtune.errors import ConfigurationError
+from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.files import dump_yaml, read_mapping, replacing, write_text
 
 
@@ -91,6 +91,13 @@ class StudyDirectory:
     def write_definition(self, definition: Mapping[str, Any]) -> None:
         """Write ``study.yaml``."""
         write_text(self.root / "study.yaml", dump_yaml(dict(definition)))
+
+    def read_definition(self) -> dict[str, Any]:
+        """Read ``study.yaml``; nothing where it is not there, or spoilt: it decides nothing."""
+        try:
+            return read_mapping(self.root / "study.yaml")
+        except ConfigError:
+            return {}
 
     def begin(self, directory: Path, config: Mapping[str, Any]) -> None:
         """Write the resolved config of a training that begins.
