@@ -93,6 +93,8 @@ class TrialSpec:
         callbacks: fresh Lightning callbacks of the user's, for this trial only.
         save_checkpoints: whether ``best.ckpt`` and ``last.ckpt`` are written.
         data_is_prepared: whether ``prepare_data`` has been called for this config's data.
+        checkpoint: from where the trial goes on, a ``last.ckpt`` with its ``best.ckpt`` beside it; None from the
+            beginning.
     """
 
     number: int
@@ -102,6 +104,7 @@ class TrialSpec:
     callbacks: tuple[Any, ...] = ()
     save_checkpoints: bool = True
     data_is_prepared: bool = False
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def test_the_folder_holds_what_ran(tune, tmp_path):
         assert "val_loss" in (root / f"trials/{trial.number:04d}/metrics.csv").read_text()
     with_weights = sorted(p.relative_to(root).as_posix() for p in root.glob("trials/*/*.ckpt"))
     best = f"trials/{study.best_trial.number:04d}"
-    assert with_weights == [f"{best}/best.ckpt", f"{best}/last.ckpt"]
+    assert with_weights == [f"{best}/best.ckpt"]
     assert (root / "best/config.yaml").read_text() == (root / best / "config.yaml").read_text()
     assert (root / "best/model.ckpt").read_bytes() == (root / best / "best.ckpt").read_bytes()
 

@@ -28,6 +28,7 @@ from lightningtune.training.data import (
     which_data,
 )
 from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.resumption import Start
 from lightningtune.training.sections import BASES, Section, one_line
 
 
@@ -39,9 +40,16 @@ class Fit:
     trainer: Trainer
     data: Mapping[str, Any]
 
-    def run(self) -> None:
-        """Train."""
-        self.trainer.fit(self.model, **self.data)
+    def run(self, start: Start | None = None) -> None:
+        """Train, from the beginning or from a checkpoint.
+
+        Args:
+            start: from the study's own folder: it is unpickled where it does not load with weights only.
+        """
+        given: dict[str, Any] = {} if start is None else {"ckpt_path": start.checkpoint}
+        if start is not None and "weights_only" in inspect.signature(Trainer.fit).parameters:  # new in Lightning 2.6
+            given["weights_only"] = start.weights_only
+        self.trainer.fit(self.model, **self.data, **given)
 
 
 class Blueprint:

@@ -13,10 +13,19 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightningtune.contract import Objective, Reporter, Stop, StopReason, Values
 from lightningtune.errors import MetricError
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
+from lightningtune.training.checkpoints import Need
 from lightningtune.training.decisions import best_index, non_finite
-from lightningtune.training.loops import is_last_value, stop_softly
+from lightningtune.training.loops import (
+    ask_for_loader_states,
+    begin_next_epoch,
+    between_epochs,
+    is_last_value,
+    stop_softly,
+)
 from lightningtune.training.missing import missing, notice_missing, why_never_validated
 from lightningtune.training.mixture import refuse_mixed_objects
+from lightningtune.training.random_state import random_states, restore_random_state
+from lightningtune.training.resumption import STATE, TrialState
 
 _LOOK_EVERY = 50
 """Training batches between two looks at the loss: a look waits for the device, and a NaN has come to stay."""
@@ -25,14 +34,28 @@ _LOOK_EVERY = 50
 class TrialCallback(Callback):
     """Reports every validation of a fit to a `Reporter`, and ends the fit softly when it says so.
 
+    Of a validation at the end of an epoch, the checkpoint is written between that epoch and the next: all hooks and
+    schedulers of the one have been called, and none of the other. A fit that starts from there goes on as if it had
+    never ended, to the last bit on a CPU: data order, dropout, optimizers, schedulers and other callbacks. Exceptions
+    are what Lightning and torch do not save: random state that lives on in ``persistent_workers``, and whatever a
+    model, a sampler or a datamodule keeps without putting it in its state.
+
+    Within an epoch, the checkpoint is written after the validation, and the batches that are left of the epoch are
+    trained as Lightning does it: a dataloader that has a ``state_dict`` goes on where it was; any other one starts
+    again, with another order if it shuffles, so that some samples come twice in that epoch and others not. Schedulers
+    that follow a metric by the epoch leave this one out.
+
     Args:
         objective: what is monitored, and how.
         reporter: where values go, and where the decision to stop comes from.
-        after_report: called after each value with the trainer and whether its checkpoint is the one to keep: the
-            best so far, or the latest where the score is the last value.
+        after_report: called after each value, at the moment that is to be saved, with the trainer, whether its
+            checkpoint is the one to keep (the best so far, or the latest where the score is the last value), and
+            whether one to go on from is needed.
+        keeps_state: whether checkpoints hold where the trial stands, and a fit that starts from one goes on with its
+            history; otherwise a checkpoint is taken for another training's.
 
     Attributes:
-        history: the values of each validation of this fit, one tuple for each.
+        history: the values of each validation of this fit, and of those that it goes on from, one tuple for each.
         stop: why the fit was ended early, if it was.
     """
 
@@ -40,11 +63,13 @@ class TrialCallback(Callback):
         self,
         objective: Objective,
         reporter: Reporter,
-        after_report: Callable[[Trainer, bool], None] | None = None,
+        after_report: Callable[[Trainer, bool, Need], None] | None = None,
+        keeps_state: bool = False,
     ) -> None:
         self.objective = objective
         self.reporter = reporter
         self.after_report = after_report
+        self.keeps_state = keeps_state
         self.history: list[Values] = []
         self.stop: Stop | None = None
         self.interruption: BaseException | None = None
@@ -55,6 +80,9 @@ class TrialCallback(Callback):
         self._verdict: Stop | None = None
         self._loss: Any = None
         self._unseen = 0
+        self._unsaved: bool | None = None
+        self._between_epochs = False
+        self._start: TrialState | None = None
         self._callbacks: list[Callback] | None = None
         self._give_back: Callable[[], None] = _nothing
 
@@ -66,6 +94,7 @@ class TrialCallback(Callback):
         self.history, self.stop, self.interruption = [], None, None
         self._undecided, self._verdict, self._loss, self._unseen = False, None, None, 0
         self._epoch_batches = math.inf
+        self._unsaved, self._between_epochs, self._start = None, False, None
         self._callbacks = callbacks_of(trainer)
         others = [callback for callback in self._callbacks if callback is not self]
         savers = [callback for callback in others if isinstance(callback, Checkpoint)]
@@ -74,9 +103,41 @@ class TrialCallback(Callback):
             refuse_other_mode(callback, self.objective)
         set_callbacks(trainer, [*rest, self, *savers])
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write down where the trial stands."""
+        if not self.keeps_state:
+            return
+        state = TrialState(
+            monitor=self.objective.monitor,
+            history=list(self.history),
+            step=self._step,
+            at_epoch_end=self._at_epoch_end,
+            epoch_batches=self._epoch_batches,
+            between_epochs=self._between_epochs,
+            should_stop=trainer.should_stop and self.stop is None,
+            metrics={name: value.detach().cpu() for name, value in trainer.callback_metrics.items()},
+            random=random_states(trainer),
+        )
+        checkpoint[STATE] = vars(state)
+        if self._between_epochs:
+            checkpoint["epoch"] -= 1  # of the validation; Lightning itself does not read it
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with the history of the trial's own checkpoint; `find_start` has looked at it."""
+        state = checkpoint.get(STATE) if self.keeps_state and trainer.state.fn == "fit" else None
+        if state is not None and state["history"]:  # a search for the learning rate saves and loads before the first
+            self._start = TrialState(**state)
+            self.history, self._step = list(self._start.history), self._start.step
+            self._epoch_batches = self._start.epoch_batches
+            if self._start.between_epochs:
+                ask_for_loader_states(checkpoint)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decide whether values come from validations or from training epochs."""
-        self._at_epoch_end = why_never_validated(trainer) is not None
+        """Decide whether values come from validations or from training epochs, and go on where the trial stood."""
+        start, self._start = self._start, None
+        self._at_epoch_end = why_never_validated(trainer) is not None or (start is not None and start.at_epoch_end)
+        if start is not None:
+            _go_on(trainer, start)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -95,6 +156,7 @@ class TrialCallback(Callback):
             return
         self._observe(trainer, more_to_come=True)
         if not trainer.is_last_batch:
+            self._save(trainer, _need(self._verdict))
             self._decide(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,6 +175,8 @@ class TrialCallback(Callback):
         if self._at_epoch_end:
             self._observe(trainer, more_to_come=False)
         self._decide(trainer)
+        if self._unsaved is not None:
+            _before_all_others(trainer, self._epoch_is_over)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the trainer's callbacks as they were."""
@@ -144,15 +208,26 @@ class TrialCallback(Callback):
         self._verdict = self.reporter.report(values, step) if trainer.is_global_zero else None
         if trainer.world_size > 1:
             self._verdict = trainer.strategy.broadcast(self._verdict)
-        if self.after_report is not None:
-            best = best_index(self.history, self.objective.mode[0])
-            self.after_report(trainer, self.objective.score == "last" or best == len(self.history) - 1)
+        best = best_index(self.history, self.objective.mode[0])
+        self._unsaved = self.objective.score == "last" or best == len(self.history) - 1
 
     def _decide(self, trainer: Trainer) -> None:
         """Follow the reporter's verdict, once every callback that may stop the fit here has had its say."""
         verdict, self._verdict = self._verdict, None
         if verdict is not None and not is_last_value(trainer, self._at_epoch_end, self._epoch_batches):
             self._end(trainer, verdict)
+
+    def _epoch_is_over(self, trainer: Trainer, goes_on: bool) -> None:
+        need = _need(self.stop)
+        self._between_epochs = True
+        with between_epochs(trainer):
+            self._save(trainer, "never" if need == "when due" and not goes_on else need)
+        self._between_epochs = False
+
+    def _save(self, trainer: Trainer, last: Need) -> None:
+        is_best, self._unsaved = self._unsaved, None
+        if is_best is not None and self.after_report is not None:
+            self.after_report(trainer, is_best, last)
 
     def _why_not_finite(self, trainer: Trainer, values: Values) -> str | None:
         if self.objective.non_finite == "ignore":
@@ -185,6 +260,52 @@ class TrialCallback(Callback):
 
 def _nothing() -> None:
     """Nothing is to be given back."""
+
+
+def _need(stop: Stop | None) -> Need:
+    """Whoever stops a trial from outside may want it to go on later."""
+    from_outside = stop is not None and stop.reason in (StopReason.INTERRUPTED, StopReason.TIMED_OUT)
+    return "always" if from_outside else "when due"
+
+
+def _go_on(trainer: Trainer, start: TrialState) -> None:
+    """Put back what Lightning has not."""
+    trainer.callback_metrics.update(start.metrics)
+    trainer.should_stop = start.should_stop
+    if start.between_epochs:
+        begin_next_epoch(trainer)
+        # what other callbacks draw in on_train_start, they did not draw at this place before
+        _before_all_others(trainer, lambda trainer, goes_on: restore_random_state(trainer, start.random))
+    else:
+        restore_random_state(trainer, start.random)
+
+
+def _before_all_others(trainer: Trainer, act: Callable[[Trainer, bool], None]) -> None:
+    set_callbacks(trainer, [_BetweenEpochs(act), *callbacks_of(trainer)])
+
+
+class _BetweenEpochs(Callback):
+    """Acts once, when the epoch is over in all respects, and nothing of the next has begun.
+
+    Args:
+        act: takes the trainer, and whether another epoch follows.
+    """
+
+    def __init__(self, act: Callable[[Trainer, bool], None]) -> None:
+        self.act = act
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Act before the hooks of all others."""
+        self._leave(trainer)
+        self.act(trainer, True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Act before the hooks of all others; some put other weights in place here."""
+        self._leave(trainer)
+        self.act(trainer, False)
+
+    def _leave(self, trainer: Trainer) -> None:
+        set_callbacks(trainer, [callback for callback in callbacks_of(trainer) if callback is not self])
 
 
 class _AfterTrainEpochEnd(Checkpoint):

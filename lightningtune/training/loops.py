@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -25,6 +27,50 @@ def stop_softly(trainer: Trainer) -> Callable[[], None]:
         fit.min_epochs, epoch.min_steps = before
 
     return give_back
+
+
+@contextlib.contextmanager
+def between_epochs(trainer: Trainer) -> Iterator[None]:
+    """Have a checkpoint say that no epoch has begun but those that are over.
+
+    In the first hook of an epoch Lightning counts it as begun, and would leave it out when it starts from there.
+    """
+    counts = trainer.fit_loop.epoch_progress.total, trainer.fit_loop.epoch_progress.current
+    ready = [count.ready for count in counts]
+    for count in counts:
+        count.ready = count.completed
+    try:
+        yield
+    finally:
+        for count, before in zip(counts, ready, strict=True):
+            count.ready = before
+
+
+def ask_for_loader_states(checkpoint: Mapping[str, Any]) -> None:
+    """Have Lightning give the dataloaders their state back, which it does not do where all epochs are over.
+
+    Args:
+        checkpoint: in ``on_load_checkpoint``, before the loops are restored from it; `begin_next_epoch` then puts
+            right what is changed here.
+    """
+    checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"] += 1
+
+
+def begin_next_epoch(trainer: Trainer) -> None:
+    """Have a fit that was restored from between two epochs begin the next, as it would have without the break.
+
+    Left alone, Lightning asks the dataloader for an iterator at another moment, and with ``max_steps`` it first goes
+    through an empty epoch.
+
+    Args:
+        trainer: in ``on_train_start``.
+    """
+    fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    for progress in (fit.epoch_progress.total, fit.epoch_progress.current):
+        progress.reset_on_restart()
+    epoch.restarting = False  # and with it the loops within
+    for loop in (epoch.val_loop, epoch, fit):
+        loop.on_iteration_done()
 
 
 def is_last_value(trainer: Trainer, at_epoch_end: bool, epoch_batches: float = math.inf) -> bool:

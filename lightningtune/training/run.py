@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,15 +25,23 @@ from lightningtune.training.callback import TrialCallback
 from lightningtune.training.checkpoints import KeepCheckpoints
 from lightningtune.training.decisions import score_of
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
+from lightningtune.training.resumption import find_start
 
 
-def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOutcome:
-    """Build, seed and fit.
+def train(
+    spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, clock: Callable[[], float] = time.monotonic
+) -> TrialOutcome:
+    """Build, seed and fit, or go on with a fit that was broken off.
+
+    A trial that goes on from its checkpoint ends with the values that it would have had without the break;
+    `TrialCallback` says where that has its limits. When it has ended by itself, completed or pruned, its ``last.ckpt``
+    is removed.
 
     Args:
         spec: what to train.
         blueprint: builds the spec's config.
         reporter: where its values go.
+        clock: by which it is decided how often to save.
 
     Returns:
         How it ended, whatever happened.
@@ -42,8 +50,9 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
         ConfigurationError: when no trial of this study can succeed.
     """
     started = time.perf_counter()
-    keep = KeepCheckpoints(spec.directory) if spec.save_checkpoints else None
-    watcher = TrialCallback(spec.objective, reporter, after_report=keep)
+    keep = KeepCheckpoints(spec.directory, clock) if spec.save_checkpoints else None
+    start = find_start(spec.checkpoint, spec.objective) if spec.checkpoint else None
+    watcher = TrialCallback(spec.objective, reporter, after_report=keep, keeps_state=True)
     fit: Fit | None = None
     error: BaseException | None = None
     with isolate_rng(), _own_seed_variables(), quiet_lightning(), own_interrupts():
@@ -53,12 +62,16 @@ def train(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOut
                 seed_everything(seed, workers=True, verbose=False)
             callbacks = (*spec.callbacks, *own_sigterm())
             fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, spec.data_is_prepared)
-            fit.run()
+            if keep is not None and spec.checkpoint is not None and fit.trainer.is_global_zero:
+                keep.begin(start)
+            fit.run(start)
         except ConfigurationError:
             raise
         except (Exception, KeyboardInterrupt, SystemExit) as caught:
             error = watcher.interruption or caught
     outcome = _outcome(spec.objective, watcher, error)
+    if keep is not None and outcome.error is None:
+        keep.end()
     return dataclasses.replace(
         outcome,
         epochs=fit.trainer.current_epoch if fit else 0,

@@ -120,7 +120,7 @@ def test_what_is_called_after_a_report_learns_whether_to_keep_the_model(score, m
     fit(
         Scripted(values),
         objective=Objective(("val_loss",), (mode,), score),
-        after_report=lambda run, keep: told.append(keep),
+        after_report=lambda run, keep, last: told.append(keep),
         max_epochs=4,
     )
     assert told == kept
@@ -128,7 +128,7 @@ def test_what_is_called_after_a_report_learns_whether_to_keep_the_model(score, m
 
 def test_nothing_is_kept_of_a_value_that_is_no_number():
     told = []
-    fit(Scripted([3.0, math.nan]), after_report=lambda run, keep: told.append(keep))
+    fit(Scripted([3.0, math.nan]), after_report=lambda run, keep, last: told.append(keep))
     assert told == [True]
 
 
@@ -237,3 +237,80 @@ def test_an_interruption_is_remembered_and_the_callbacks_are_restored():
         run.fit(Scripted(), data(), data())
     assert watcher.interruption.code == 7
     assert run.callbacks == before
+
+
+# --- when a checkpoint is written ----------------------------------------------------------------------------------
+
+
+class Order(L.Callback):
+    """Writes down when the hooks of a callback are called that stands before ours."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.seen.append("start")
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.seen.append("end")
+
+    def on_train_end(self, trainer, pl_module):
+        self.seen.append("train end")
+
+
+def test_a_checkpoint_is_written_when_all_of_an_epoch_is_over_and_nothing_of_the_next_has_begun():
+    order = Order()
+    fit(
+        Scripted([1.0, 2.0]),
+        callbacks=[order],
+        after_report=lambda run, keep, last: order.seen.append((run.current_epoch, keep, last)),
+        max_epochs=2,
+    )
+    first, second = (1, True, "when due"), (2, False, "never")
+    assert order.seen == ["start", "end", first, "start", "end", second, "train end"]
+
+
+def test_within_an_epoch_it_is_written_after_the_validation():
+    seen = []
+    fit(
+        after_report=lambda run, keep, last: seen.append((run.global_step, run.current_epoch)),
+        val_check_interval=0.5,
+        max_epochs=2,
+    )
+    assert seen == [(2, 0), (4, 1), (6, 1), (8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "needs"),
+    [(StopReason.INTERRUPTED, "always"), (StopReason.TIMED_OUT, "always"), (StopReason.PRUNED, "never")],
+)
+@pytest.mark.parametrize("given", [{}, {"val_check_interval": 0.5}])
+def test_one_to_go_on_from_is_needed_where_a_fit_is_stopped_from_outside(reason, needs, given):
+    class Stops(Collect):
+        def report(self, values, step):
+            return Stop(reason, "told to stop") if step == 2 else None
+
+    needed = []
+    watcher = TrialCallback(LOSS, Stops(), lambda run, keep, last: needed.append(last))
+    trainer(watcher, **given).fit(Scripted(), data(), data())
+    within_an_epoch = bool(given)
+    assert needed == ["when due", "when due", "when due" if within_an_epoch and needs == "never" else needs]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_what_a_checkpoint_of_another_training_says_is_not_taken_over(tmp_path, epochs):
+    """The callback of a hand-written objective may stand in a fit that starts from pretrained weights."""
+
+    def save(run, keep, last):
+        run.save_checkpoint(tmp_path / f"{run.current_epoch}.ckpt")
+
+    watcher = TrialCallback(LOSS, Collect(), save, keeps_state=True)
+    trainer(watcher, max_epochs=2).fit(Scripted(), data(), data())
+    other = TrialCallback(LOSS, Collect())
+    run = trainer(other, max_epochs=epochs + 1)
+    run.fit(Scripted(), data(), data(), ckpt_path=tmp_path / f"{epochs}.ckpt")
+    assert other.reporter.told == [(0, 5.0)]
+    assert other.history == [(5.0,)]
+    assert run.global_step == (epochs + 1) * BATCHES, (
+        "what was written between two epochs is no riddle to Lightning alone"
+    )

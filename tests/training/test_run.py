@@ -43,7 +43,7 @@ def test_every_validation_is_reported_and_the_best_is_kept(tmp_path):
     assert outcome.checkpoint == tmp_path / "best.ckpt"
     best_epoch = reporter.values.index(outcome.score)
     assert torch.load(outcome.checkpoint, weights_only=False)["epoch"] == best_epoch
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["epoch"] == 2
+    assert not (tmp_path / "last.ckpt").exists(), "there is nothing to go on with"
 
 
 def test_the_same_seed_trains_the_same_model(tmp_path):

@@ -1,0 +1,137 @@
+"""Where a trial stands, as its checkpoints say it; and from which of them a trial can go on."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightningtune.contract import Objective, Values
+from lightningtune.training.decisions import best_index
+
+log = logging.getLogger(__name__)
+
+STATE = "lightningtune"
+"""The key of a checkpoint under which a trial's state stands."""
+BEST = "best.ckpt"
+LAST = "last.ckpt"
+_LIGHTNING = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """What a checkpoint holds of a trial beyond what Lightning writes.
+
+    Attributes:
+        monitor: the metrics that ``history`` is of.
+        history: the values of each validation so far.
+        step: how many steps have been reported.
+        at_epoch_end: whether values come from training epochs instead of validations.
+        epoch_batches: how many batches the last whole epoch had.
+        between_epochs: whether the last epoch was over in all respects, and nothing of the next had begun.
+        should_stop: whether a callback had asked for the fit's end.
+        metrics: the last value of whatever was logged: a scheduler may look at one before it is logged again.
+        random: the random state of each rank.
+    """
+
+    monitor: tuple[str, ...]
+    history: list[Values]
+    step: int
+    at_epoch_end: bool
+    epoch_batches: float
+    between_epochs: bool
+    should_stop: bool
+    metrics: dict[str, torch.Tensor]
+    random: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint that is whole and belongs to the trial.
+
+    Attributes:
+        checkpoint: the file.
+        best: the checkpoint of the best validation until then, where there was one.
+        weights_only: whether it loads without unpickling objects.
+    """
+
+    checkpoint: Path
+    best: Path | None
+    weights_only: bool
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    path: Path
+    state: TrialState
+    weights_only: bool
+
+
+def find_start(checkpoint: Path, objective: Objective) -> Start | None:
+    """Find out from where a trial goes on.
+
+    A file that is torn, or is no checkpoint of such a trial, is noticed here, before the fit: then it is the
+    ``best.ckpt`` beside it from which the trial goes on. That one must be whole in any case, for its weights are the
+    trial's result unless a better validation follows.
+
+    Args:
+        checkpoint: a file from the study's own folder: it is unpickled where it does not load with weights only.
+        objective: what is tuned.
+
+    Returns:
+        None where the trial has to start afresh.
+    """
+    last, best = _read(checkpoint, objective), _read(checkpoint.with_name(BEST), objective)
+    start = max((found for found in (last, best) if found), key=lambda found: found.state.step, default=None)
+    if start is None:
+        return None
+    index = _index_of_best(start.state, objective)
+    if index is None:
+        return Start(start.path, None, start.weights_only)
+    if best is None or len(best.state.history) != index + 1:
+        log.warning("%s does not hold the best of %s: the trial starts afresh.", BEST, checkpoint)
+        return None
+    return Start(start.path, best.path, start.weights_only)
+
+
+def _index_of_best(state: TrialState, objective: Objective) -> int | None:
+    return len(state.history) - 1 if objective.score == "last" else best_index(state.history, objective.mode[0])
+
+
+def _read(path: Path, objective: Objective) -> _Checkpoint | None:
+    """Return a checkpoint of a trial, or None where the file is torn, foreign or not there."""
+    if not path.exists():
+        return None
+    try:
+        _check_sums(path)
+        loaded, weights_only = _load(path)
+        state = TrialState(**loaded[STATE])
+        absent = [key for key in _LIGHTNING if key not in loaded]
+        if absent or tuple(state.monitor) != objective.monitor or not state.history:
+            raise ValueError(f"it is of another training: no {absent}, or not of {objective.monitor}")
+    except Exception as error:  # a torn file may make the unpickler raise anything
+        log.warning("%s cannot be gone on from: %s: %s", path, type(error).__name__, error)
+        return None
+    return _Checkpoint(path, state, weights_only)
+
+
+def _check_sums(path: Path) -> None:
+    """Notice a byte that is not as it was written: torch does not look, and would load wrong weights."""
+    with zipfile.ZipFile(path) as archive:
+        torn = archive.testzip() if torch.serialization.get_crc32_options() else None
+    if torn is not None:
+        raise zipfile.BadZipFile(f"{torn} is not as it was written")
+
+
+def _load(path: Path) -> tuple[Mapping[str, Any], bool]:
+    """Load without reading the tensors, and with weights only where that suffices."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True), True
+    except pickle.UnpicklingError:  # objects of the user's, such as a model's hyperparameters
+        return torch.load(path, map_location="cpu", weights_only=False, mmap=True), False
