@@ -20,6 +20,7 @@ from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigurationError
 from lightningtune.search.distributions import Parameter
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED
+from lightningtune.study.succession import CONTINUES, successors
 
 VOID = "lightningtune:void"
 """How many trials at the beginning of a study do not count."""
@@ -135,8 +136,9 @@ def start_over(study: optuna.Study) -> None:
 
 
 def is_new(study: optuna.Study) -> bool:
-    """Whether nothing has been tried yet, but for trials that do not count."""
-    return not _counted(study)
+    """Whether nothing has been tried yet, but for trials that do not count, and none waits that we have queued."""
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return not _counted(study) and not any({BASELINE, CONTINUES} & {*trial.user_attrs} for trial in waiting)
 
 
 def count_finished(study: optuna.Study) -> int:
@@ -145,7 +147,9 @@ def count_finished(study: optuna.Study) -> int:
 
 
 def _counted(study: optuna.Study) -> list[FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False)[study.user_attrs.get(VOID, 0) :] if _counts(trial)]
+    trials = study.get_trials(deepcopy=False)
+    replaced = successors(trials)
+    return [t for t in trials[study.user_attrs.get(VOID, 0) :] if _counts(t) and t.number not in replaced]
 
 
 def _counts(trial: FrozenTrial) -> bool:
@@ -156,11 +160,13 @@ def _counts(trial: FrozenTrial) -> bool:
 
 
 def failing_alike(study: optuna.Study, limit: int) -> str | None:
-    """Return the reason when the last ``limit`` trials that ended failed the same way.
+    """Return the reason when the last ``limit`` trials that ended, and from which none goes on, failed the same way.
 
     Running out of memory depends on the parameters, so it counts only while no trial has completed.
     """
-    ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    trials = study.get_trials(deepcopy=False)
+    replaced = successors(trials)
+    ended = [t for t in trials if t.state.is_finished() and t.number not in replaced]
     last = ended[-limit:]
     if len(last) < limit or len({*map(_way_to_fail, last)}) > 1 or last[-1].state is not TrialState.FAIL:
         return None

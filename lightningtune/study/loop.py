@@ -13,11 +13,12 @@ import optuna
 from optuna.trial import TrialState
 
 from lightningtune.contract import StopReason, TrialOutcome
+from lightningtune.study.liveness import SharedStudy
 
 log = logging.getLogger(__name__)
 
 
-class HostedStudy(optuna.Study):
+class HostedStudy(SharedStudy):
     """A study whose trials are asked for and told by `ask_and_tell`; ``stop`` works as within ``optimize``."""
 
     stopped = False
@@ -32,13 +33,13 @@ def ask_and_tell(
     start: Callable[[optuna.Trial], Future[TrialOutcome]],
     record: Callable[[optuna.Trial, TrialOutcome], TrialOutcome],
     end: Callable[[], None],
+    is_wanted: Callable[[int], bool],
     n_jobs: int,
-    n_trials: int,
     timeout: float | None,
     catch: tuple[type[Exception], ...],
     callbacks: Sequence[Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]],
 ) -> None:
-    """Keep ``n_jobs`` trials running until ``n_trials`` have been asked for.
+    """Keep ``n_jobs`` trials running until no more are wanted.
 
     Every call to the sampler is made here, in the order of the trials' numbers, so that with a seed the parameters of a
     trial depend only on the outcomes that were told before it was asked for.
@@ -48,8 +49,8 @@ def ask_and_tell(
         start: starts a trial.
         record: keeps its outcome, and returns what is to be told.
         end: ends every running trial now; called when this function is left by an exception.
+        is_wanted: whether another trial is to be asked for, given how many run.
         n_jobs: trials at a time.
-        n_trials: trials in all.
         timeout: seconds after which no further trial is asked for.
         catch: errors of a trial that do not end the study.
         callbacks: called after each trial.
@@ -59,11 +60,16 @@ def ask_and_tell(
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     running: dict[Future[TrialOutcome], optuna.Trial] = {}
-    asked = 0
+
+
+    def may_ask() -> bool:
+        is_free = len(running) < n_jobs and not study.stopped
+        return is_free and time.monotonic() < deadline and is_wanted(len(running))
+
     try:
         while True:
-            while len(running) < n_jobs and asked < n_trials and not study.stopped and time.monotonic() < deadline:
-                trial, asked = study.ask(), asked + 1
+            while may_ask():
+                trial = study.ask()
                 try:
                     future = start(trial)
                 except BaseException as error:  # it has been asked for, so it is told with those that run

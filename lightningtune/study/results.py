@@ -15,6 +15,7 @@ from lightningtune.contract import StopReason, Values
 from lightningtune.errors import NoResultError
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import BASELINE, DETAIL, DURATION, EPOCHS, REASON
+from lightningtune.study.succession import CONTINUES, line_of, successors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,8 @@ class TrialResult:
         is_baseline: whether it trained the untuned defaults.
         directory: its folder.
         checkpoint: its best checkpoint, where it is kept.
+        continues: the trial that it goes on from, where that was cut short.
+        continued_by: the trial that goes on in its place; then only that one counts.
     """
 
     number: int
@@ -49,6 +52,8 @@ class TrialResult:
     is_baseline: bool
     directory: Path
     checkpoint: Path | None
+    continues: int | None = None
+    continued_by: int | None = None
 
     @property
     def value(self) -> float | None:
@@ -113,8 +118,8 @@ class StudyResults:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many trials are in each state."""
-        return dict(Counter(trial.state for trial in self.trials))
+        """How many trials are in each state; one that another goes on from is counted there only."""
+        return dict(Counter(trial.state for trial in self.trials if trial.continued_by is None))
 
     def choose(self, number: int | None = None) -> int:
         """Return ``number`` if it is a completed trial's, and the best trial's when it is None.
@@ -145,7 +150,7 @@ class StudyResults:
         ended = ", ".join(f"{count} {state}" for state, count in self.counts.items())
         if self.counts.get("complete"):
             return f"Trials: {ended}. Each that is complete violates a constraint."
-        details = Counter(trial.detail for trial in self.trials if trial.detail)
+        details = Counter(trial.detail for trial in self.trials if trial.detail and trial.continued_by is None)
         return f"Trials: {ended}." + (f" Most frequent reason: {details.most_common(1)[0][0]}" if details else "")
 
     def to_pandas(self) -> pd.DataFrame:
@@ -159,7 +164,7 @@ class StudyResults:
                 {"number": trial.number, "state": trial.state, **values}
                 | {f"params.{name}": value for name, value in trial.params.items()}
                 | {"epochs": trial.epochs, "duration": trial.duration, "baseline": trial.is_baseline}
-                | {"reason": trial.reason, "detail": trial.detail}
+                | {"reason": trial.reason, "detail": trial.detail, "continued_by": trial.continued_by}
             )
         frame: pd.DataFrame = pd.DataFrame(rows)
         return frame
@@ -185,11 +190,12 @@ class Refit:
 def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: StudyDirectory) -> StudyResults:
     """Read a study's trials into frozen data."""
     trials = study.get_trials(deepcopy=False)
+    replaced = successors(trials)
     return StudyResults(
         study_name=study.study_name,
         metrics=metrics,
         directions=tuple(direction.name.lower() for direction in study.directions),
-        trials=tuple(trial_result(trial, directory) for trial in trials),
+        trials=tuple(trial_result(trial, directory, replaced.get(trial.number)) for trial in trials),
         best_numbers=tuple(best_numbers(study)),
     )
 
@@ -215,18 +221,28 @@ def rank(study: optuna.Study) -> list[int]:
 def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:
     """Return the trials whose weights are kept.
 
-    These are the ``top_k`` best, or the Pareto front, and those that still run or were interrupted.
+    These are the ``top_k`` best, or the Pareto front, those that still run or were interrupted, and those that such a
+    trial goes on from.
     """
     best = best_numbers(study) if len(study.directions) > 1 else rank(study)[:top_k]
-    return {*best, *(trial.number for trial in study.get_trials(deepcopy=False) if _is_open(trial))}
+    trials = study.get_trials(deepcopy=False)
+    replaced = successors(trials)
+    still_open = [trial.number for trial in trials if _is_open(trial) and trial.number not in replaced]
+    return {*best, *(trial.number for number in still_open for trial in line_of(trials, number))}
 
 
 def _is_open(trial: FrozenTrial) -> bool:
     return not trial.state.is_finished() or trial.user_attrs.get(REASON) == StopReason.INTERRUPTED.value
 
 
-def trial_result(trial: FrozenTrial, directory: StudyDirectory) -> TrialResult:
-    """Read one trial into frozen data."""
+def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: int | None = None) -> TrialResult:
+    """Read one trial into frozen data.
+
+    Args:
+        trial: the trial.
+        directory: the study's folder.
+        continued_by: the trial that goes on in its place.
+    """
     attrs = trial.user_attrs
     return TrialResult(
         number=trial.number,
@@ -240,4 +256,6 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory) -> TrialResult:
         is_baseline=bool(attrs.get(BASELINE)),
         directory=directory.trial(trial.number),
         checkpoint=directory.checkpoint(trial.number),
+        continues=attrs.get(CONTINUES),
+        continued_by=continued_by,
     )

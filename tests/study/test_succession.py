@@ -1,0 +1,185 @@
+"""Which trial goes on from which."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from lightningtune.contract import StopReason, TrialOutcome
+from lightningtune.study.definition import count_finished, failing_alike, is_new
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.liveness import WORKER, claim
+from lightningtune.study.reporter import record_outcome
+from lightningtune.study.results import collect_results, kept_numbers
+from lightningtune.study.succession import ATTEMPT, CONTINUES, carry_over, requeue, successors
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study(direction="minimize")
+
+
+def killed(study, values=(), reason=StopReason.KILLED):
+    """A trial that goes wrong after so many values: the next that waits, if one does."""
+    trial = study.ask()
+    claim(trial)
+    for step, value in enumerate(values):
+        trial.report(value, step)
+    record_outcome(trial, TrialOutcome(reason, "killed by SIGKILL"))
+    study.tell(trial, state=TrialState.FAIL)
+    return trial.number
+
+
+def queue_to_go_on_from(study, number):
+    waiting = optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={CONTINUES: number})
+    study.add_trial(waiting)
+
+
+def test_a_trial_is_queued_again_once(study):
+    number = killed(study)
+    assert [requeue(study, number) for _ in range(3)] == [1, 1, 1]
+    assert len(study.trials) == 2
+
+
+def test_only_a_failed_trial_is_queued_again(study):
+    study.tell(study.ask(), 1.0)
+    study.ask()
+    assert [requeue(study, number) for number in (0, 1)] == [None, None]
+
+
+def test_of_several_the_first_goes_on_and_the_others_are_withdrawn(study):
+    killed(study)
+    for _ in range(3):
+        queue_to_go_on_from(study, 0)
+    first, begun = study.ask(), study.ask()
+    assert successors(study.trials) == {0: 1, 2: 1, 3: 1}
+    assert (claim(first), claim(begun)) == (True, False)
+    assert requeue(study, 0) == 1
+    assert is_new(study) is False
+    assert count_finished(study) == 0
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING", "FAIL", "FAIL"]
+    study.tell(first, 1.0)
+    assert count_finished(study) == 1
+
+
+def test_withdrawn_trials_leave_the_queue(study):
+    killed(study)
+    queue_to_go_on_from(study, 0)
+    queue_to_go_on_from(study, 0)
+    assert requeue(study, 0) == 1
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING", "FAIL"]
+    assert study.trials[2].user_attrs["lightningtune:detail"] == "trial 1 goes on in its place already"
+
+
+def test_a_grid_knows_that_a_point_is_taken_again():
+    study = optuna.create_study(sampler=optuna.samplers.GridSampler({"x": [0.0, 1.0]}, seed=0))
+    old = study.ask()
+    x = old.suggest_float("x", 0, 1)
+    study.tell(old, state=TrialState.FAIL)
+    requeue(study, 0)
+    seen = {study.ask().suggest_float("x", 0, 1) for _ in range(2)}
+    assert seen == {0.0, 1.0}
+    assert study.trials[1].params["x"] == x
+
+
+def test_constraints_are_set_anew(study):
+    old = study.ask()
+    old.set_constraint("memory", 1.0)
+    study.tell(old, state=TrialState.FAIL)
+    requeue(study, 0)
+    new = study.ask()
+    new.set_constraint("memory", -1.0)
+    assert study.trials[1].constraints == {"memory": -1.0}
+
+
+def test_the_values_before_the_checkpoint_are_reported_again(study):
+    killed(study, [3.0, float("nan"), 1.0, 0.5])
+    requeue(study, 0)
+    new = study.ask()
+    carry_over(study.trials[0], new, steps=3)
+    assert [*study.trials[1].intermediate_values] == [0, 1, 2]
+    new.report(0.25, 3)
+    assert study.trials[1].intermediate_values[3] == 0.25
+
+
+def test_what_was_not_carried_over_in_time_is_the_predecessors(study):
+    killed(study, [3.0, 2.0, 1.0])
+    requeue(study, 0)
+    killed(study, [3.0])
+    requeue(study, 1)
+    new = study.ask()
+    carry_over(study.trials[1], new, steps=2)
+    assert study.trials[2].intermediate_values == {0: 3.0, 1: 2.0}
+
+
+def test_a_trial_without_a_checkpoint_starts_from_nothing(study):
+    killed(study, [3.0])
+    requeue(study, 0)
+    new = study.ask()
+    carry_over(study.trials[0], new, steps=0)
+    assert study.trials[1].intermediate_values == {}
+
+
+def test_a_pruner_finds_on_the_trial_what_it_has_passed():
+    """Halving keeps on a trial the value that it had at each rung."""
+    study = optuna.create_study(pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2))
+    old = study.ask()
+    for step, value in enumerate([4.0, 3.0, 2.0, 1.0]):
+        old.report(value, step)
+        assert not old.should_prune()
+    study.tell(old, state=TrialState.FAIL)
+    requeue(study, 0)
+    new = study.ask()
+    carry_over(study.trials[0], new, steps=4)
+    first, second = ({k: v for k, v in t.system_attrs.items() if "rung" in k} for t in study.trials)
+    assert first == second != {}
+
+
+def test_several_objectives_have_nothing_to_carry_over():
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    study.tell(study.ask(), state=TrialState.FAIL)
+    requeue(study, 0)
+    carry_over(study.trials[0], study.ask(), steps=3)
+
+
+def test_a_trial_counts_once(study, tmp_path):
+    study.tell(study.ask(), 2.0)
+    killed(study)
+    requeue(study, 1)
+    results = collect_results(study, ("loss",), StudyDirectory(tmp_path))
+    assert results.counts == {"complete": 1, "waiting": 1}
+    assert (results.trials[1].continued_by, results.trials[2].continues) == (2, 1)
+    assert list(results.to_pandas()["continued_by"].fillna(-1)) == [-1, 2, -1]
+    study.tell(study.ask(), 1.0)
+    assert count_finished(study) == 2
+    assert collect_results(study, ("loss",), StudyDirectory(tmp_path)).counts == {"complete": 2}
+
+
+def test_a_trial_that_was_cut_short_each_time_fails_once(study):
+    for _ in range(3):
+        requeue(study, killed(study))
+    assert study.trials[2].user_attrs[ATTEMPT] == 3
+    assert failing_alike(study, 2) is None
+    killed(study)
+    assert failing_alike(study, 2) == "killed by SIGKILL"
+
+
+def test_the_weights_of_a_trial_stay_until_the_one_that_goes_on_has_ended(study):
+    requeue(study, killed(study))
+    requeue(study, killed(study))
+    assert kept_numbers(study, 1) == {0, 1, 2}
+    study.tell(study.ask(), 1.0)
+    assert kept_numbers(study, 1) == {2}
+
+
+def test_an_interrupted_trial_keeps_its_weights_until_another_has_gone_on(study):
+    killed(study, reason=StopReason.INTERRUPTED)
+    assert kept_numbers(study, 1) == {0}
+    requeue(study, 0)
+    study.tell(study.ask(), 1.0)
+    assert kept_numbers(study, 1) == {1}
+
+
+def test_what_one_attempt_was_like_is_not_handed_on(study):
+    requeue(study, killed(study))
+    assert WORKER in study.trials[0].user_attrs
+    assert {name for name in study.trials[1].user_attrs if "seconds" in name or "worker" in name} == set()
