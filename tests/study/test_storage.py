@@ -1,6 +1,12 @@
+import tempfile
+from pathlib import Path
+
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from lightningtune import ConfigurationError
 from lightningtune.study.storage import open_storage
@@ -48,3 +54,63 @@ def test_anything_else_is_refused(tmp_path):
 def test_a_url_with_a_slash_too_few_is_no_path(tmp_path, url):
     with pytest.raises(ConfigurationError, match="is no URL: one begins with a name and '://'"):
         open_storage(url, tmp_path / "unused")
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory):
+    """The bytes of a journal, and its records."""
+    path = tmp_path_factory.mktemp("journal") / "journal.log"
+    study = optuna.create_study(storage=open_storage(path, path), study_name="s")
+    study.set_user_attr("long", "x" * 10_000)
+    study.enqueue_trial({"x": 0.5}, user_attrs={"ünï": "cödé"})
+    for _ in range(2):
+        trial = study.ask()
+        trial.report(trial.suggest_float("x", 0, 1), 0)
+        study.tell(trial, 1.0)
+    return path.read_bytes(), records(path)
+
+
+def records(path):
+    return [*JournalFileBackend(str(path)).read_logs(0)]
+
+
+@given(cut=st.floats(0, 1), is_long=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_journal_that_was_cut_anywhere_keeps_its_complete_records_and_takes_more(journal, cut, is_long):
+    data, all_records = journal
+    # most of the bytes are one long record's, and the others matter as much
+    begin, end = (0, len(data)) if is_long else (data.index(b"\n", 10_000), len(data))
+    torn = data[: begin + round(cut * (end - begin))]
+    complete = all_records[: torn.count(b"\n")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.log"
+        path.write_bytes(torn)
+        storage = open_storage(path, path)
+        assert records(path) == complete
+        known = optuna.get_all_study_names(storage)
+        assert known == (["s"] if complete else [])
+        optuna.create_study(storage=storage, study_name="after").set_user_attr("a", 1)
+        optuna.create_study(storage=storage, study_name="s", load_if_exists=True).ask()
+        assert records(path)[: len(complete)] == complete
+        again = open_storage(path, path)
+        assert sorted(optuna.get_all_study_names(again)) == ["after", "s"]
+        assert optuna.load_study(study_name="after", storage=again).user_attrs == {"a": 1}
+        assert path.read_bytes().count(b"\n") == len(records(path))
+
+
+def test_what_another_writer_leaves_unfinished_meanwhile_is_cut_too(tmp_path):
+    path = tmp_path / "journal.log"
+    study = optuna.create_study(storage=open_storage(path, path), study_name="s")
+    with path.open("ab") as file:
+        file.write(b'{"op_code":2,"worker')
+    assert study.user_attrs == {}, "reading does not mind"
+    study.set_user_attr("a", 1)
+    assert optuna.load_study(study_name="s", storage=open_storage(path, path)).user_attrs == {"a": 1}
+
+
+def test_a_journal_that_is_damaged_is_named(tmp_path):
+    path = tmp_path / "journal.log"
+    optuna.create_study(storage=open_storage(path, path), study_name="s").set_user_attr("a", 1)
+    path.write_bytes(b"garbage\n" + path.read_bytes())
+    with pytest.raises(ConfigurationError, match=f"The journal '{path}' is damaged"):
+        open_storage(path, path)
