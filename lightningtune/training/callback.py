@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from lightningtune.contract import Objective, Reporter, Stop, StopReason, Values
-from lightningtune.errors import MetricError
+from lightningtune.errors import MetricError, TrialError
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
 from lightningtune.training.checkpoints import Need
 from lightningtune.training.decisions import best_index, non_finite
@@ -111,6 +111,7 @@ class TrialCallback(Callback):
             monitor=self.objective.monitor,
             history=list(self.history),
             step=self._step,
+            global_step=trainer.global_step,
             at_epoch_end=self._at_epoch_end,
             epoch_batches=self._epoch_batches,
             between_epochs=self._between_epochs,
@@ -125,7 +126,7 @@ class TrialCallback(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with the history of the trial's own checkpoint; `find_start` has looked at it."""
         state = checkpoint.get(STATE) if self.keeps_state and trainer.state.fn == "fit" else None
-        if state is not None and state["history"]:  # a search for the learning rate saves and loads before the first
+        if state is not None and state["history"] and self._start is None:  # others may load theirs before the first
             self._start = TrialState(**state)
             self.history, self._step = list(self._start.history), self._start.step
             self._epoch_batches = self._start.epoch_batches
@@ -269,7 +270,16 @@ def _need(stop: Stop | None) -> Need:
 
 
 def _go_on(trainer: Trainer, start: TrialState) -> None:
-    """Put back what Lightning has not."""
+    """Put back what Lightning has not.
+
+    Raises:
+        TrialError: when Lightning has not put back the rest.
+    """
+    if trainer.global_step != start.global_step:
+        raise TrialError(
+            f"The trial cannot go on from its checkpoint: it is at step {start.global_step}, and the fit would begin "
+            f"at step {trainer.global_step}. Does a callback load another checkpoint before the training?"
+        )
     trainer.callback_metrics.update(start.metrics)
     trainer.should_stop = start.should_stop
     if start.between_epochs:

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lightningtune.files import replacing
+from lightningtune.training.metrics_table import flush_tables
 from lightningtune.training.resumption import BEST, LAST, Start
 
 Need = Literal["when due", "always", "never"]
@@ -108,6 +109,7 @@ class KeepCheckpoints:
     def _save(self, trainer: Trainer, target: Path, twin: Path | None = None) -> None:
         started = self._clock()
         try:
+            flush_tables(trainer)
             trainer.save_checkpoint(self._unfinished)  # Lightning's own move is a copy where /tmp is another disk
             if trainer.is_global_zero:
                 self._unfinished.replace(target)

@@ -32,6 +32,7 @@ class TrialState:
         monitor: the metrics that ``history`` is of.
         history: the values of each validation so far.
         step: how many steps have been reported.
+        global_step: how many steps the optimizers have made.
         at_epoch_end: whether values come from training epochs instead of validations.
         epoch_batches: how many batches the last whole epoch had.
         between_epochs: whether the last epoch was over in all respects, and nothing of the next had begun.
@@ -43,6 +44,7 @@ class TrialState:
     monitor: tuple[str, ...]
     history: list[Values]
     step: int
+    global_step: int
     at_epoch_end: bool
     epoch_batches: float
     between_epochs: bool
@@ -59,11 +61,13 @@ class Start:
         checkpoint: the file.
         best: the checkpoint of the best validation until then, where there was one.
         weights_only: whether it loads without unpickling objects.
+        global_step: how many steps the optimizers have made.
     """
 
     checkpoint: Path
     best: Path | None
     weights_only: bool
+    global_step: int
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,11 @@ def find_start(checkpoint: Path, objective: Objective) -> Start | None:
         return None
     index = _index_of_best(start.state, objective)
     if index is None:
-        return Start(start.path, None, start.weights_only)
+        return Start(start.path, None, start.weights_only, start.state.global_step)
     if best is None or len(best.state.history) != index + 1:
         log.warning("%s does not hold the best of %s: the trial starts afresh.", BEST, checkpoint)
         return None
-    return Start(start.path, best.path, start.weights_only)
+    return Start(start.path, best.path, start.weights_only, start.state.global_step)
 
 
 def _index_of_best(state: TrialState, objective: Objective) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import logging
 import math
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.memory import is_oom_error
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -22,10 +24,16 @@ from lightningtune.contract import Objective, Reporter, StopReason, TrialOutcome
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, TrialError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
+from lightningtune.training.callback_list import callbacks_of
 from lightningtune.training.checkpoints import KeepCheckpoints
 from lightningtune.training.decisions import score_of
+from lightningtune.training.metrics_table import go_on_with_table
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
-from lightningtune.training.resumption import find_start
+from lightningtune.training.resumption import Start, find_start
+
+log = logging.getLogger(__name__)
+
+_SEARCHES = (BatchSizeFinder, LearningRateFinder)
 
 
 def train(
@@ -51,7 +59,6 @@ def train(
     """
     started = time.perf_counter()
     keep = KeepCheckpoints(spec.directory, clock) if spec.save_checkpoints else None
-    start = find_start(spec.checkpoint, spec.objective) if spec.checkpoint else None
     watcher = TrialCallback(spec.objective, reporter, after_report=keep, keeps_state=True)
     fit: Fit | None = None
     error: BaseException | None = None
@@ -62,8 +69,13 @@ def train(
                 seed_everything(seed, workers=True, verbose=False)
             callbacks = (*spec.callbacks, *own_sigterm())
             fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, spec.data_is_prepared)
-            if keep is not None and spec.checkpoint is not None and fit.trainer.is_global_zero:
-                keep.begin(start)
+            start = _start_of(spec, fit)
+            if spec.checkpoint is not None and fit.trainer.is_global_zero:
+                if keep is not None:
+                    keep.begin(start)
+                if start is not None:
+                    table = start.checkpoint.with_name("metrics.csv")
+                    go_on_with_table(fit.trainer, table, spec.directory, start.global_step)
             fit.run(start)
         except ConfigurationError:
             raise
@@ -78,6 +90,17 @@ def train(
         duration=time.perf_counter() - started,
         checkpoint=keep.best if keep and keep.best.exists() else None,
     )
+
+
+def _start_of(spec: TrialSpec, fit: Fit) -> Start | None:
+    """Find out from where a trial goes on; None where it starts at the beginning."""
+    if spec.checkpoint is None:
+        return None
+    searches = [callback for callback in callbacks_of(fit.trainer) if isinstance(callback, _SEARCHES)]
+    if searches:  # they load a checkpoint of their own, after which Lightning forgets ours
+        log.warning("A fit with %s cannot be gone on with: it starts afresh.", type(searches[0]).__name__)
+        return None
+    return find_start(spec.checkpoint, spec.objective)
 
 
 def prepare_data(blueprint: Blueprint, config: Mapping[str, Any]) -> bool:

@@ -44,6 +44,7 @@ class Writes:
 
     world_size = 1
     is_global_zero = True
+    loggers = ()
 
     def __init__(self, clock):
         self.clock, self.at = clock, []

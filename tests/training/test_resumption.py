@@ -8,7 +8,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -424,6 +424,30 @@ def test_hyperparameters_that_have_to_be_unpickled_are(tmp_path):
     outcome = fit(tmp_path / "killed_at_1", rest, tmp_path / "killed_at_1/last.ckpt")
     assert outcome.reason is StopReason.COMPLETED, outcome.traceback
     assert rest.told == {step: whole.told[step] for step in (1, 2)}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # so few steps are no search
+def test_a_fit_that_searches_for_a_learning_rate_first_starts_afresh(left, tmp_path, monkeypatch):
+    monkeypatch.setattr(Learner, "lr", 0.05, raising=False)
+    folder, rest = shutil.copytree(left, tmp_path / "trial"), Collect()
+    finder = LearningRateFinder(num_training_steps=3)
+    outcome, final = run(folder, rest, folder / "last.ckpt", objective=LOW, callbacks=[finder], max_epochs=2)
+    assert outcome.reason is StopReason.COMPLETED, outcome
+    assert [*rest.told] == [0, 1]
+    assert final.counts[1] == 2
+
+
+def test_a_fit_that_would_begin_elsewhere_than_the_checkpoint_fails(left, tmp_path):
+    class Forgets(L.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / "other.ckpt")
+            trainer._checkpoint_connector.restore(tmp_path / "other.ckpt")
+
+    folder, rest = shutil.copytree(left, tmp_path / "trial"), Collect()
+    outcome, _ = run(folder, rest, folder / "last.ckpt", objective=LOW, callbacks=[Forgets()])
+    assert outcome.reason is StopReason.FAILED
+    assert "it is at step 25, and the fit would begin at step 0" in outcome.detail
+    assert not rest.told
 
 
 def test_weights_only_suffices_for_what_the_library_writes(left):

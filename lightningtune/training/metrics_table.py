@@ -1,0 +1,40 @@
+"""The table of what a trial logs, ``metrics.csv``: it goes on with a trial that goes on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
+
+
+def flush_tables(trainer: Trainer) -> None:
+    """Write what has been logged: a checkpoint is of no later time than the table beside it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            logger.save()
+
+
+def go_on_with_table(trainer: Trainer, table: Path, directory: Path, global_step: int) -> None:
+    """Have the logger of a folder append to the table of before; Lightning would remove it.
+
+    Args:
+        trainer: before its fit, on rank 0.
+        table: the table of before.
+        directory: the folder that the trial logs to now.
+        global_step: rows from this step on are logged again.
+    """
+    mine = [one for one in trainer.loggers if isinstance(one, CSVLogger) and Path(one.log_dir) == directory]
+    if not mine or not table.exists():
+        return
+    with table.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if (row.get("step") or "").isdigit() and int(row["step"]) < global_step]
+        names = list(reader.fieldnames or ())
+    writer = mine[0].experiment  # the file is removed here
+    writer.metrics_keys = names  # public, but described nowhere: without it the next row would bring another header
+    with Path(writer.metrics_file_path).open("w", newline="") as file:
+        out = csv.DictWriter(file, names)
+        out.writeheader()
+        out.writerows(rows)
