@@ -109,7 +109,7 @@ def _attrs(trial: optuna.Trial) -> dict[str, Any]:
 
 
 class Watch:
-    """One host's presence in a study, and its eye on the others'.
+    """One host's presence in a study, and its eye on the others'; to be kept for as long as the host runs.
 
     Args:
         study: the study; one that `open_study` has opened.

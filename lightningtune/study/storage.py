@@ -9,11 +9,10 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 
 from lightningtune.errors import ConfigurationError
-
-_BLOCK = 4096
+from lightningtune.study.journal import JournalLock
 
 
 def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: Path) -> BaseStorage:
@@ -35,51 +34,16 @@ def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: 
         except Exception as error:  # each database, and each missing driver, has its own
             reason = str(error).partition("\n")[0]
             raise ConfigurationError(f"storage={storage!r} cannot be opened: {reason}") from None
-    path = default if storage is None else Path(storage)
+    # the lock is a link beside the file, from where a relative path would lead elsewhere
+    path = (default if storage is None else Path(storage)).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return JournalStorage(JournalFileBackend(str(path), _MendingLock(str(path))))
+        return JournalStorage(JournalFileBackend(str(path), JournalLock(str(path))))
     except (ValueError, KeyError, AssertionError) as error:  # a line that is no record, or none that fits
         raise ConfigurationError(
             f"The journal '{path}' is damaged, or is none: {error}. "
             "Put a copy of it in its place, or remove the lines that are not JSON."
         ) from None
-
-
-class _MendingLock(JournalFileSymlinkLock):
-    """The journal's lock, which also cuts what a writer has left unfinished that was killed while it held it.
-
-    Optuna reads over a last line that has no end, but would append to it, and could then read neither the new record
-    nor, once another follows, anything at all. Nobody else writes while the lock is held, so a line without an end is a
-    dead writer's. Its record was never told of as written.
-    """
-
-    def acquire(self) -> bool:
-        """Take the lock, and cut the torn line."""
-        acquired = super().acquire()
-        try:
-            _cut_torn_line(Path(self._lock_target_file))
-        except BaseException:
-            self.release()
-            raise
-        return acquired
-
-
-def _cut_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        size = end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - _BLOCK)
-            file.seek(start)
-            line_end = file.read(end - start).rfind(b"\n")
-            if line_end >= 0:
-                end = start + line_end + 1
-                break
-            end = start
-        if end < size:
-            file.truncate(end)
 
 
 def check_storage(storage: Any) -> None:

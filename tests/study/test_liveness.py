@@ -325,7 +325,8 @@ def test_hosts_that_rescue_at_the_same_moment_give_each_trial_out_once(study, wh
         held(study, dead, x=number / 10)
 
     def rescue_and_ask(study):
-        Watch(study).rescue()
+        watch = Watch(study)  # kept for as long as trials are asked for: it is this thread's presence
+        watch.rescue()
         return [study.ask().number for _ in range(2)]
 
     studies = [shared(where, tmp_path) for _ in range(3)]

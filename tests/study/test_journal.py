@@ -1,0 +1,121 @@
+"""The journal's lock, held by real processes that are killed."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+import pytest
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from lightningtune.study.journal import JournalLock
+from lightningtune.study.storage import open_storage
+
+HOLDER = """
+import sys, time
+from optuna.storages.journal import JournalFileSymlinkLock
+from lightningtune.study.journal import JournalLock
+lock = {"ours": JournalLock, "optuna's": JournalFileSymlinkLock}[sys.argv[1]](sys.argv[2])
+lock.acquire()
+print(flush=True)
+time.sleep(float(sys.argv[3]))
+lock.release()
+"""
+
+
+FORKER = """
+import os, signal, sys, time
+from lightningtune.study.journal import JournalLock
+lock = JournalLock(sys.argv[1])
+lock.acquire()
+child = os.fork()
+if not child:
+    time.sleep(600)
+lock.release()
+start = time.monotonic()
+lock.acquire()
+lock.release()
+os.kill(child, signal.SIGKILL)
+print(time.monotonic() - start)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "journal.log"
+    optuna.create_study(storage=open_storage(path, path), study_name="s")
+    return path
+
+
+def writer(path):
+    return optuna.load_study(study_name="s", storage=open_storage(path, path))
+
+
+def holder(which, path, seconds):
+    child = subprocess.Popen([sys.executable, "-c", HOLDER, which, str(path), str(seconds)], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    return child
+
+
+@pytest.mark.parametrize("which", ["ours", "optuna's"])
+def test_a_lock_that_a_killed_process_held_is_taken_soon(path, which):
+    child = holder(which, path, 600)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    with path.open("ab") as file:
+        file.write(b'{"op_code":2,"worker')
+    assert os.path.lexists(f"{path}.lock")
+    study, start = writer(path), time.monotonic()
+    study.set_user_attr("a", 1)
+    assert time.monotonic() - start < 10, "Optuna waits for 30 seconds"
+    assert writer(path).user_attrs == {"a": 1}
+    assert not os.path.lexists(f"{path}.lock")
+
+
+def test_a_lock_that_a_living_process_holds_is_waited_for(path):
+    child = holder("ours", path, 2.5)  # longer than a lock of the dead stays
+    study, start = writer(path), time.monotonic()
+    study.set_user_attr("a", 1)
+    assert time.monotonic() - start > 1
+    child.communicate()
+    assert child.returncode == 0, "nobody has taken it away"
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_keep_the_lock(path):
+    done = subprocess.run([sys.executable, "-c", FORKER, str(path)], capture_output=True, text=True, timeout=60)
+    assert float(done.stdout) < 10
+
+
+def test_programs_that_know_optunas_lock_only_write_at_the_same_time(path):
+    locks = [JournalLock, JournalLock, JournalFileSymlinkLock, JournalFileSymlinkLock]
+
+    def write(number):
+        backend = JournalFileBackend(str(path), locks[number](str(path)))
+        study = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
+        for count in range(10):
+            study.set_user_attr(f"{number} {count}", 1)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [*threads.map(write, range(4))] == [None] * 4
+    assert len(writer(path).user_attrs) == 40
+
+
+def test_a_lock_that_is_held_is_copied_as_one_that_is_not(path):
+    lock = JournalLock(str(path))
+    lock.acquire()
+    copy = pickle.loads(pickle.dumps(lock))
+    lock.release()
+    assert copy.acquire()
+    copy.release()
+
+
+def test_the_lock_of_a_relative_path_leads_to_the_file(path, monkeypatch):
+    monkeypatch.chdir(path.parent.parent)
+    lock = open_storage(path.relative_to(path.parent.parent), path)._backend._lock
+    lock.acquire()
+    assert path.with_name("journal.log.lock").stat().st_ino == path.stat().st_ino
+    lock.release()
