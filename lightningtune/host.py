@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 
 from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError, TrialError
@@ -21,9 +23,11 @@ from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.liveness import RENEWAL, Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
-from lightningtune.study.reporter import BASELINE, OptunaReporter, record_outcome, record_placement
+from lightningtune.study.reporter import BASELINE, REASON, OptunaReporter, record_outcome, record_placement
 from lightningtune.study.results import Refit, best_numbers, kept_numbers, trial_result
+from lightningtune.study.succession import CONTINUES, ORIGIN, line_of, requeue, successors
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
@@ -32,6 +36,7 @@ from lightningtune.workers.limits import InterruptibleReporter, Interruption, Ti
 from lightningtune.workers.preparation import Preparation
 from lightningtune.workers.processes import TrialProcesses
 
+log = logging.getLogger(__name__)
 StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]
 
 
@@ -86,10 +91,10 @@ class Host:
         Raises:
             ConfigurationError: when a trial showed that none can succeed.
         """
-        left = self.n_trials - definition.count_finished(study)
         if self.blueprint.share_data:
             load_data(self.blueprint)
         with self._run(Interruption(self.view.urgent)), frozen_heap():
+            left = self.n_trials - definition.count_finished(study)
             study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
 
     def run_isolated(
@@ -115,7 +120,6 @@ class Host:
         free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for slot in slots:
             free.put(slot)
-        left = self.n_trials - definition.count_finished(study)
 
         def interrupted(text: str) -> None:
             study.stop()
@@ -143,8 +147,8 @@ class Host:
                 start,
                 self._record,
                 end=processes.end,
+                is_wanted=lambda running: definition.count_finished(study) + running < self.n_trials,
                 n_jobs=len(slots),
-                n_trials=left,
                 timeout=options.get("timeout"),
                 catch=tuple(catch) if isinstance(catch, Iterable) else (catch,),
                 callbacks=[self._after_trial, *callbacks],
@@ -154,10 +158,22 @@ class Host:
     def _run(self, interruption: Interruption) -> Iterator[None]:
         """Run trials under the user's signals; raise what showed that none can succeed."""
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
-        with interruption:
+        with _repeating(self._watch.rescue, RENEWAL), interruption:
             yield
         if self._mistake is not None:
             raise self._mistake.with_traceback(None) from None
+
+    def rescue(self, study: optuna.Study) -> None:
+        """Give out again what an earlier run has left: trials whose process has died, and those it has interrupted."""
+        self._watch = Watch(study, again=(StopReason.KILLED, StopReason.INTERRUPTED))
+        self._tell_of(study, self._watch.rescue())
+
+    def _tell_of(self, study: optuna.Study, again: Sequence[int]) -> None:
+        """Say which trials have been given out again."""
+        trials = study.get_trials(deepcopy=False)
+        for number in again:
+            before = trials[number].user_attrs[CONTINUES]
+            self.view.note(f"Trial {before} was cut short; it goes on from its last checkpoint as trial {number}.")
 
     def set_right(self, study: optuna.Study) -> None:
         """Make the folder agree with the study, whose end may have been abrupt."""
@@ -245,15 +261,26 @@ class Host:
         """Sample and freeze a trial, or say why it ends before it starts."""
         self.view.trial_started(trial.number, is_baseline=BASELINE in trial.user_attrs)
         try:
-            config = self.blueprint.schema.merge(self.blueprint.config, self.space.suggest(trial))
+            overrides = self.space.suggest(trial)
+            directory, before = self.directory.trial(trial.number), trial.user_attrs.get(CONTINUES)
+            if before is not None and self.directory.has_config(before):
+                spec = self.freeze(trial.number, self.directory.read_config(before), directory)
+                return dataclasses.replace(spec, checkpoint=self._checkpoint_of(trial.study, before))
+            config = self.blueprint.schema.merge(self.blueprint.config, overrides)
             seed = config.pop("seed_everything", True)
-            seed = definition.derive_seed(trial.study, trial.number) if seed is True else seed
-            directory = self.directory.trial(trial.number)
+            origin = trial.user_attrs.get(ORIGIN, trial.number)
+            seed = definition.derive_seed(trial.study, origin) if seed is True else seed
             return self.freeze(trial.number, {"seed_everything": seed, **config}, directory)
         except optuna.TrialPruned as pruned:
             return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
             return failure(error)
+
+    def _checkpoint_of(self, study: optuna.Study, number: int) -> Path | None:
+        """Return the latest checkpoint of a trial, or of those that it goes on from itself."""
+        line = reversed(line_of(study.get_trials(deepcopy=False), number))
+        found = (self.directory.last_checkpoint(trial.number) for trial in line)
+        return next((path for path in found if path is not None), None)
 
     def _reporter(self, trial: optuna.Trial) -> InterruptibleReporter:
         watched = WatchedReporter(OptunaReporter(trial), self.view, trial.number)
@@ -265,13 +292,17 @@ class Host:
             self._mistake = outcome.error
             trial.study.stop()
             outcome = dataclasses.replace(outcome, reason=StopReason.REFUSED)
-        record_outcome(trial, outcome)
+        with contextlib.suppress(UpdateFinishedTrialError):  # this host was given up, and another has the trial
+            record_outcome(trial, outcome)
         if outcome.error is not None:
             self.directory.write_error(trial.number, outcome.traceback or outcome.detail)
         return outcome
 
     def _after_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Keep what is to be kept of the trial, show it, and end a study that is over, or only fails."""
+        if trial.user_attrs.get(REASON) == StopReason.KILLED.value:
+            again = requeue(study, trial.number)  # first, for what it goes on from to be kept
+            self._tell_of(study, [] if again is None else [again])
         best = best_numbers(study)
         if best == [trial.number] and len(self.objective.monitor) == 1:
             self.directory.promote(trial.number)
@@ -280,7 +311,8 @@ class Host:
             self.directory.drop_weights(number)
         self._kept = kept
         trials = study.get_trials(deepcopy=False)
-        shown = {number: trial_result(trials[number], self.directory) for number in (*best, trial.number)}
+        heirs = successors(trials)
+        shown = {n: trial_result(trials[n], self.directory, heirs.get(n)) for n in (*best, trial.number)}
         self.view.trial_ended(shown[trial.number], tuple(shown[number] for number in best))
         is_full = definition.count_finished(study) >= self.n_trials  # other processes may have had a share
         if is_full or self._interruption.stop is not None:
@@ -291,3 +323,24 @@ class Host:
             study.stop()
             error = self.directory.trial(trial.number) / "error.txt"
             self.view.stopped(f"The study ends: {self.max_failures} trials in a row failed alike. {alike} See {error}")
+
+
+@contextlib.contextmanager
+def _repeating(act: Callable[[], Any], seconds: float) -> Iterator[None]:
+    """Do something again and again, in a thread of its own, which may be kept waiting by nothing but the storage."""
+    end = threading.Event()
+
+    def work() -> None:
+        while not end.wait(seconds):
+            try:
+                act()
+            except Exception as error:  # the storage may be away; the trials that run will say so
+                log.warning("The study's other hosts could not be looked after: %s", error)
+
+    thread = threading.Thread(target=work, name="lightningtune-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()

@@ -37,6 +37,7 @@ from lightningtune.search.spaces import SearchSpaceLike, SimpleSearchSpace
 from lightningtune.study import definition
 from lightningtune.study.changes import describe_changes, name_of
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.liveness import SharedStudy
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, looks_reversed, objective_of
 from lightningtune.study.reporter import SEED
@@ -246,6 +247,7 @@ class OptunaDrivenOptimizer:
         """
         study = self.study
         definition.check_continuable(study, self._space.parameters or ())
+        self._host.rescue(study)
         definition.start_over(study)
         done = definition.count_finished(study)
         self._view.begin(done, self._n_trials, headline(self._study_name, self._objective, done, self._n_trials))
@@ -346,7 +348,8 @@ class OptunaDrivenOptimizer:
             context.enter_context(self._view)
             context.enter_context(definition.quiet_optuna())
             if processes is None:
-                self._host.run_here(study, self._study_callbacks, options)
+                shared = SharedStudy(study.study_name, self._storage, study.sampler, study.pruner)
+                self._host.run_here(shared, self._study_callbacks, options)
             else:
                 hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
                 self._host.run_isolated(hosted, self._study_callbacks, options, processes, self._slots)

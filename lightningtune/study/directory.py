@@ -83,6 +83,15 @@ class StudyDirectory:
         """The folder of one more training of a trial's config."""
         return self.root / "refit" / f"{number:04d}_seed_{seed}"
 
+    def has_config(self, number: int) -> bool:
+        """Whether the config of a trial has been written."""
+        return (self.trial(number) / "config.yaml").exists()
+
+    def last_checkpoint(self, number: int) -> Path | None:
+        """The checkpoint from which a trial can go on, where there is one."""
+        path = self.trial(number) / "last.ckpt"
+        return path if path.exists() else None
+
     def checkpoint(self, number: int) -> Path | None:
         """The best checkpoint of a trial, where it is kept."""
         path = self.trial(number) / "best.ckpt"

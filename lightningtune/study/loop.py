@@ -61,7 +61,6 @@ def ask_and_tell(
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     running: dict[Future[TrialOutcome], optuna.Trial] = {}
 
-
     def may_ask() -> bool:
         is_free = len(running) < n_jobs and not study.stopped
         return is_free and time.monotonic() < deadline and is_wanted(len(running))

@@ -112,25 +112,6 @@ def withdraw(storage: BaseStorage, trial_id: int, heir: int) -> None:
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
-def carry_over(old: FrozenTrial, new: optuna.Trial, steps: int) -> None:
-    """Report again what has been reported before the checkpoint from which a trial goes on.
-
-    The pruner is asked each time, as it was then, since some keep on the trial what it has passed; it is not heeded.
-
-    Args:
-        old: the trial from which the new one goes on; what it had not yet carried over itself is its predecessors'.
-        new: the trial that goes on; nothing has been reported to it.
-        steps: validations before the checkpoint: the steps below this number are reported again.
-    """
-    trials = new.study.get_trials(deepcopy=False)
-    values: dict[int, float] = {}
-    for trial in line_of(trials, old.number):
-        values |= trial.intermediate_values
-    for step in sorted(step for step in values if step < steps):
-        new.report(values[step], step)
-        new.should_prune()
-
-
 def _is_of_one_attempt(name: str) -> bool:
     return name in _OF_ONE_ATTEMPT or name.startswith(WANTED)
 

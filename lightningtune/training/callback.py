@@ -139,6 +139,7 @@ class TrialCallback(Callback):
         self._at_epoch_end = why_never_validated(trainer) is not None or (start is not None and start.at_epoch_end)
         if start is not None:
             _go_on(trainer, start)
+            self._report_again(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -211,6 +212,12 @@ class TrialCallback(Callback):
             self._verdict = trainer.strategy.broadcast(self._verdict)
         best = best_index(self.history, self.objective.mode[0])
         self._unsaved = self.objective.score == "last" or best == len(self.history) - 1
+
+    def _report_again(self, trainer: Trainer) -> None:
+        """Report what was reported before the checkpoint: the trial has a new number, and its pruner is to know."""
+        if trainer.is_global_zero:
+            for step, values in enumerate(self.history):
+                self.reporter.report(values, step)
 
     def _decide(self, trainer: Trainer) -> None:
         """Follow the reporter's verdict, once every callback that may stop the fit here has had its say."""

@@ -51,8 +51,11 @@ class Refuser(Starter):
 
 
 def run(study, starter, n_jobs=2, n_trials=5, timeout=None, catch=(Exception,), callbacks=()):
+    def is_wanted(running):
+        return len(study.trials) < n_trials
+
     ask_and_tell(
-        study, starter, lambda trial, outcome: outcome, starter.end, n_jobs, n_trials, timeout, catch, callbacks
+        study, starter, lambda trial, outcome: outcome, starter.end, is_wanted, n_jobs, timeout, catch, callbacks
     )
     return [trial.state.name for trial in study.trials]
 
@@ -133,7 +136,7 @@ def test_a_trial_that_cannot_be_started_is_not_left_running(study, error, kind):
 
     starter = Refuser(2, error, held={1})
     with pytest.raises(kind):
-        ask_and_tell(study, starter, record, starter.end, 2, 5, None, (), ())
+        ask_and_tell(study, starter, record, starter.end, lambda running: True, 2, None, (), ())
     assert starter.ended == 1
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL"]
     assert recorded == {0: StopReason.COMPLETED, 1: StopReason.INTERRUPTED, 2: StopReason.INTERRUPTED}

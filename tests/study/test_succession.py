@@ -10,7 +10,7 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import WORKER, claim
 from lightningtune.study.reporter import record_outcome
 from lightningtune.study.results import collect_results, kept_numbers
-from lightningtune.study.succession import ATTEMPT, CONTINUES, carry_over, requeue, successors
+from lightningtune.study.succession import ATTEMPT, CONTINUES, requeue, successors
 
 
 @pytest.fixture
@@ -89,56 +89,6 @@ def test_constraints_are_set_anew(study):
     new = study.ask()
     new.set_constraint("memory", -1.0)
     assert study.trials[1].constraints == {"memory": -1.0}
-
-
-def test_the_values_before_the_checkpoint_are_reported_again(study):
-    killed(study, [3.0, float("nan"), 1.0, 0.5])
-    requeue(study, 0)
-    new = study.ask()
-    carry_over(study.trials[0], new, steps=3)
-    assert [*study.trials[1].intermediate_values] == [0, 1, 2]
-    new.report(0.25, 3)
-    assert study.trials[1].intermediate_values[3] == 0.25
-
-
-def test_what_was_not_carried_over_in_time_is_the_predecessors(study):
-    killed(study, [3.0, 2.0, 1.0])
-    requeue(study, 0)
-    killed(study, [3.0])
-    requeue(study, 1)
-    new = study.ask()
-    carry_over(study.trials[1], new, steps=2)
-    assert study.trials[2].intermediate_values == {0: 3.0, 1: 2.0}
-
-
-def test_a_trial_without_a_checkpoint_starts_from_nothing(study):
-    killed(study, [3.0])
-    requeue(study, 0)
-    new = study.ask()
-    carry_over(study.trials[0], new, steps=0)
-    assert study.trials[1].intermediate_values == {}
-
-
-def test_a_pruner_finds_on_the_trial_what_it_has_passed():
-    """Halving keeps on a trial the value that it had at each rung."""
-    study = optuna.create_study(pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2))
-    old = study.ask()
-    for step, value in enumerate([4.0, 3.0, 2.0, 1.0]):
-        old.report(value, step)
-        assert not old.should_prune()
-    study.tell(old, state=TrialState.FAIL)
-    requeue(study, 0)
-    new = study.ask()
-    carry_over(study.trials[0], new, steps=4)
-    first, second = ({k: v for k, v in t.system_attrs.items() if "rung" in k} for t in study.trials)
-    assert first == second != {}
-
-
-def test_several_objectives_have_nothing_to_carry_over():
-    study = optuna.create_study(directions=["minimize", "minimize"])
-    study.tell(study.ask(), state=TrialState.FAIL)
-    requeue(study, 0)
-    carry_over(study.trials[0], study.ask(), steps=3)
 
 
 def test_a_trial_counts_once(study, tmp_path):

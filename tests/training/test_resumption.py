@@ -102,13 +102,19 @@ class Positioned(Data):
 
 
 class Collect:
-    """A reporter that keeps what it is told, and what the folder holds when it is told, as if killed then."""
+    """A reporter that keeps what it is told, and what the folder holds when it is told, as if killed then.
+
+    What it is told before the first batch is what was told before the checkpoint.
+    """
 
     def __init__(self, folder=None, stop=None):
-        self.told, self.folder, self.stop = {}, folder, stop
+        self.again, self.told, self.folder, self.stop, self.has_begun = {}, {}, folder, stop, False
 
     def report(self, values, step):
-        assert step not in self.told
+        assert step == len(self.again) + len(self.told)
+        if not self.has_begun:
+            self.again[step] = values
+            return None
         self.told[step] = values
         if self.folder is not None:
             shutil.copytree(self.folder, self.folder.parent / f"killed_at_{step}")
@@ -116,7 +122,13 @@ class Collect:
 
 
 class Final(L.Callback):
-    """Keeps what training has come to."""
+    """Keeps what training has come to, and tells a reporter that it has begun."""
+
+    def __init__(self, reporter):
+        self.reporter = reporter
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.reporter.has_begun = True
 
     def on_train_end(self, trainer, pl_module):
         self.weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
@@ -138,7 +150,7 @@ def run(
     folder.mkdir(exist_ok=True)
     trainer = {"max_epochs": 6, "accelerator": "cpu", "log_every_n_steps": 1, **given}
     config = {"seed_everything": 5, "model": model or {}, "data": data or {}, "trainer": trainer}
-    final = Final()
+    final = Final(reporter)
     spec = TrialSpec(0, config, folder, objective, (*callbacks, final), checkpoint=checkpoint)
     blueprint = Blueprint(Schema(Learner, data_class, L.Trainer), config)
     return train(spec, blueprint, reporter, clock=hasty()), final
@@ -177,6 +189,7 @@ def test_a_trial_that_is_killed_at_any_validation_ends_as_if_it_had_not_been(tmp
         rest = Collect()
         resumed, come_to = run(folder, rest, folder / "last.ckpt", **CASES[case])
         assert rest.told == {step: whole.told[step] for step in range(killed, count)}, killed
+        assert rest.again | rest.told == whole.told
         assert resumed.score == outcome.score
         assert same(come_to.weights, final.weights)
         assert (come_to.optimizer, come_to.counts, come_to.loops) == (final.optimizer, final.counts, final.loops)
@@ -414,7 +427,7 @@ def test_hyperparameters_that_have_to_be_unpickled_are(tmp_path):
 
     def fit(folder, reporter, checkpoint=None):
         config = {"seed_everything": 5, "trainer": {"max_epochs": 3, "accelerator": "cpu"}}
-        spec = TrialSpec(0, config, folder, LOSS, checkpoint=checkpoint)
+        spec = TrialSpec(0, config, folder, LOSS, (Final(reporter),), checkpoint=checkpoint)
         return train(spec, Blueprint(Schema(Odd, Data, L.Trainer), config), reporter, clock=hasty())
 
     whole, rest = Collect(tmp_path / "whole"), Collect()
