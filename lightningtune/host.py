@@ -173,7 +173,7 @@ class Host:
         trials = study.get_trials(deepcopy=False)
         for number in again:
             before = trials[number].user_attrs[CONTINUES]
-            self.view.note(f"Trial {before} was cut short; it goes on from its last checkpoint as trial {number}.")
+            self.view.note(f"Trial {before} was cut short; trial {number} goes on where it was.")
 
     def set_right(self, study: optuna.Study) -> None:
         """Make the folder agree with the study, whose end may have been abrupt."""
@@ -262,11 +262,12 @@ class Host:
         self.view.trial_started(trial.number, is_baseline=BASELINE in trial.user_attrs)
         try:
             overrides = self.space.suggest(trial)
+            config = self.blueprint.schema.merge(self.blueprint.config, overrides)
             directory, before = self.directory.trial(trial.number), trial.user_attrs.get(CONTINUES)
             if before is not None and self.directory.has_config(before):
-                spec = self.freeze(trial.number, self.directory.read_config(before), directory)
-                return dataclasses.replace(spec, checkpoint=self._checkpoint_of(trial.study, before))
-            config = self.blueprint.schema.merge(self.blueprint.config, overrides)
+                config = with_limits_of(self.directory.read_config(before), config)
+                checkpoint = self._checkpoint_of(trial.study, before)
+                return dataclasses.replace(self.freeze(trial.number, config, directory), checkpoint=checkpoint)
             seed = config.pop("seed_everything", True)
             origin = trial.user_attrs.get(ORIGIN, trial.number)
             seed = definition.derive_seed(trial.study, origin) if seed is True else seed
@@ -344,3 +345,18 @@ def _repeating(act: Callable[[], Any], seconds: float) -> Iterator[None]:
     finally:
         end.set()
         thread.join()
+
+
+_LIMITS = ("max_epochs", "max_steps", "max_time")
+
+
+def with_limits_of(config: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a trial that goes on, with the limits of the trainer as they are now.
+
+    Example:
+        >>> with_limits_of({"trainer": {"max_epochs": 5, "max_time": "1h"}}, {"trainer": {"max_epochs": 9}})
+        {'trainer': {'max_epochs': 9}}
+    """
+    kept = {name: value for name, value in config.get("trainer", {}).items() if name not in _LIMITS}
+    limits = {name: value for name, value in now.get("trainer", {}).items() if name in _LIMITS}
+    return {**config, "trainer": {**kept, **limits}}

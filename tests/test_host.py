@@ -331,12 +331,16 @@ def test_the_study_survives_any_trial(tune):
     optimizer = tune(
         model_class=Dies,
         search_space={"act": ("categorical", ["relu", "kill", "exit", "term"])},
-        sampler=optuna.samplers.GridSampler({"act": ["relu", "kill", "exit", "term"]}, seed=0),
         baseline=False,
         n_trials=4,
         n_jobs=2,
     )
+    for act in ("relu", "kill", "exit", "term"):
+        optimizer.study.enqueue_trial({"act": act})
     study = optimizer.optimize()
+    assert optimizer.results().counts == {"complete": 1, "fail": 3}
+    attempts = collections.Counter(trial.params["act"] for trial in study.trials)
+    assert attempts == {"relu": 1, "kill": 3, "exit": 3, "term": 3}
     ends = {trial.params["act"]: trial for trial in study.trials}
     assert ends["relu"].state.name == "COMPLETE"
     assert ends["term"].user_attrs["lightningtune:reason"] == "killed"

@@ -62,12 +62,23 @@ class Start:
         best: the checkpoint of the best validation until then, where there was one.
         weights_only: whether it loads without unpickling objects.
         global_step: how many steps the optimizers have made.
+        epochs: how many epochs have begun.
     """
 
     checkpoint: Path
     best: Path | None
     weights_only: bool
     global_step: int
+    epochs: int
+
+    def is_within(self, trainer: Mapping[str, Any]) -> bool:
+        """Whether a trainer's limits, which may have become narrower, let a fit come this far.
+
+        Args:
+            trainer: that section of a config.
+        """
+        limits = ((trainer.get("max_epochs"), self.epochs), (trainer.get("max_steps"), self.global_step))
+        return all(limit in (None, -1) or reached <= limit for limit, reached in limits)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,10 @@ class _Checkpoint:
     path: Path
     state: TrialState
     weights_only: bool
+    epochs: int
+
+    def start(self, best: Path | None) -> Start:
+        return Start(self.path, best, self.weights_only, self.state.global_step, self.epochs)
 
 
 def find_start(checkpoint: Path, objective: Objective) -> Start | None:
@@ -97,11 +112,11 @@ def find_start(checkpoint: Path, objective: Objective) -> Start | None:
         return None
     index = _index_of_best(start.state, objective)
     if index is None:
-        return Start(start.path, None, start.weights_only, start.state.global_step)
+        return start.start(best=None)
     if best is None or len(best.state.history) != index + 1:
         log.warning("%s does not hold the best of %s: the trial starts afresh.", BEST, checkpoint)
         return None
-    return Start(start.path, best.path, start.weights_only, start.state.global_step)
+    return start.start(best.path)
 
 
 def _index_of_best(state: TrialState, objective: Objective) -> int | None:
@@ -122,7 +137,7 @@ def _read(path: Path, objective: Objective) -> _Checkpoint | None:
     except Exception as error:  # a torn file may make the unpickler raise anything
         log.warning("%s cannot be gone on from: %s: %s", path, type(error).__name__, error)
         return None
-    return _Checkpoint(path, state, weights_only)
+    return _Checkpoint(path, state, weights_only, loaded["epoch"] + 1)
 
 
 def _check_sums(path: Path) -> None:

@@ -100,7 +100,8 @@ def _start_of(spec: TrialSpec, fit: Fit) -> Start | None:
     if searches:  # they load a checkpoint of their own, after which Lightning forgets ours
         log.warning("A fit with %s cannot be gone on with: it starts afresh.", type(searches[0]).__name__)
         return None
-    return find_start(spec.checkpoint, spec.objective)
+    start = find_start(spec.checkpoint, spec.objective)
+    return start if start is not None and start.is_within(spec.config.get("trainer") or {}) else None
 
 
 def prepare_data(blueprint: Blueprint, config: Mapping[str, Any]) -> bool:
