@@ -122,10 +122,21 @@ def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Calla
         try:
             copy.deepcopy(callback)
         except Exception as error:  # whatever a callback of the user's holds
+            kind = type(callback).__name__
+            held = next((name for name, value in vars(callback).items() if not _can_be_copied(value)), None)
             raise ConfigurationError(
-                f"Each trial gets a copy of {type(callback).__name__}, which cannot be copied: {error}"
+                f"Each trial gets a copy of {kind}, which cannot be copied: {f'its {held}: ' if held else ''}{error}. "
+                f"Open files, connections and locks in a hook of {kind}, such as setup."
             ) from error
     return lightning, [callback for callback in callbacks if not isinstance(callback, Callback)]
+
+
+def _can_be_copied(value: Any) -> bool:
+    try:
+        copy.deepcopy(value)
+    except Exception:  # copying runs whatever code the value has
+        return False
+    return True
 
 
 def _takes_study_and_trial(callback: Any) -> bool:

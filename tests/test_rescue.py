@@ -1,0 +1,118 @@
+"""A study whose host or whose trial is killed at any moment ends as one that was left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import optuna
+import pytest
+from nets import Line, Points
+
+from lightningtune import OptunaDrivenOptimizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs fifos, and /proc")]
+
+EPOCHS = 8
+SCRIPT = """
+    import contextlib, os, sys
+    import lightning as L
+    from lightningtune import OptunaDrivenOptimizer
+    from nets import Line, Points
+
+    class Tell(L.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 5 and sys.argv[2:]:
+                with contextlib.suppress(OSError):  # the other trial has told it
+                    os.write(os.open("told", os.O_WRONLY | os.O_NONBLOCK), b"epoch")
+                while True:
+                    signal.pause()
+
+    import signal
+    OptunaDrivenOptimizer(
+        {"trainer": {"max_epochs": 8, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Line, Points,
+        n_trials=3, n_jobs=int(sys.argv[1]), experiment_dir="runs", seed=0, callbacks=[Tell()], verbose=False,
+    ).optimize()
+"""
+
+
+def start(folder, *arguments):
+    (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.Popen([sys.executable, "script.py", *arguments], cwd=folder, env=environment)
+
+
+def ends(folder):
+    """Return what each training of a study has come to, by its parameter: its score and its curve."""
+    journal = optuna.storages.journal.JournalFileBackend(str(folder / "runs/optuna_study/journal.log"))
+    study = optuna.load_study(study_name="optuna_study", storage=optuna.storages.JournalStorage(journal))
+    assert not [trial for trial in study.trials if not trial.state.is_finished()]
+    return study, {t.params["lr"]: (t.value, t.intermediate_values) for t in study.trials if t.state.name == "COMPLETE"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert start(folder, "1").wait() == 0
+    return ends(folder)[1]
+
+
+@pytest.mark.parametrize("n_jobs", ["1", "2"])
+def test_a_study_whose_host_is_killed_goes_on_as_if_it_had_not_been(tmp_path, undisturbed, n_jobs):
+    os.mkfifo(tmp_path / "told")
+    with start(tmp_path, n_jobs, "stops") as process:
+        with (tmp_path / "told").open() as told:
+            assert told.read(5) == "epoch"
+        process.kill()
+    assert start(tmp_path, n_jobs).wait() == 0
+    study, found = ends(tmp_path)
+    assert {lr: len(curve) for lr, (_, curve) in found.items()} == dict.fromkeys(found, EPOCHS)
+    assert len(found) == 3
+    same = [lr for lr in found if lr in undisturbed]  # with two at a time, the sampler knows less
+    assert same
+    assert [found[lr] for lr in same] == [undisturbed[lr] for lr in same]
+    assert len(study.trials) == 3 + int(n_jobs)
+    assert study.trials[0].user_attrs["lightningtune:reason"] == "killed"
+
+
+class DiesOnce(Line):
+    """Its process is killed in the fourth epoch, the first time."""
+
+    def __init__(self, lr: float = 0.1, mark: str = ""):
+        super().__init__(lr)
+        self.mark = mark
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 3 and not Path(self.mark).exists():
+            Path(self.mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_trial_whose_process_is_killed_goes_on_at_once(tmp_path):
+    def run(name, mark):
+        return OptunaDrivenOptimizer(
+            {"trainer": {"max_epochs": EPOCHS, "accelerator": "cpu"}, "model": {"mark": str(mark)}},
+            {"lr": ("loguniform", 1e-3, 1.0)},
+            DiesOnce,
+            Points,
+            n_trials=2,
+            isolate=True,
+            study_name=name,
+            experiment_dir=tmp_path,
+            seed=0,
+            verbose=False,
+        )
+
+    optimizer = run("killed", tmp_path / "mark")
+    study = optimizer.optimize()
+    (tmp_path / "other").touch()
+    other = run("undisturbed", tmp_path / "other").optimize()
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert [trial.values for trial in study.trials[1:]] == [trial.values for trial in other.trials]
+    assert study.trials[1].intermediate_values == other.trials[0].intermediate_values
+    results = optimizer.results()
+    assert (results.counts, results.trials[0].continued_by) == ({"complete": 2}, 1)
+    assert results.baseline.number == 1
+    assert not list(optimizer.directory.glob("trials/*/last.ckpt"))
