@@ -175,7 +175,7 @@ def compare_reports(trials, epochs):
         in_trial = [float(word) for text in written for word in text.split()]
     whole, there = (statistics.median(seconds) * 1e3 for seconds in (in_trial, in_host))
     detail = f"with Optuna's journal and pruner {whole:.2f}, of which these are {there:.2f}"
-    show("a report to the host and back, milliseconds", whole - there, 0.5, detail)
+    show("a report to the host and back, milliseconds", whole - there, 1.0, detail)
 
 
 def compare_isolated(trials, repetitions):

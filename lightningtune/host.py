@@ -27,7 +27,7 @@ from lightningtune.study.liveness import RENEWAL, Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
 from lightningtune.study.reporter import BASELINE, REASON, OptunaReporter, record_outcome, record_placement
 from lightningtune.study.results import Refit, best_numbers, kept_numbers, trial_result
-from lightningtune.study.succession import CONTINUES, ORIGIN, line_of, requeue, successors
+from lightningtune.study.succession import CONTINUES, line_of, place_of, requeue, successors
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
@@ -269,8 +269,8 @@ class Host:
                 checkpoint = self._checkpoint_of(trial.study, before)
                 return dataclasses.replace(self.freeze(trial.number, config, directory), checkpoint=checkpoint)
             seed = config.pop("seed_everything", True)
-            origin = trial.user_attrs.get(ORIGIN, trial.number)
-            seed = definition.derive_seed(trial.study, origin) if seed is True else seed
+            place = place_of(trial.study.get_trials(deepcopy=False), trial.number)
+            seed = definition.derive_seed(trial.study, place) if seed is True else seed
             return self.freeze(trial.number, {"seed_everything": seed, **config}, directory)
         except optuna.TrialPruned as pruned:
             return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")

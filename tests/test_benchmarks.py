@@ -42,7 +42,7 @@ def test_overhead_prints_every_ratio():
 def test_parallel_prints_every_ratio():
     printed = printed_by("parallel.py")
     expected = {
-        "a report to the host and back, milliseconds": "0.50",
+        "a report to the host and back, milliseconds": "1.00",
         "an isolated trial, seconds over one in this process": "0.06",
         "memory after 8 isolated trials beside that after 2": "1.05",
         "2 jobs beside 1, trials of 0.1 s of one thread": "0.56",

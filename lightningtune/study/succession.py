@@ -70,6 +70,19 @@ def line_of(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:
     return line
 
 
+def place_of(trials: list[FrozenTrial], number: int) -> int:
+    """Return which training of a study a trial is, from 0: one that goes on from another is the same training.
+
+    Where none does, it is the trial's number.
+
+    Args:
+        trials: all trials of a study, by number.
+        number: the trial's.
+    """
+    origin = trials[number].user_attrs.get(ORIGIN, number)
+    return sum(CONTINUES not in trial.user_attrs for trial in trials[:origin])
+
+
 def requeue(study: optuna.Study, number: int, attempts: int = ATTEMPTS) -> int | None:
     """Queue a failed trial again, with its parameters and its attributes; once, however many processes do so.
 

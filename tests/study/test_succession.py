@@ -10,7 +10,7 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import WORKER, claim
 from lightningtune.study.reporter import record_outcome
 from lightningtune.study.results import collect_results, kept_numbers
-from lightningtune.study.succession import ATTEMPT, CONTINUES, requeue, successors
+from lightningtune.study.succession import ATTEMPT, CONTINUES, place_of, requeue, successors
 
 
 @pytest.fixture
@@ -89,6 +89,16 @@ def test_constraints_are_set_anew(study):
     new = study.ask()
     new.set_constraint("memory", -1.0)
     assert study.trials[1].constraints == {"memory": -1.0}
+
+
+def test_a_training_keeps_its_place(study):
+    killed(study)
+    requeue(study, 0)
+    killed(study)
+    requeue(study, 1)
+    study.ask()
+    study.ask()
+    assert [place_of(study.trials, number) for number in range(4)] == [0, 0, 0, 1]
 
 
 def test_a_trial_counts_once(study, tmp_path):
