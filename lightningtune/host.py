@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,13 +16,14 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 
+from lightningtune.config.limits import with_limits_of
 from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.liveness import RENEWAL, Watch
+from lightningtune.study.liveness import Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
 from lightningtune.study.reporter import BASELINE, REASON, OptunaReporter, record_outcome, record_placement
 from lightningtune.study.results import Refit, best_numbers, kept_numbers, trial_result
@@ -36,7 +36,6 @@ from lightningtune.workers.limits import InterruptibleReporter, Interruption, Ti
 from lightningtune.workers.preparation import Preparation
 from lightningtune.workers.processes import TrialProcesses
 
-log = logging.getLogger(__name__)
 StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]
 
 
@@ -158,7 +157,7 @@ class Host:
     def _run(self, interruption: Interruption) -> Iterator[None]:
         """Run trials under the user's signals; raise what showed that none can succeed."""
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
-        with _repeating(self._watch.rescue, RENEWAL), interruption:
+        with self._watch.kept(), interruption:
             yield
         if self._mistake is not None:
             raise self._mistake.with_traceback(None) from None
@@ -324,39 +323,3 @@ class Host:
             study.stop()
             error = self.directory.trial(trial.number) / "error.txt"
             self.view.stopped(f"The study ends: {self.max_failures} trials in a row failed alike. {alike} See {error}")
-
-
-@contextlib.contextmanager
-def _repeating(act: Callable[[], Any], seconds: float) -> Iterator[None]:
-    """Do something again and again, in a thread of its own, which may be kept waiting by nothing but the storage."""
-    end = threading.Event()
-
-    def work() -> None:
-        while not end.wait(seconds):
-            try:
-                act()
-            except Exception as error:  # the storage may be away; the trials that run will say so
-                log.warning("The study's other hosts could not be looked after: %s", error)
-
-    thread = threading.Thread(target=work, name="lightningtune-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-
-
-_LIMITS = ("max_epochs", "max_steps", "max_time")
-
-
-def with_limits_of(config: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a trial that goes on, with the limits of the trainer as they are now.
-
-    Example:
-        >>> with_limits_of({"trainer": {"max_epochs": 5, "max_time": "1h"}}, {"trainer": {"max_epochs": 9}})
-        {'trainer': {'max_epochs': 9}}
-    """
-    kept = {name: value for name, value in config.get("trainer", {}).items() if name not in _LIMITS}
-    limits = {name: value for name, value in now.get("trainer", {}).items() if name in _LIMITS}
-    return {**config, "trainer": {**kept, **limits}}

@@ -26,6 +26,7 @@ from lightningtune.arguments import (
     space_of,
 )
 from lightningtune.config.base import load_base_config
+from lightningtune.config.limits import LIMITS, with_limits_of
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigError, ConfigurationError, TrialError
@@ -50,9 +51,6 @@ from lightningtune.workers.devices import cut_slots, devices_of_trial, this_mach
 from lightningtune.workers.inline import run_inline
 from lightningtune.workers.processes import TrialProcesses
 from lightningtune.workers.travel import check_travels
-
-_OTHER_LIMITS = ("max_steps", "max_time")
-"""Settings of the trainer that may end a fit before ``max_epochs``."""
 
 
 class OptunaDrivenOptimizer:
@@ -314,8 +312,7 @@ class OptunaDrivenOptimizer:
         config = self.get_best_config(number)
         if max_epochs is not None:
             check_integers({"max_epochs": (max_epochs, 1)})
-            trainer = {name: value for name, value in config.get("trainer", {}).items() if name not in _OTHER_LIMITS}
-            config = {**config, "trainer": {**trainer, "max_epochs": max_epochs}}
+            config = with_limits_of(config, {"trainer": {"max_epochs": max_epochs}})
         if seeds is None:
             own = config["seed_everything"]
             seeds = definition.derive_seed(self.study, number) if own is False else own
@@ -368,7 +365,7 @@ class OptunaDrivenOptimizer:
         if before and changed is not None and not definition.is_new(study):
             self._view.note(changed)
         self._host.set_right(study)
-        if not {"max_epochs", "max_steps", "max_time"} & {*self._config.get("trainer", {})}:
+        if not LIMITS & {*self._config.get("trainer", {})}:
             self._view.note("trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
         reversed_direction = looks_reversed(self._objective)
         if reversed_direction is not None:

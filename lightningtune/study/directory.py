@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lightningtune.errors import ConfigError, ConfigurationError
-from lightningtune.files import dump_yaml, read_mapping, replacing, write_text
+from lightningtune.files import dump_yaml, put, read_mapping, write_text
 
 
 @dataclass(frozen=True)
@@ -132,12 +131,12 @@ class StudyDirectory:
 
     def promote(self, number: int) -> None:
         """Make a trial the winner: ``best/`` holds its config and its checkpoint."""
-        _copy(self.trial(number) / "config.yaml", self.best_config)
+        put(self.trial(number) / "config.yaml", self.best_config)
         checkpoint = self.checkpoint(number)
         if checkpoint is None:
             self.best_checkpoint.unlink(missing_ok=True)
         else:
-            _copy(checkpoint, self.best_checkpoint)
+            put(checkpoint, self.best_checkpoint)
 
     def drop_weights(self, number: int) -> None:
         """Remove the checkpoints of a trial, a user's ModelCheckpoint's too; everything else stays."""
@@ -155,13 +154,3 @@ def _remove_checkpoints(directory: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Put a file in place in one step, by a hard link where the file system has them."""
-    with replacing(target) as temporary:
-        temporary.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            os.link(source, temporary)
-        if not temporary.exists():
-            shutil.copyfile(source, temporary)

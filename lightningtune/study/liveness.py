@@ -10,12 +10,15 @@ ones have failed, which is final in every storage.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import random
 import secrets
+import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -27,6 +30,8 @@ from lightningtune.contract import StopReason
 from lightningtune.study.identity import Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
 from lightningtune.study.succession import ATTEMPTS, CONTINUES, WANTED, WORKER, requeue, successors, withdraw
+
+log = logging.getLogger(__name__)
 
 HOST = "lightningtune:host:"
 """Begins the name of a host's word on a study."""
@@ -170,6 +175,26 @@ class Watch:
         self._has_begun = True
         again = [requeue(self._study, number, self._attempts) for number in sorted(ended)]
         return [number for number in again if number is not None]
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Give signs of life and rescue again and again, in a thread of its own."""
+        end = threading.Event()
+
+        def work() -> None:
+            while not end.wait(RENEWAL):
+                try:
+                    self.rescue()
+                except Exception as error:  # the storage may be away; the trials that run will say so
+                    log.warning("The study's other hosts could not be looked after: %s", error)
+
+        thread = threading.Thread(target=work, name="lightningtune-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
 
     def _hosts(self) -> dict[Worker, Any]:
         """Return the hosts that have been seen at this study, and their last words."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from typing import Literal
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lightningtune.files import replacing
+from lightningtune.files import put
 from lightningtune.training.metrics_table import flush_tables
 from lightningtune.training.resumption import BEST, LAST, Start
 
@@ -74,7 +72,7 @@ class KeepCheckpoints:
             return
         for source, target in ((start.best, self.best), (start.checkpoint, self.last)):
             if source is not None and source != target:
-                _link(source, target)
+                put(source, target)
 
     def __call__(self, trainer: Trainer, is_best: bool, last: Need = "when due") -> None:
         """Save the trainer's state, on all ranks.
@@ -114,7 +112,7 @@ class KeepCheckpoints:
             if trainer.is_global_zero:
                 self._unfinished.replace(target)
                 if twin is not None:
-                    _link(target, twin)
+                    put(target, twin)
         except OSError as error:
             self._unfinished.unlink(missing_ok=True)
             if error.errno == errno.ENOSPC:
@@ -123,13 +121,3 @@ class KeepCheckpoints:
             raise
         self._saved = self._clock()
         self._duration = self._saved - started
-
-
-def _link(source: Path, target: Path) -> None:
-    """Put a file in place in one step, by a hard link where the file system has them."""
-    with replacing(target) as temporary:
-        temporary.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            os.link(source, temporary)
-        if not temporary.exists():
-            shutil.copyfile(source, temporary)
