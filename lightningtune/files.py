@@ -139,8 +139,17 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place at the end, or vanishes on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside ``path`` that takes its place at the end, or vanishes on an error.
+
+    Raises:
+        ConfigError: when a folder is in its place, or a file in its folder's.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"'{path.parent}' is to be a folder, but it is a file. Move it away.") from None
+    if path.is_dir():
+        raise ConfigError(f"The file '{path}' is to be written, but a folder is in its place. Move it away.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -18,14 +18,22 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from lightningtune.config.limits import with_limits_of
 from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec, Values
-from lightningtune.errors import ConfigurationError, TrialError
+from lightningtune.errors import ConfigError, ConfigurationError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
-from lightningtune.study.reporter import BASELINE, REASON, OptunaReporter, record_outcome, record_placement
+from lightningtune.study.reporter import (
+    BASELINE,
+    REASON,
+    OptunaReporter,
+    config_sum,
+    record_config,
+    record_outcome,
+    record_placement,
+)
 from lightningtune.study.results import Refit, best_numbers, kept_numbers, trial_result
 from lightningtune.study.succession import CONTINUES, line_of, place_of, requeue, successors
 from lightningtune.training.build import Blueprint
@@ -177,8 +185,13 @@ class Host:
     def set_right(self, study: optuna.Study) -> None:
         """Make the folder agree with the study, whose end may have been abrupt."""
         best, self._kept = best_numbers(study), kept_numbers(study, self.save_top_k)
-        if best and len(self.objective.monitor) == 1 and self.directory.trial(best[0]).exists():
+        if not best or len(self.objective.monitor) > 1 or not self.directory.trial(best[0]).exists():
+            return
+        try:
+            self.directory.check_whole(best[0], config_sum(study, best[0]))
             self.directory.promote(best[0])
+        except ConfigError as damage:
+            self.view.note(f"best/ stays as it is. {damage}")
 
     def freeze(self, number: int, config: Mapping[str, Any], directory: Path) -> TrialSpec:
         """Write down what will be trained."""
@@ -263,18 +276,33 @@ class Host:
             overrides = self.space.suggest(trial)
             config = self.blueprint.schema.merge(self.blueprint.config, overrides)
             directory, before = self.directory.trial(trial.number), trial.user_attrs.get(CONTINUES)
-            if before is not None and self.directory.has_config(before):
-                config = with_limits_of(self.directory.read_config(before), config)
-                checkpoint = self._checkpoint_of(trial.study, before)
-                return dataclasses.replace(self.freeze(trial.number, config, directory), checkpoint=checkpoint)
-            seed = config.pop("seed_everything", True)
-            place = place_of(trial.study.get_trials(deepcopy=False), trial.number)
-            seed = definition.derive_seed(trial.study, place) if seed is True else seed
-            return self.freeze(trial.number, {"seed_everything": seed, **config}, directory)
+            recorded = None if before is None else self._config_of(trial.study, before)
+            if recorded is not None:
+                config = with_limits_of(recorded, config)
+            else:
+                seed = config.pop("seed_everything", True)
+                place = place_of(trial.study.get_trials(deepcopy=False), trial.number)
+                seed = definition.derive_seed(trial.study, place) if seed is True else seed
+                config = {"seed_everything": seed, **config}
+            spec = self.freeze(trial.number, config, directory)
+            record_config(trial, self.directory.sum_of_config(trial.number))
+            # a checkpoint of another training is noticed when it is read
+            checkpoint = None if before is None else self._checkpoint_of(trial.study, before)
+            return dataclasses.replace(spec, checkpoint=checkpoint)
         except optuna.TrialPruned as pruned:
             return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
             return failure(error)
+
+    def _config_of(self, study: optuna.Study, number: int) -> dict[str, Any] | None:
+        """Return the config of a trial that is to go on; None where there is none, or not as it was written."""
+        written = config_sum(study, number)
+        try:
+            return self.directory.read_config(number, written)
+        except ConfigError as damage:
+            if written is not None:
+                self.view.note(f"Trial {number} goes on with the study's config as it is now. {damage}")
+            return None
 
     def _checkpoint_of(self, study: optuna.Study, number: int) -> Path | None:
         """Return the latest checkpoint of a trial, or of those that it goes on from itself."""

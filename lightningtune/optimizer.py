@@ -41,7 +41,7 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import SharedStudy
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, looks_reversed, objective_of
-from lightningtune.study.reporter import SEED
+from lightningtune.study.reporter import SEED, config_sum
 from lightningtune.study.results import Refit, StudyResults, collect_results
 from lightningtune.study.storage import open_storage
 from lightningtune.training.build import Blueprint
@@ -222,7 +222,7 @@ class OptunaDrivenOptimizer:
             self._directory.create()
             with definition.quiet_optuna():
                 self._storage = open_storage(self._optuna_kwargs.get("storage"), self._directory.journal)
-                self._study = definition.open_study(
+                study = definition.open_study(
                     self._study_name,
                     self._storage,
                     self._directions,
@@ -232,6 +232,9 @@ class OptunaDrivenOptimizer:
                     self._pruner,
                     self._seed,
                 )
+            if self._optuna_kwargs.get("storage") is None:
+                self._directory.check_belongs(study.user_attrs[SEED], len(study.get_trials(deepcopy=False)))
+            self._study = study
         return self._study
 
     def optimize(self) -> optuna.Study:
@@ -268,26 +271,27 @@ class OptunaDrivenOptimizer:
 
         Raises:
             NoResultError: when there is no such trial.
+            ConfigError: when its file is not there, or not as it was written.
         """
-        return self._directory.read_config(self.results().choose(number))
+        number = self.results().choose(number)
+        return self._directory.read_config(number, config_sum(self.study, number))
 
     def best_model(self, number: int | None = None) -> LightningModule:
         """Build the model of the best trial, or of trial ``number``, with its best weights, ready to evaluate.
 
         Raises:
             NoResultError: when there is no such trial.
-            TrialError: when its weights are not there, or do not fit the class any more.
+            TrialError: when its weights are not there, are not as they were written, or do not fit the class any more.
         """
-        number = self.results().choose(number)
-        checkpoint = self._directory.checkpoint(number)
+        number = (results := self.results()).choose(number)
+        config, checkpoint = self.get_best_config(number), self._directory.checkpoint(number)
         if checkpoint is None:
-            raise TrialError(
-                f"There are no weights of trial {number} in {self._directory.trial(number)}, with "
-                f"save_checkpoints={self._save_checkpoints} and save_top_k={self._save_top_k}."
-            )
+            kept = f"save_checkpoints={self._save_checkpoints} and save_top_k={self._save_top_k}"
+            raise TrialError(f"There are no weights of trial {number} in {self._directory.trial(number)}, with {kept}.")
+        values = None if callable(self._objective.score) else results.trials[number].values
         try:
-            model = self._blueprint.build_model(self._directory.read_config(number))
-            return load_weights(model, checkpoint).eval()
+            model = self._blueprint.build_model(config)
+            return load_weights(model, checkpoint, config, values).eval()
         except (ConfigError, RuntimeError) as error:
             raise TrialError(f"The model's class is not what trial {number} trained: {error}") from error
 
@@ -367,8 +371,7 @@ class OptunaDrivenOptimizer:
         self._host.set_right(study)
         if not LIMITS & {*self._config.get("trainer", {})}:
             self._view.note("trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
-        reversed_direction = looks_reversed(self._objective)
-        if reversed_direction is not None:
+        if (reversed_direction := looks_reversed(self._objective)) is not None:
             self._view.note(reversed_direction)
         if not definition.is_new(study):
             return

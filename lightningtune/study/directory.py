@@ -12,9 +12,12 @@
 
 from __future__ import annotations
 
+import filecmp
+import hashlib
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +85,9 @@ class StudyDirectory:
         """The folder of one more training of a trial's config."""
         return self.root / "refit" / f"{number:04d}_seed_{seed}"
 
-    def has_config(self, number: int) -> bool:
-        """Whether the config of a trial has been written."""
-        return (self.trial(number) / "config.yaml").exists()
+    def config(self, number: int) -> Path:
+        """The resolved config of a trial."""
+        return self.trial(number) / "config.yaml"
 
     def last_checkpoint(self, number: int) -> Path | None:
         """The checkpoint from which a trial can go on, where there is one."""
@@ -114,16 +117,74 @@ class StudyDirectory:
         """
         _remove_checkpoints(directory)
         for path in (directory / "error.txt", directory / "metrics.csv", *directory.glob("output*.log")):
-            path.unlink(missing_ok=True)
+            _remove(path)
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 
-    def read_config(self, number: int) -> dict[str, Any]:
+    def read_config(self, number: int, written: str | None = None) -> dict[str, Any]:
         """Read the resolved config of a trial.
 
+        Args:
+            number: the trial's.
+            written: the sum of the file as it was written, where that is known.
+
         Raises:
-            ConfigError: when it is not there.
+            ConfigError: when it is not there, or not as it was written.
         """
-        return read_mapping(self.trial(number) / "config.yaml")
+        config = read_mapping(self.config(number))
+        if written not in (None, self.sum_of_config(number)):
+            raise ConfigError(
+                f"'{self.config(number)}' is not the config that trial {number} was trained with: the file has been "
+                "changed since, or another is in its place."
+            )
+        return config
+
+    def sum_of_config(self, number: int) -> str:
+        """Return what tells the file of a trial's config from every other."""
+        return hashlib.blake2b(self.config(number).read_bytes(), digest_size=16).hexdigest()
+
+    def check_whole(self, number: int, written: str | None) -> None:
+        """Check that a trial's config and its best checkpoint, where it is kept, are as they were written.
+
+        Args:
+            number: the trial's.
+            written: the sum of its config's file, where that is known.
+
+        Raises:
+            ConfigError: naming the file that is not.
+        """
+        self.read_config(number, written)
+        checkpoint = self.checkpoint(number)
+        if checkpoint is None or _is_same_file(checkpoint, self.best_checkpoint):
+            return
+        try:
+            with zipfile.ZipFile(checkpoint) as archive:
+                torn = archive.testzip()
+        except Exception as error:  # of a torn file anything may be wrong
+            torn = str(error)
+        if torn is not None:
+            raise ConfigError(f"The checkpoint '{checkpoint}' is not as it was written: {torn}")
+
+    def check_belongs(self, seed: int, trials: int) -> None:
+        """Check that the journal is the one with which the rest of the folder has come to be.
+
+        Args:
+            seed: the study's, as the journal has it.
+            trials: how many the journal has.
+
+        Raises:
+            ConfigurationError: when the trials of the folder are not in it, or are another study's.
+        """
+        if not trials and any(self.root.glob("trials/*/config.yaml")):
+            raise ConfigurationError(
+                f"The journal '{self.journal}' holds no trial, but '{self.root / 'trials'}' does: it has been lost. "
+                "Put a copy of it in its place, or give another study_name or experiment_dir."
+            )
+        defined = self.read_definition().get("seed", seed)
+        if trials and defined != seed:
+            raise ConfigurationError(
+                f"'{self.root / 'study.yaml'}' is of a study with seed {defined}, but the journal '{self.journal}' of "
+                f"one with seed {seed}. Put the right one in its place; study.yaml may also be removed."
+            )
 
     def write_error(self, number: int, text: str) -> None:
         """Write the traceback of a failed trial."""
@@ -131,12 +192,12 @@ class StudyDirectory:
 
     def promote(self, number: int) -> None:
         """Make a trial the winner: ``best/`` holds its config and its checkpoint."""
-        put(self.trial(number) / "config.yaml", self.best_config)
         checkpoint = self.checkpoint(number)
-        if checkpoint is None:
-            self.best_checkpoint.unlink(missing_ok=True)
-        else:
+        if checkpoint is not None:
             put(checkpoint, self.best_checkpoint)
+        elif not _is_same_file(self.config(number), self.best_config):
+            self.best_checkpoint.unlink(missing_ok=True)  # another winner's
+        put(self.config(number), self.best_config)
 
     def drop_weights(self, number: int) -> None:
         """Remove the checkpoints of a trial, a user's ModelCheckpoint's too; everything else stays."""
@@ -150,7 +211,18 @@ def output_of(directory: Path, rank: int = 0) -> Path:
 
 def _remove_checkpoints(directory: Path) -> None:
     for path in directory.rglob("*.ckpt"):
-        if path.is_dir():  # a sharded checkpoint
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():  # a sharded checkpoint, among others
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, or to two that are equal."""
+    if not (one.is_file() and other.is_file()):
+        return False
+    return one.samefile(other) or filecmp.cmp(one, other, shallow=False)

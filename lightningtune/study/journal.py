@@ -1,15 +1,21 @@
-"""The lock of a journal file: a writer that is killed leaves neither a torn line that hurts nor a lock that stays."""
+"""A journal file that outlives its writers: a torn line does not hurt, a damaged one is noticed, no lock stays."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
+import zlib
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from optuna.storages.journal import JournalFileSymlinkLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from lightningtune.errors import ConfigurationError
 
 if sys.platform != "win32":
     import fcntl
@@ -17,6 +23,57 @@ if sys.platform != "win32":
 _BLOCK = 4096
 _LONGEST_WAIT = 30.0
 _PATIENCE = 1.0
+_SUM = "crc32"
+"""The key of a record's checksum; Optuna passes over a key that it does not know."""
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """Open a journal file, or begin one.
+
+    Raises:
+        ConfigurationError: when it is damaged, or cannot be read.
+    """
+    try:
+        return JournalStorage(_Journal(path))
+    except (ValueError, KeyError, TypeError, AssertionError) as error:  # a line that is no record, or none that fits
+        raise _damaged(path, error) from None
+    except OSError as error:
+        raise ConfigurationError(f"The journal '{path}' cannot be opened: {error.strerror}.") from error
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, of which each record has a checksum; those of other programs have none, and are taken."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(str(path), JournalLock(str(path)))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write records."""
+        super().append_logs([{**log, _SUM: _sum_of(log)} for log in logs])
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read records.
+
+        Raises:
+            ConfigurationError: when one is not as it was written.
+        """
+        for number, log in enumerate(super().read_logs(log_number_from), log_number_from + 1):
+            written = log.pop(_SUM, None) if isinstance(log, dict) else None
+            if written not in (None, _sum_of(log)):
+                raise _damaged(self._path, f"its line {number} is not as it was written")
+            yield log
+
+
+def _sum_of(log: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(log).encode())
+
+
+def _damaged(path: Path, why: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"The journal '{path}' is damaged, or is none: {why}. "
+        "Put a copy of it in its place, or remove the lines that are not JSON."
+    )
 
 
 class JournalLock(JournalFileSymlinkLock):
@@ -34,14 +91,20 @@ class JournalLock(JournalFileSymlinkLock):
     _file: IO[bytes] | None = None
 
     def acquire(self) -> bool:
-        """Take the lock, and cut a torn line."""
+        """Take the lock, and cut a torn line.
+
+        Raises:
+            ConfigurationError: when the last line is not JSON: after another one, nothing could be read any more.
+        """
         file = Path(self._lock_target_file).open("ab+")  # noqa: SIM115  # closed when the lock is released
         try:
             if _lock(file):
                 self._free_from_the_dead()
             acquired = super().acquire()
             self._file = file
-            _cut_torn_line(file)
+            last = _cut_torn_line(file)
+            if last:
+                self._check(last)
         except BaseException:
             if self._file is not None:
                 self.release()
@@ -61,6 +124,12 @@ class JournalLock(JournalFileSymlinkLock):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_file"}
+
+    def _check(self, line: bytes) -> None:
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise _damaged(Path(self._lock_target_file), error) from None
 
     def _free_from_the_dead(self) -> None:
         """Remove a lock that stays the same for as long as no write takes."""
@@ -110,15 +179,15 @@ def _identity(lock: str) -> tuple[int, int] | None:
     return found.st_ino, found.st_ctime_ns
 
 
-def _cut_torn_line(file: IO[bytes]) -> None:
-    size = end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - _BLOCK)
+def _cut_torn_line(file: IO[bytes]) -> bytes:
+    """Remove what stands after the last line that has an end, and return that line; nothing where there is none."""
+    end, tail = file.seek(0, os.SEEK_END), b""
+    start, block = end, _BLOCK
+    while start > 0 and tail.count(b"\n") < 2:
+        start, block = max(0, start - block), 2 * block
         file.seek(start)
-        line_end = file.read(end - start).rfind(b"\n")
-        if line_end >= 0:
-            end = start + line_end + 1
-            break
-        end = start
-    if end < size:
-        file.truncate(end)
+        tail = file.read(end - start)
+    whole, newline, torn = tail.rpartition(b"\n")
+    if torn:
+        file.truncate(end - len(torn))
+    return whole.rpartition(b"\n")[2] if newline else b""

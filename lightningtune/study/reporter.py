@@ -20,6 +20,7 @@ EPOCHS = "lightningtune:epochs"
 DURATION = "lightningtune:seconds"
 BASELINE = "lightningtune:baseline"
 PLACEMENT = "lightningtune:placement"
+CONFIG_SUM = "lightningtune:config_sum"
 
 _NOTICED: set[str] = set()
 """The studies whose several objectives have been told of."""
@@ -59,6 +60,17 @@ class OptunaReporter:
 def record_placement(trial: optuna.Trial, placement: Mapping[str, Any]) -> None:
     """Keep on a trial where it runs."""
     trial.set_user_attr(PLACEMENT, dict(placement))
+
+
+def record_config(trial: optuna.Trial, sum_of_file: str) -> None:
+    """Keep on a trial what its config's file is, so that no other is taken for it."""
+    trial.set_user_attr(CONFIG_SUM, sum_of_file)
+
+
+def config_sum(study: optuna.Study, number: int) -> str | None:
+    """Return what is kept of a trial's config; None where the trial never had one."""
+    kept: str | None = study.get_trials(deepcopy=False)[number].user_attrs.get(CONFIG_SUM)
+    return kept
 
 
 def record_outcome(trial: Any, outcome: TrialOutcome) -> None:

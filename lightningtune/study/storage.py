@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 
 from lightningtune.errors import ConfigurationError
-from lightningtune.study.journal import JournalLock
+from lightningtune.study.journal import open_journal
 
 
 def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: Path) -> BaseStorage:
@@ -37,13 +36,7 @@ def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: 
     # the lock is a link beside the file, from where a relative path would lead elsewhere
     path = (default if storage is None else Path(storage)).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return JournalStorage(JournalFileBackend(str(path), JournalLock(str(path))))
-    except (ValueError, KeyError, AssertionError) as error:  # a line that is no record, or none that fits
-        raise ConfigurationError(
-            f"The journal '{path}' is damaged, or is none: {error}. "
-            "Put a copy of it in its place, or remove the lines that are not JSON."
-        ) from None
+    return open_journal(path)
 
 
 def check_storage(storage: Any) -> None:

@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
-from lightningtune.study.reporter import DETAIL, DURATION, EPOCHS, PLACEMENT, REASON
+from lightningtune.study.reporter import CONFIG_SUM, DETAIL, DURATION, EPOCHS, PLACEMENT, REASON
 
 CONTINUES = "lightningtune:continues"
 """The number of the trial that this one goes on from."""
@@ -34,7 +34,7 @@ WANTED = "lightningtune:wanted:"
 ATTEMPTS = 3
 """How often a training is begun in all."""
 
-_OF_ONE_ATTEMPT = {REASON, DETAIL, EPOCHS, DURATION, PLACEMENT, WORKER}
+_OF_ONE_ATTEMPT = {REASON, DETAIL, EPOCHS, DURATION, PLACEMENT, CONFIG_SUM, WORKER}
 # by these a GridSampler knows that a point of its grid is taken
 _OF_THE_SAMPLER = {"grid_id", "search_space"}
 

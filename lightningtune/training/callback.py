@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightningtune.contract import Objective, Reporter, Stop, StopReason, Values
 from lightningtune.errors import MetricError, TrialError
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
+from lightningtune.training.checkpoint_file import STATE
 from lightningtune.training.checkpoints import Need
 from lightningtune.training.decisions import best_index, non_finite
 from lightningtune.training.loops import (
@@ -25,7 +26,7 @@ from lightningtune.training.loops import (
 from lightningtune.training.missing import missing, notice_missing, why_never_validated
 from lightningtune.training.mixture import refuse_mixed_objects
 from lightningtune.training.random_state import random_states, restore_random_state
-from lightningtune.training.resumption import STATE, TrialState
+from lightningtune.training.resumption import TrialState
 
 _LOOK_EVERY = 50
 """Training batches between two looks at the loss: a look waits for the device, and a NaN has come to stay."""
@@ -51,8 +52,8 @@ class TrialCallback(Callback):
         after_report: called after each value, at the moment that is to be saved, with the trainer, whether its
             checkpoint is the one to keep (the best so far, or the latest where the score is the last value), and
             whether one to go on from is needed.
-        keeps_state: whether checkpoints hold where the trial stands, and a fit that starts from one goes on with its
-            history; otherwise a checkpoint is taken for another training's.
+        training: which training this is, as `training_of` says it. Checkpoints then hold where the trial stands, and a
+            fit that starts from one goes on with its history; without it a checkpoint is taken for another training's.
 
     Attributes:
         history: the values of each validation of this fit, and of those that it goes on from, one tuple for each.
@@ -64,12 +65,12 @@ class TrialCallback(Callback):
         objective: Objective,
         reporter: Reporter,
         after_report: Callable[[Trainer, bool, Need], None] | None = None,
-        keeps_state: bool = False,
+        training: str | None = None,
     ) -> None:
         self.objective = objective
         self.reporter = reporter
         self.after_report = after_report
-        self.keeps_state = keeps_state
+        self.training = training
         self.history: list[Values] = []
         self.stop: Stop | None = None
         self.interruption: BaseException | None = None
@@ -105,9 +106,10 @@ class TrialCallback(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down where the trial stands."""
-        if not self.keeps_state:
+        if self.training is None:
             return
         state = TrialState(
+            training=self.training,
             monitor=self.objective.monitor,
             history=list(self.history),
             step=self._step,
@@ -125,7 +127,7 @@ class TrialCallback(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with the history of the trial's own checkpoint; `find_start` has looked at it."""
-        state = checkpoint.get(STATE) if self.keeps_state and trainer.state.fn == "fit" else None
+        state = checkpoint.get(STATE) if self.training is not None and trainer.state.fn == "fit" else None
         if state is not None and state["history"] and self._start is None:  # others may load theirs before the first
             self._start = TrialState(**state)
             self.history, self._step = list(self._start.history), self._start.step

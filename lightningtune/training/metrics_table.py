@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
+
+log = logging.getLogger(__name__)
 
 
 def flush_tables(trainer: Trainer) -> None:
@@ -19,6 +22,8 @@ def flush_tables(trainer: Trainer) -> None:
 def go_on_with_table(trainer: Trainer, table: Path, directory: Path, global_step: int) -> None:
     """Have the logger of a folder append to the table of before; Lightning would remove it.
 
+    A table that cannot be read is left out: it is not gone on from.
+
     Args:
         trainer: before its fit, on rank 0.
         table: the table of before.
@@ -28,13 +33,23 @@ def go_on_with_table(trainer: Trainer, table: Path, directory: Path, global_step
     mine = [one for one in trainer.loggers if isinstance(one, CSVLogger) and Path(one.log_dir) == directory]
     if not mine or not table.exists():
         return
-    with table.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if (row.get("step") or "").isdigit() and int(row["step"]) < global_step]
-        names = list(reader.fieldnames or ())
+    try:
+        names, rows = _rows_before(table, global_step)
+    except (OSError, ValueError, csv.Error) as error:
+        log.warning("%s cannot be gone on with: %s", table, error)
+        return
     writer = mine[0].experiment  # the file is removed here
     writer.metrics_keys = names  # public, but described nowhere: without it the next row would bring another header
     with Path(writer.metrics_file_path).open("w", newline="") as file:
         out = csv.DictWriter(file, names)
         out.writeheader()
         out.writerows(rows)
+
+
+def _rows_before(table: Path, global_step: int) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the header of a table, and its rows of earlier steps; what is not of its form is left out."""
+    with table.open(newline="") as file:
+        reader = csv.DictReader(file)
+        names = list(reader.fieldnames or ())
+        whole = [row for row in reader if [*row] == names and (row.get("step") or "").isdecimal()]
+    return names, [row for row in whole if int(row["step"]) < global_step]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,12 @@ from typing import Any
 import torch
 
 from lightningtune.contract import Objective, Values
+from lightningtune.errors import TrialError
+from lightningtune.training.checkpoint_file import STATE, read_checkpoint
 from lightningtune.training.decisions import best_index
 
 log = logging.getLogger(__name__)
 
-STATE = "lightningtune"
-"""The key of a checkpoint under which a trial's state stands."""
 BEST = "best.ckpt"
 LAST = "last.ckpt"
 _LIGHTNING = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
@@ -29,6 +27,7 @@ class TrialState:
     """What a checkpoint holds of a trial beyond what Lightning writes.
 
     Attributes:
+        training: which training it is of, as `training_of` says it.
         monitor: the metrics that ``history`` is of.
         history: the values of each validation so far.
         step: how many steps have been reported.
@@ -41,6 +40,7 @@ class TrialState:
         random: the random state of each rank.
     """
 
+    training: str
     monitor: tuple[str, ...]
     history: list[Values]
     step: int
@@ -92,7 +92,7 @@ class _Checkpoint:
         return Start(self.path, best, self.weights_only, self.state.global_step, self.epochs)
 
 
-def find_start(checkpoint: Path, objective: Objective) -> Start | None:
+def find_start(checkpoint: Path, objective: Objective, training: str) -> Start | None:
     """Find out from where a trial goes on.
 
     A file that is torn, or is no checkpoint of such a trial, is noticed here, before the fit: then it is the
@@ -102,11 +102,12 @@ def find_start(checkpoint: Path, objective: Objective) -> Start | None:
     Args:
         checkpoint: a file from the study's own folder: it is unpickled where it does not load with weights only.
         objective: what is tuned.
+        training: which training is to go on, as `training_of` says it.
 
     Returns:
         None where the trial has to start afresh.
     """
-    last, best = _read(checkpoint, objective), _read(checkpoint.with_name(BEST), objective)
+    last, best = (_read(path, objective, training) for path in (checkpoint, checkpoint.with_name(BEST)))
     start = max((found for found in (last, best) if found), key=lambda found: found.state.step, default=None)
     if start is None:
         return None
@@ -123,34 +124,18 @@ def _index_of_best(state: TrialState, objective: Objective) -> int | None:
     return len(state.history) - 1 if objective.score == "last" else best_index(state.history, objective.mode[0])
 
 
-def _read(path: Path, objective: Objective) -> _Checkpoint | None:
+def _read(path: Path, objective: Objective, training: str) -> _Checkpoint | None:
     """Return a checkpoint of a trial, or None where the file is torn, foreign or not there."""
     if not path.exists():
         return None
     try:
-        _check_sums(path)
-        loaded, weights_only = _load(path)
+        loaded, weights_only = read_checkpoint(path)
         state = TrialState(**loaded[STATE])
         absent = [key for key in _LIGHTNING if key not in loaded]
-        if absent or tuple(state.monitor) != objective.monitor or not state.history:
-            raise ValueError(f"it is of another training: no {absent}, or not of {objective.monitor}")
-    except Exception as error:  # a torn file may make the unpickler raise anything
+        is_own = state.training == training and tuple(state.monitor) == objective.monitor
+        if absent or not is_own or not state.history:
+            raise ValueError(f"it is of another training: no {absent}, or not of {objective.monitor} with this config")
+    except (TrialError, KeyError, TypeError, ValueError) as error:
         log.warning("%s cannot be gone on from: %s: %s", path, type(error).__name__, error)
         return None
     return _Checkpoint(path, state, weights_only, loaded["epoch"] + 1)
-
-
-def _check_sums(path: Path) -> None:
-    """Notice a byte that is not as it was written: torch does not look, and would load wrong weights."""
-    with zipfile.ZipFile(path) as archive:
-        torn = archive.testzip() if torch.serialization.get_crc32_options() else None
-    if torn is not None:
-        raise zipfile.BadZipFile(f"{torn} is not as it was written")
-
-
-def _load(path: Path) -> tuple[Mapping[str, Any], bool]:
-    """Load without reading the tensors, and with weights only where that suffices."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True), True
-    except pickle.UnpicklingError:  # objects of the user's, such as a model's hyperparameters
-        return torch.load(path, map_location="cpu", weights_only=False, mmap=True), False

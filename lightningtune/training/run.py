@@ -25,6 +25,7 @@ from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.callback_list import callbacks_of
+from lightningtune.training.checkpoint_file import training_of
 from lightningtune.training.checkpoints import KeepCheckpoints
 from lightningtune.training.decisions import score_of
 from lightningtune.training.metrics_table import go_on_with_table
@@ -59,7 +60,7 @@ def train(
     """
     started = time.perf_counter()
     keep = KeepCheckpoints(spec.directory, clock) if spec.save_checkpoints else None
-    watcher = TrialCallback(spec.objective, reporter, after_report=keep, keeps_state=True)
+    watcher = TrialCallback(spec.objective, reporter, after_report=keep, training=training_of(spec.config))
     fit: Fit | None = None
     error: BaseException | None = None
     with isolate_rng(), _own_seed_variables(), quiet_lightning(), own_interrupts():
@@ -100,7 +101,7 @@ def _start_of(spec: TrialSpec, fit: Fit) -> Start | None:
     if searches:  # they load a checkpoint of their own, after which Lightning forgets ours
         log.warning("A fit with %s cannot be gone on with: it starts afresh.", type(searches[0]).__name__)
         return None
-    start = find_start(spec.checkpoint, spec.objective)
+    start = find_start(spec.checkpoint, spec.objective, training_of(spec.config))
     return start if start is not None and start.is_within(spec.config.get("trainer") or {}) else None
 
 

@@ -304,7 +304,7 @@ def test_what_a_checkpoint_of_another_training_says_is_not_taken_over(tmp_path, 
     def save(run, keep, last):
         run.save_checkpoint(tmp_path / f"{run.current_epoch}.ckpt")
 
-    watcher = TrialCallback(LOSS, Collect(), save, keeps_state=True)
+    watcher = TrialCallback(LOSS, Collect(), save, training="this")
     trainer(watcher, max_epochs=2).fit(Scripted(), data(), data())
     other = TrialCallback(LOSS, Collect())
     run = trainer(other, max_epochs=epochs + 1)

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, Stop, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
-from lightningtune.training.resumption import STATE, find_start
+from lightningtune.training.checkpoint_file import STATE, training_of
+from lightningtune.training.resumption import find_start
 from lightningtune.training.run import train
 
 LOSS = Objective(("val_loss",), ("min",))
@@ -313,6 +314,13 @@ def left(tmp_path_factory):
 LOW = Objective(("turns",), ("min",))
 
 
+OURS = {"seed_everything": 5, "model": {}, "data": {}, "trainer": {"accelerator": "cpu", "log_every_n_steps": 1}}
+
+
+def start_of(path, objective=LOW, config=None):
+    return find_start(path, objective, training_of(config or OURS))
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -354,6 +362,12 @@ def of_other_metrics(path):
     torch.save(content, path)
 
 
+def of_another_trial(path):
+    content = torch.load(path, weights_only=True)
+    content[STATE]["training"] = training_of({**OURS, "seed_everything": 6})
+    torch.save(content, path)
+
+
 def of_another_version(path):
     content = torch.load(path, weights_only=True)
     content[STATE]["unheard_of"] = 1
@@ -369,6 +383,7 @@ DAMAGES = [
     text,
     archive,
     of_other_metrics,
+    of_another_trial,
     of_another_version,
     lambda path: path.unlink(),
 ]
@@ -377,9 +392,9 @@ DAMAGES = [
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_torn_or_foreign_checkpoint_gives_way_to_the_one_before_it(left, tmp_path, damage):
     folder = shutil.copytree(left, tmp_path / "trial")
-    assert find_start(folder / "last.ckpt", LOW).checkpoint.name == "last.ckpt"
+    assert start_of(folder / "last.ckpt").checkpoint.name == "last.ckpt"
     damage(folder / "last.ckpt")
-    assert find_start(folder / "last.ckpt", LOW).checkpoint.name == "best.ckpt"
+    assert start_of(folder / "last.ckpt").checkpoint.name == "best.ckpt"
     rest = Collect()
     outcome, _ = run(folder, rest, folder / "last.ckpt", objective=LOW)
     assert [*rest.told] == [4, 5]
@@ -390,7 +405,7 @@ def test_a_torn_or_foreign_checkpoint_gives_way_to_the_one_before_it(left, tmp_p
 def test_without_its_best_checkpoint_a_trial_starts_afresh(left, tmp_path, damage):
     folder = shutil.copytree(left, tmp_path / "trial")
     damage(folder / "best.ckpt")
-    assert find_start(folder / "last.ckpt", LOW) is None
+    assert start_of(folder / "last.ckpt") is None
     rest = Collect()
     outcome, _ = run(folder, rest, folder / "last.ckpt", objective=LOW)
     assert [*rest.told] == [0, 1, 2, 3, 4, 5]
@@ -400,7 +415,7 @@ def test_without_its_best_checkpoint_a_trial_starts_afresh(left, tmp_path, damag
 def test_a_best_checkpoint_of_another_time_is_not_taken_for_the_best(left, tmp_path):
     folder = shutil.copytree(left, tmp_path / "trial")
     shutil.copyfile(left.parent / "killed_at_2/best.ckpt", folder / "best.ckpt")
-    assert find_start(folder / "last.ckpt", LOW) is None
+    assert start_of(folder / "last.ckpt") is None
 
 
 def test_nothing_of_before_passes_for_a_result_where_a_trial_starts_afresh(left, tmp_path):
@@ -431,9 +446,10 @@ def test_hyperparameters_that_have_to_be_unpickled_are(tmp_path):
         return train(spec, Blueprint(Schema(Odd, Data, L.Trainer), config), reporter, clock=hasty())
 
     whole, rest = Collect(tmp_path / "whole"), Collect()
+    odd = {"seed_everything": 5, "trainer": {"accelerator": "cpu"}}
     (tmp_path / "whole").mkdir()
     fit(tmp_path / "whole", whole)
-    assert not find_start(tmp_path / "killed_at_1/last.ckpt", LOSS).weights_only
+    assert not start_of(tmp_path / "killed_at_1/last.ckpt", LOSS, odd).weights_only
     outcome = fit(tmp_path / "killed_at_1", rest, tmp_path / "killed_at_1/last.ckpt")
     assert outcome.reason is StopReason.COMPLETED, outcome.traceback
     assert rest.told == {step: whole.told[step] for step in (1, 2)}
@@ -464,4 +480,4 @@ def test_a_fit_that_would_begin_elsewhere_than_the_checkpoint_fails(left, tmp_pa
 
 
 def test_weights_only_suffices_for_what_the_library_writes(left):
-    assert find_start(left / "last.ckpt", LOW).weights_only
+    assert start_of(left / "last.ckpt").weights_only
