@@ -93,3 +93,12 @@ def test_plain_values_are_what_a_file_gives_back():
     for wrong in (object(), {1: 2}, np.zeros(2), [print]):
         with pytest.raises(TypeError, match="is not a YAML value"):
             plain(wrong)
+
+
+def test_a_folder_in_a_files_place_is_named(tmp_path):
+    (tmp_path / "a.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"The file '.*a.yaml' is to be written, but a folder is in its place"):
+        write_text(tmp_path / "a.yaml", "")
+    (tmp_path / "b").touch()
+    with pytest.raises(ConfigError, match=r"b' is to be a folder, but it is a file"):
+        write_text(tmp_path / "b" / "a.yaml", "")

@@ -34,11 +34,14 @@ def open_journal(path: Path) -> JournalStorage:
         ConfigurationError: when it is damaged, or cannot be read.
     """
     try:
-        return JournalStorage(_Journal(path))
+        storage = JournalStorage(_Journal(path))
+        with path.open("rb") as file:
+            _check(path, _last_line(file)[0])  # Optuna reads over it, if it is spoilt
     except (ValueError, KeyError, TypeError, AssertionError) as error:  # a line that is no record, or none that fits
         raise _damaged(path, error) from None
     except OSError as error:
         raise ConfigurationError(f"The journal '{path}' cannot be opened: {error.strerror}.") from error
+    return storage
 
 
 class _Journal(JournalFileBackend):
@@ -102,9 +105,10 @@ class JournalLock(JournalFileSymlinkLock):
                 self._free_from_the_dead()
             acquired = super().acquire()
             self._file = file
-            last = _cut_torn_line(file)
-            if last:
-                self._check(last)
+            last, torn = _last_line(file)
+            if torn:
+                file.truncate(file.seek(0, os.SEEK_END) - len(torn))
+            _check(Path(self._lock_target_file), last)
         except BaseException:
             if self._file is not None:
                 self.release()
@@ -124,12 +128,6 @@ class JournalLock(JournalFileSymlinkLock):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_file"}
-
-    def _check(self, line: bytes) -> None:
-        try:
-            json.loads(line)
-        except ValueError as error:
-            raise _damaged(Path(self._lock_target_file), error) from None
 
     def _free_from_the_dead(self) -> None:
         """Remove a lock that stays the same for as long as no write takes."""
@@ -179,15 +177,20 @@ def _identity(lock: str) -> tuple[int, int] | None:
     return found.st_ino, found.st_ctime_ns
 
 
-def _cut_torn_line(file: IO[bytes]) -> bytes:
-    """Remove what stands after the last line that has an end, and return that line; nothing where there is none."""
-    end, tail = file.seek(0, os.SEEK_END), b""
-    start, block = end, _BLOCK
+def _last_line(file: IO[bytes]) -> tuple[bytes, bytes]:
+    """Return the last line that has an end, and what stands after it; either may be empty."""
+    end, block, tail = file.seek(0, os.SEEK_END), _BLOCK, b""
+    start = end
     while start > 0 and tail.count(b"\n") < 2:
         start, block = max(0, start - block), 2 * block
         file.seek(start)
         tail = file.read(end - start)
     whole, newline, torn = tail.rpartition(b"\n")
-    if torn:
-        file.truncate(end - len(torn))
-    return whole.rpartition(b"\n")[2] if newline else b""
+    return (whole.rpartition(b"\n")[2] if newline else b""), torn
+
+
+def _check(path: Path, line: bytes) -> None:
+    try:
+        json.loads(line or b"{}")
+    except ValueError as error:
+        raise _damaged(path, error) from None

@@ -1,8 +1,9 @@
 import os
+import zipfile
 
 import pytest
 
-from lightningtune import ConfigurationError
+from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.study.directory import StudyDirectory
 
 
@@ -89,3 +90,57 @@ def test_every_checkpoint_of_a_trial_goes_sharded_ones_too(directory):
     directory.drop_weights(2)
     assert [path.parent.name for path in directory.root.rglob("*.ckpt")] == ["0003"]
     assert directory.read_config(2) == {"model": {"lr": 2}}
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_config_that_has_been_changed_is_not_given_out(directory):
+    trained(directory, 1)
+    written = directory.sum_of_config(1)
+    assert directory.read_config(1, written) == {"model": {"lr": 1}}
+    directory.config(1).write_text("model:\n  lr: 2\n")
+    with pytest.raises(ConfigError, match=r"0001/config.yaml' is not the config that trial 1 was trained with"):
+        directory.read_config(1, written)
+
+
+def test_what_stands_in_the_way_of_a_new_training_goes(directory):
+    for name in ("metrics.csv", "output.log", "error.txt", "best.ckpt"):
+        (directory.trial(1) / name / "deeper").mkdir(parents=True)
+    directory.begin(directory.trial(1), {})
+    assert [path.name for path in directory.trial(1).iterdir()] == ["config.yaml"]
+
+
+def test_a_checkpoint_that_is_torn_is_not_promoted(directory):
+    trained(directory, 1, b"no archive")
+    with pytest.raises(ConfigError, match=r"0001/best.ckpt' is not as it was written"):
+        directory.check_whole(1, None)
+    directory.promote(1)
+    directory.check_whole(1, None)  # one file, with two names: nothing is to be gained
+    with zipfile.ZipFile(directory.trial(1) / "whole", "w") as archive:
+        archive.writestr("a", "b")
+    (directory.trial(1) / "whole").replace(directory.trial(1) / "best.ckpt")
+    directory.check_whole(1, None)
+
+
+def test_a_winner_whose_checkpoint_is_lost_keeps_the_copy(directory):
+    trained(directory, 1)
+    directory.promote(1)
+    directory.drop_weights(1)
+    directory.promote(1)
+    assert directory.best_checkpoint.read_bytes() == b"weights"
+
+
+def test_a_journal_that_was_lost_is_not_begun_again_over_the_trials(directory):
+    directory.check_belongs(seed=1, trials=0)
+    trained(directory, 1)
+    directory.check_belongs(seed=1, trials=2)
+    with pytest.raises(ConfigurationError, match=r"The journal '.*/journal.log' holds no trial, but '.*/trials' does"):
+        directory.check_belongs(seed=1, trials=0)
+
+
+def test_a_journal_of_another_study_is_noticed_by_its_seed(directory):
+    directory.write_definition({"seed": 1})
+    directory.check_belongs(seed=1, trials=2)
+    with pytest.raises(ConfigurationError, match=r"study.yaml' is of a study with seed 1, but the journal .* seed 2"):
+        directory.check_belongs(seed=2, trials=2)

@@ -12,7 +12,8 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-from lightningtune.study.journal import JournalLock
+from lightningtune import ConfigurationError
+from lightningtune.study.journal import JournalLock, open_journal
 from lightningtune.study.storage import open_storage
 
 HOLDER = """
@@ -119,3 +120,50 @@ def test_the_lock_of_a_relative_path_leads_to_the_file(path, monkeypatch):
     lock.acquire()
     assert path.with_name("journal.log.lock").stat().st_ino == path.stat().st_ino
     lock.release()
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_record_that_is_not_as_it_was_written_is_refused_with_its_line(path):
+    writer(path).set_user_attr("score", 0.25)
+    writer(path).set_user_attr("after", 1)
+    flip(path, path.read_bytes().index(b"0.25") + 2)
+    with pytest.raises(ConfigurationError, match=rf"The journal '{path}' is damaged.* line 2 is not as it was written"):
+        writer(path)
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\x00\n", b"garbage\n", b'{"op_code":2,"worker\n'])
+def test_a_last_line_that_is_no_record_is_not_written_after(path, garbage):
+    study = writer(path)
+    with path.open("ab") as file:
+        file.write(garbage)
+    with pytest.raises(ConfigurationError, match=f"The journal '{path}' is damaged"):
+        study.set_user_attr("a", 1)
+    assert path.read_bytes().endswith(garbage)
+    assert not os.path.lexists(f"{path}.lock")
+    with pytest.raises(ConfigurationError, match=f"The journal '{path}' is damaged"):
+        open_journal(path)
+
+
+def test_a_line_longer_than_what_is_read_at_once_is_found_whole(path):
+    writer(path).set_user_attr("long", "x" * 100_000)
+    with path.open("ab") as file:
+        file.write(b"y" * 20_000)
+    writer(path).set_user_attr("a", 1)
+    assert writer(path).user_attrs == {"long": "x" * 100_000, "a": 1}
+
+
+def test_optuna_itself_reads_the_journal_and_writes_it(path):
+    writer(path).set_user_attr("ours", {"nested": [1, 0.1, None, "ü"]})
+    plain = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    optuna.load_study(study_name="s", storage=plain).set_user_attr("its", 1)
+    assert writer(path).user_attrs == {"ours": {"nested": [1, 0.1, None, "ü"]}, "its": 1}
+
+
+def test_a_journal_in_whose_place_is_a_folder_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=f"The journal '{tmp_path}' cannot be opened: Is a directory"):
+        open_journal(tmp_path)

@@ -52,3 +52,11 @@ def test_without_a_table_of_before_one_is_begun(tmp_path):
     run(tmp_path / "whole", Copies(tmp_path / "whole"))
     (tmp_path / "killed_at_1/metrics.csv").unlink()
     assert "val_loss" in run(tmp_path / "killed_at_1", checkpoint=tmp_path / "killed_at_1/last.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"step,val_loss\n0,\x00,1,2\n", b"", b"step\n" + b"x" * 200_000])
+def test_a_table_that_is_spoilt_does_not_hinder_the_trial(tmp_path, content):
+    run(tmp_path / "whole", Copies(tmp_path / "whole"))
+    (tmp_path / "killed_at_1/metrics.csv").write_bytes(content)
+    table = run(tmp_path / "new", checkpoint=tmp_path / "killed_at_1/last.ckpt")
+    assert "3" in table.splitlines()[-1]

@@ -1,0 +1,84 @@
+import pickle
+import zipfile
+
+import pytest
+import torch
+from nets import Line, Sees
+
+from lightningtune import TrialError
+from lightningtune.training.checkpoint_file import STATE, read_checkpoint, training_of
+from lightningtune.training.checkpoints import load_weights
+
+CONFIG = {"seed_everything": 1, "model": {"lr": 0.1}, "trainer": {"max_epochs": 3}}
+
+
+def content(**more):
+    kept = {"training": training_of(CONFIG), "history": [(0.5,), (0.25,)]}
+    return {"state_dict": Line().state_dict(), STATE: kept, **more}
+
+
+def touches(path):
+    return Sees(f"__import__('pathlib').Path({str(path)!r}).touch()")
+
+
+@pytest.fixture
+def path(tmp_path):
+    torch.save(content(), tmp_path / "best.ckpt")
+    return tmp_path / "best.ckpt"
+
+
+def test_nothing_is_unpickled_where_weights_suffice(path):
+    loaded, weights_only = read_checkpoint(path)
+    assert (weights_only, loaded[STATE]["history"]) == (True, [(0.5,), (0.25,)])
+
+
+def test_objects_are_unpickled_from_a_file_that_is_whole(path, tmp_path):
+    torch.save(content(taste=touches(tmp_path / "seen")), path)
+    assert not read_checkpoint(path)[1]
+    assert (tmp_path / "seen").exists()
+
+
+def test_a_file_that_is_no_checkpoint_is_not_unpickled(path, tmp_path):
+    path.write_bytes(pickle.dumps(touches(tmp_path / "seen")))
+    with pytest.raises(TrialError, match=f"The checkpoint '{path}' is not whole, or is none: BadZipFile"):
+        read_checkpoint(path)
+    assert not (tmp_path / "seen").exists()
+
+
+def test_each_byte_of_the_weights_counts(path):
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        place = next(entry for entry in archive.infolist() if entry.filename.endswith("data/0"))
+    name = place.filename.encode()
+    data[data.index(name) + len(name) + 80] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(TrialError, match=f"The checkpoint '{path}' is not whole"):
+        read_checkpoint(path)
+
+
+def test_a_file_that_holds_something_else_or_is_missing_is_named(path):
+    torch.save([1, 2], path)
+    with pytest.raises(TrialError, match=f"The checkpoint '{path}' is not whole, or .* it holds a list"):
+        read_checkpoint(path)
+    path.unlink()
+    with pytest.raises(TrialError, match="No such file"):
+        read_checkpoint(path)
+
+
+def test_weights_are_taken_from_the_validation_that_gave_the_score(path):
+    saved = read_checkpoint(path)[0]["state_dict"]["net.0.weight"]
+    wider = {**CONFIG, "trainer": {"max_epochs": 9}}
+    for config, score in ((CONFIG, (0.25,)), (CONFIG, (0.25 + 1e-12,)), (wider, (0.25,)), (CONFIG, None)):
+        assert torch.equal(load_weights(Line(), path, config, score).net[0].weight, saved)
+
+
+@pytest.mark.parametrize(("config", "score"), [(CONFIG, (0.5,)), ({**CONFIG, "seed_everything": 2}, (0.25,))])
+def test_weights_of_another_validation_or_training_are_refused(path, config, score):
+    with pytest.raises(TrialError, match=f"'{path}' is not of the validation that gave the trial its score"):
+        load_weights(Line(), path, config, score)
+
+
+def test_a_checkpoint_that_says_nothing_of_its_training_is_refused(path):
+    torch.save({"state_dict": Line().state_dict()}, path)
+    with pytest.raises(TrialError, match="is not of the validation"):
+        load_weights(Line(), path, CONFIG, (0.25,))
