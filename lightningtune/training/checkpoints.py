@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from lightningtune.contract import Values
 from lightningtune.errors import TrialError
 from lightningtune.files import put
 from lightningtune.training.checkpoint_file import STATE, read_checkpoint, training_of
+from lightningtune.training.held_checkpoint import HeldCheckpoint, hold
 from lightningtune.training.metrics_table import flush_tables
 from lightningtune.training.resumption import BEST, LAST, Start
 
@@ -63,11 +65,15 @@ def _is_of(kept: Any, training: str, score: Values | None) -> bool:
 class KeepCheckpoints:
     """Writes ``best.ckpt``, which is a trial's result, and ``last.ckpt``, from which it can go on.
 
-    ``best.ckpt`` is written whenever a validation is the best so far: its weights will not be there any more when it
-    is known that none was better. ``last.ckpt`` is then linked to it. After any other validation ``last.ckpt`` is
-    written when 50 times as long as the latest write took has passed since then, or when at the next validation, going
-    by the pace, more than 30 seconds would be unsaved: so quick epochs do not drown in writing, and an epoch that
-    takes longer than that is always saved.
+    A validation is saved when 50 times as long as the latest write took has passed since then, or when at the next
+    validation, going by the pace, more than 30 seconds would be unsaved: so quick epochs do not drown in writing, and
+    an epoch that takes longer than that is always saved. The best so far goes to ``best.ckpt``, to which ``last.ckpt``
+    is then linked; any other to ``last.ckpt``.
+
+    The best is needed even when it is not due, and its weights will not be there any more when it is known that none
+    was better. So it is held in memory, on the CPU, until a better one comes, another validation is saved, or the fit
+    ends. Whatever ends the process before that, the two files are of one time, and what was trained since then is
+    trained again. A strategy that writes in its own way, as sharded ones do, has it written at once.
 
     Each file is written under another name and moved into place: it is the old one or the new one at any moment.
 
@@ -83,6 +89,8 @@ class KeepCheckpoints:
         self._clock = clock
         self._saved = self._asked = clock()
         self._duration = 0.0
+        self._held: HeldCheckpoint | None = None
+        self._memory: HeldCheckpoint | None = None
 
     def begin(self, start: Start | None) -> None:
         """Have this folder hold what the trial starts from, and nothing else: it would pass for this training's."""
@@ -110,9 +118,21 @@ class KeepCheckpoints:
             is_due = trainer.strategy.broadcast(is_due)
         wants_last = last == "always" or (last == "when due" and is_due)
         if is_best:
-            self._save(trainer, self.best, self.last if last != "never" else None)
+            self._held = None
+            if last == "when due" and not is_due:
+                self._held = self._memory = hold(trainer, self._memory)
+            if self._held is None:
+                with self._timed():
+                    self._put(trainer, trainer.save_checkpoint, self.best, self.last if last != "never" else None)
         elif wants_last:
-            self._save(trainer, self.last)
+            with self._timed():
+                self._put_held(trainer)  # first: what goes on from the last needs the best before it
+                self._put(trainer, trainer.save_checkpoint, self.last)
+
+    def complete(self, trainer: Trainer) -> None:
+        """Write what is held of a fit that has ended."""
+        with self._timed():
+            self._put_held(trainer)
 
     def end(self) -> None:
         """Remove what only served to go on."""
@@ -124,11 +144,15 @@ class KeepCheckpoints:
         unsaved = now - self._saved
         return unsaved >= _SHARE * self._duration or unsaved + pace > _UNSAVED
 
-    def _save(self, trainer: Trainer, target: Path, twin: Path | None = None) -> None:
-        started = self._clock()
+    def _put_held(self, trainer: Trainer) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._put(trainer, held.write, self.best)
+
+    def _put(self, trainer: Trainer, save: Callable[[Path], None], target: Path, twin: Path | None = None) -> None:
         try:
             flush_tables(trainer)
-            trainer.save_checkpoint(self._unfinished)  # Lightning's own move is a copy where /tmp is another disk
+            save(self._unfinished)  # Lightning's own move is a copy where /tmp is another disk
             if trainer.is_global_zero:
                 self._unfinished.replace(target)
                 if twin is not None:
@@ -139,5 +163,11 @@ class KeepCheckpoints:
                 where = f"{target}, by way of {tempfile.gettempdir()}"
                 raise OSError(error.errno, os.strerror(error.errno), where) from error
             raise
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Note when was saved what happens within, and how long it took."""
+        started = self._clock()
+        yield
         self._saved = self._clock()
         self._duration = self._saved - started

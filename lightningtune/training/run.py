@@ -78,6 +78,8 @@ def train(
                     table = start.checkpoint.with_name("metrics.csv")
                     go_on_with_table(fit.trainer, table, spec.directory, start.global_step)
             fit.run(start)
+            if keep is not None:
+                keep.complete(fit.trainer)
         except ConfigurationError:
             raise
         except (Exception, KeyboardInterrupt, SystemExit) as caught:

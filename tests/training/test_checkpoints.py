@@ -45,6 +45,7 @@ class Writes:
     world_size = 1
     is_global_zero = True
     loggers = ()
+    strategy = None  # that writes in its own way
 
     def __init__(self, clock):
         self.clock, self.at = clock, []
@@ -138,6 +139,86 @@ def test_a_checkpoint_loads_into_the_class(trainer, tmp_path):
     keep = KeepCheckpoints(tmp_path)
     keep(trainer, True)
     assert Line.load_from_checkpoint(keep.best).hparams.lr == 0.1
+
+
+# --- the best, held in memory ---------------------------------------------------------------------------------------
+
+
+def kept(keep):
+    """Return of which weight each checkpoint is."""
+    found = {}
+    for path in (keep.best, keep.last):
+        if path.exists():
+            found[path.name] = torch.load(path, weights_only=True)["state_dict"]["net.0.weight"][0, 0].item()
+    return found
+
+
+class Timed:
+    """A trainer by whose clock a write takes a second; each validation has another weight."""
+
+    def __init__(self, trainer, tmp_path):
+        self.trainer, self.clock = trainer, Clock()
+        self.keep = KeepCheckpoints(tmp_path, self)
+        self.writes = 0
+
+    def __call__(self):  # the second look at the clock of each write
+        self.clock.now += 0.5
+        return self.clock.now
+
+    def validate(self, weight, is_best, seconds=0.0, last="when due"):
+        self.clock.now += seconds
+        with torch.no_grad():
+            self.trainer.model.net[0].weight.fill_(weight)
+        self.keep(self.trainer, is_best, last)
+        return kept(self.keep)
+
+
+def test_a_best_that_is_not_due_is_written_when_something_is(trainer, tmp_path):
+    timed = Timed(trainer, tmp_path)
+    assert timed.validate(1.0, True) == {"best.ckpt": 1.0, "last.ckpt": 1.0}
+    assert timed.validate(2.0, True) == {"best.ckpt": 1.0, "last.ckpt": 1.0}
+    assert timed.validate(3.0, True) == {"best.ckpt": 1.0, "last.ckpt": 1.0}
+    assert timed.validate(4.0, False) == {"best.ckpt": 1.0, "last.ckpt": 1.0}
+    assert timed.validate(5.0, False, seconds=30.0) == {"best.ckpt": 3.0, "last.ckpt": 5.0}
+    assert timed.validate(6.0, True) == {"best.ckpt": 3.0, "last.ckpt": 5.0}
+    assert timed.validate(7.0, True, seconds=30.0) == {"best.ckpt": 7.0, "last.ckpt": 7.0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_best_that_is_held_is_written_at_the_end_and_where_all_is_needed(trainer, tmp_path, needed):
+    timed = Timed(trainer, tmp_path)
+    timed.validate(1.0, True)
+    timed.validate(2.0, True)
+    if needed:
+        assert timed.validate(3.0, False, last="always") == {"best.ckpt": 2.0, "last.ckpt": 3.0}
+    else:
+        timed.validate(3.0, False, last="never")
+        timed.keep.complete(trainer)
+        assert kept(timed.keep) == {"best.ckpt": 2.0, "last.ckpt": 1.0}
+    assert timed.validate(4.0, True, last="never")["best.ckpt"] == 4.0
+    timed.keep.complete(trainer)
+    assert kept(timed.keep)["best.ckpt"] == 4.0
+
+
+class Counts(SilentReporter):
+    """Counts how often the best checkpoint is another one than at the validation before."""
+
+    def __init__(self, path):
+        self.path, self.seen, self.count = path, None, 0
+
+    def report(self, values, step):
+        now = self.path.stat().st_ino if self.path.exists() else None
+        self.count, self.seen = self.count + (now != self.seen), now
+
+
+def test_quick_epochs_that_are_all_better_do_not_drown_in_writing(tmp_path):
+    config = {"seed_everything": 1, "trainer": {"accelerator": "cpu", "max_epochs": 40, "logger": False}}
+    spec = TrialSpec(0, config, tmp_path, Objective(("val_loss",), ("min",), "last"))
+    counts = Counts(tmp_path / "best.ckpt")
+    outcome = train(spec, Blueprint(Schema(Line, Points, L.Trainer), config), counts)
+    assert counts.count < 20
+    assert torch.load(outcome.checkpoint, weights_only=True)["epoch"] == 39
 
 
 # --- a full disk ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A trial that was killed goes on from what it has left in its folder, and ends as if it had not been killed."""
 
+import functools
 import itertools
 import random
 import shutil
@@ -145,7 +146,16 @@ def hasty():
 
 
 def run(
-    folder, reporter, checkpoint=None, model=None, data=None, objective=LOSS, callbacks=(), data_class=Data, **given
+    folder,
+    reporter,
+    checkpoint=None,
+    model=None,
+    data=None,
+    objective=LOSS,
+    callbacks=(),
+    data_class=Data,
+    clock=None,
+    **given,
 ):
     """Train a trial in a folder of its own; return its outcome and what it has come to."""
     folder.mkdir(exist_ok=True)
@@ -154,7 +164,7 @@ def run(
     final = Final(reporter)
     spec = TrialSpec(0, config, folder, objective, (*callbacks, final), checkpoint=checkpoint)
     blueprint = Blueprint(Schema(Learner, data_class, L.Trainer), config)
-    return train(spec, blueprint, reporter, clock=hasty()), final
+    return train(spec, blueprint, reporter, clock=clock or hasty()), final
 
 
 def same(one, other):
@@ -198,6 +208,30 @@ def test_a_trial_that_is_killed_at_any_validation_ends_as_if_it_had_not_been(tmp
         assert same(best[0]["state_dict"], best[1]["state_dict"])
         assert best[0]["epoch"] == best[1]["epoch"]
         assert not (folder / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("step", [1.0, 7.0])
+@pytest.mark.parametrize("metric", ["val_loss", "turns", "last"])
+def test_a_best_validation_that_was_only_held_in_memory_is_found_again(tmp_path, step, metric):
+    objective = Objective(("val_loss",), ("min",), "last") if metric == "last" else Objective((metric,), ("min",))
+
+    def clock():
+        return functools.partial(next, itertools.count(step=step))
+
+    whole = Collect(tmp_path / "whole")
+    outcome, final = run(tmp_path / "whole", whole, objective=objective, clock=clock(), max_epochs=9)
+    begun = []
+    for killed in (1, 4, 6, 8):
+        folder, rest = tmp_path / f"killed_at_{killed}", Collect()
+        resumed, come_to = run(folder, rest, folder / "last.ckpt", objective=objective, clock=clock(), max_epochs=9)
+        begun.append(min(rest.told))
+        assert rest.again | rest.told == whole.told
+        assert resumed.score == outcome.score
+        assert same(come_to.weights, final.weights)
+        best = [torch.load(one.checkpoint, weights_only=True) for one in (outcome, resumed)]
+        assert same(best[0]["state_dict"], best[1]["state_dict"])
+        assert best[0]["epoch"] == best[1]["epoch"]
+    assert begun != [1, 4, 6, 8], "not each validation was written"
 
 
 def test_a_trial_may_be_killed_again_and_again(tmp_path):
