@@ -25,6 +25,7 @@ from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
+from lightningtune.study.pause import watched_for_pause
 from lightningtune.study.reporter import (
     BASELINE,
     REASON,
@@ -100,7 +101,7 @@ class Host:
         """
         if self.blueprint.share_data:
             load_data(self.blueprint)
-        with self._run(Interruption(self.view.urgent)), frozen_heap():
+        with self._run(study, Interruption(self.view.urgent)), frozen_heap():
             left = self.n_trials - definition.count_finished(study)
             study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
 
@@ -134,7 +135,7 @@ class Host:
             self.view.urgent(text)
 
         interruption = Interruption(interrupted, processes.end)
-        with self._run(interruption), ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
+        with self._run(study, interruption), ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
 
             def start(trial: optuna.Trial) -> Future[TrialOutcome]:
                 try:
@@ -162,13 +163,17 @@ class Host:
             )
 
     @contextlib.contextmanager
-    def _run(self, interruption: Interruption) -> Iterator[None]:
+    def _run(self, study: optuna.Study, interruption: Interruption) -> Iterator[None]:
         """Run trials under the user's signals; raise what showed that none can succeed."""
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
-        with self._watch.kept(), interruption:
+        with self._watch.kept(), watched_for_pause(study, interruption.pause), interruption:
             yield
         if self._mistake is not None:
             raise self._mistake.with_traceback(None) from None
+        if interruption.is_paused:
+            self.view.note(
+                f"{definition.count_finished(study)} of {self.n_trials} trials are done; run again to go on."
+            )
 
     def rescue(self, study: optuna.Study) -> None:
         """Give out again what an earlier run has left: trials whose process has died, and those it has interrupted."""

@@ -15,6 +15,7 @@ FLOORS = [
     {"callback", "arguments", "preflight", "workers", "report"},
     {"host"},
     {"optimizer"},
+    {"cli"},
 ]
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
@@ -57,6 +58,7 @@ FORBIDDEN = {
     "config": {"torch", "lightning", "optuna"},
     "study": {"torch", "lightning"},
     "report": {"torch", "lightning"},
+    "cli": {"torch", "lightning"},
     "training": {"optuna"},
 }
 

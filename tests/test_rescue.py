@@ -12,6 +12,7 @@ import pytest
 from nets import Line, Points
 
 from lightningtune import OptunaDrivenOptimizer
+from lightningtune.cli.main import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs fifos, and /proc")]
 
@@ -27,21 +28,23 @@ SCRIPT = """
             if trainer.current_epoch == 5 and sys.argv[2:]:
                 with contextlib.suppress(OSError):  # the other trial has told it
                     os.write(os.open("told", os.O_WRONLY | os.O_NONBLOCK), b"epoch")
-                while True:
+                while sys.argv[2] == "stops":
                     signal.pause()
+                open("go_on").close()
 
     import signal
     OptunaDrivenOptimizer(
         {"trainer": {"max_epochs": 8, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Line, Points,
-        n_trials=3, n_jobs=int(sys.argv[1]), experiment_dir="runs", seed=0, callbacks=[Tell()], verbose=False,
+        n_trials=3, n_jobs=int(sys.argv[1]), experiment_dir="runs", seed=0, callbacks=[Tell()],
+        verbose=sys.argv[2:] == ["waits"],
     ).optimize()
 """
 
 
-def start(folder, *arguments):
+def start(folder, *arguments, **options):
     (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    return subprocess.Popen([sys.executable, "script.py", *arguments], cwd=folder, env=environment)
+    return subprocess.Popen([sys.executable, "script.py", *arguments], cwd=folder, env=environment, **options)
 
 
 def ends(folder):
@@ -75,6 +78,33 @@ def test_a_study_whose_host_is_killed_goes_on_as_if_it_had_not_been(tmp_path, un
     assert [found[lr] for lr in same] == [undisturbed[lr] for lr in same]
     assert len(study.trials) == 3 + int(n_jobs)
     assert study.trials[0].user_attrs["lightningtune:reason"] == "killed"
+
+
+@pytest.mark.parametrize("n_jobs", ["1", "2"])
+def test_a_study_that_is_paused_goes_on_elsewhere_from_its_folder(tmp_path, undisturbed, n_jobs):
+    os.mkfifo(tmp_path / "told")
+    os.mkfifo(tmp_path / "go_on")
+    with start(tmp_path, n_jobs, "waits", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with (tmp_path / "told").open() as told:
+            assert told.read(5) == "epoch"
+            assert main(["pause", str(tmp_path / "runs" / "optuna_study")]) == 0
+            assert any(line.startswith("Paused: running trials end") for line in process.stderr)
+        with (tmp_path / "go_on").open("w"):
+            printed = process.stdout.read()
+    assert process.returncode == 0
+    assert "0 of 3 trials are done; run again to go on." in printed
+    study = ends(tmp_path)[0]
+    assert {trial.user_attrs["lightningtune:reason"] for trial in study.trials} == {"interrupted"}
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").rename(tmp_path / "elsewhere" / "runs")
+    assert start(tmp_path / "elsewhere", n_jobs).wait() == 0
+    study, found = ends(tmp_path / "elsewhere")
+    assert {lr: [*curve] for lr, (_, curve) in found.items()} == {lr: [*range(EPOCHS)] for lr in found}
+    assert len(found) == 3
+    assert len(study.trials) == 3 + int(n_jobs)
+    same = [lr for lr in found if lr in undisturbed]
+    assert same
+    assert [found[lr] for lr in same] == [undisturbed[lr] for lr in same]
 
 
 class DiesOnce(Line):

@@ -27,6 +27,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
+from lightningtune.search.distributions import parse_parameter
+from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
 from lightningtune.study.succession import ATTEMPTS, CONTINUES, WANTED, WORKER, requeue, successors, withdraw
@@ -60,7 +62,7 @@ class SharedStudy(optuna.Study):
             if claim(trial):
                 break
         for name, distribution in (fixed_distributions or {}).items():
-            trial._suggest(name, distribution)
+            parse_parameter(name, distribution).suggest(trial)
         return trial
 
 
@@ -72,7 +74,7 @@ def claim(trial: optuna.Trial) -> bool:
         go on where another does already, and has been ended.
     """
     try:
-        was_queued = "fixed_params" in trial.storage.get_trial(trial._trial_id).system_attrs
+        was_queued = "fixed_params" in trial.storage.get_trial(id_of(trial)).system_attrs
         if was_queued and not _wins(trial):
             return False
         trial.set_user_attr(WORKER, dataclasses.asdict(Worker.this()))
@@ -80,7 +82,7 @@ def claim(trial: optuna.Trial) -> bool:
             return True
         heir = successors(trial.study.get_trials(deepcopy=False)).get(trial.number)
         if heir is not None:
-            withdraw(trial.storage, trial._trial_id, heir)
+            withdraw(trial.storage, id_of(trial), heir)
     except UpdateFinishedTrialError:  # another host has ended it, for it was to go on where another does already
         return False
     return heir is None
@@ -110,7 +112,7 @@ def _is_wanted(attrs: Mapping[str, Any], mine: str) -> bool:
 
 
 def _attrs(trial: optuna.Trial) -> dict[str, Any]:
-    return trial.storage.get_trial(trial._trial_id).user_attrs
+    return trial.storage.get_trial(id_of(trial)).user_attrs
 
 
 class Watch:
@@ -250,15 +252,15 @@ class Watch:
         }
 
     def _fail(self, trial: FrozenTrial, why: str) -> None:
-        storage = self._study._storage
+        storage = storage_of(self._study)
         try:
             if WORKER not in trial.user_attrs:  # so that it is known as this library's
                 me = dataclasses.asdict(Worker.this())
-                storage.set_trial_user_attr(trial._trial_id, WORKER, me)
-            storage.set_trial_user_attr(trial._trial_id, REASON, StopReason.KILLED.value)
-            storage.set_trial_user_attr(trial._trial_id, DETAIL, why)
+                storage.set_trial_user_attr(id_of(trial), WORKER, me)
+            storage.set_trial_user_attr(id_of(trial), REASON, StopReason.KILLED.value)
+            storage.set_trial_user_attr(id_of(trial), DETAIL, why)
             # not through the study: the sampler would be told of an end, and a GridSampler might end the study
-            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
         except UpdateFinishedTrialError:
             return  # another host has done so at this moment
 

@@ -18,6 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
+from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.reporter import CONFIG_SUM, DETAIL, DURATION, EPOCHS, PLACEMENT, REASON
 
 CONTINUES = "lightningtune:continues"
@@ -149,5 +150,5 @@ def _settle(study: optuna.Study, number: int) -> int:
     for trial in trials:
         waits = trial.state is TrialState.WAITING and trial.user_attrs.get(CONTINUES) == number
         if waits and trial.number != heir:
-            withdraw(study._storage, trial._trial_id, heir)
+            withdraw(storage_of(study), id_of(trial), heir)
     return heir

@@ -28,6 +28,9 @@ class Interruption:
     Args:
         notice: is told, in the signal handler, what happens now.
         end: ends every running trial at once; where there is none, the second signal raises in the main thread.
+
+    Attributes:
+        is_paused: whether someone has paused the study from outside.
     """
 
     def __init__(self, notice: Callable[[str], Any], end: Callable[[], Any] | None = None) -> None:
@@ -35,13 +38,22 @@ class Interruption:
         self._end = end
         self._number: int | None = None
         self._before: dict[int, Any] = {}
+        self.is_paused = False
 
     @property
     def stop(self) -> Stop | None:
-        """The decision that every running trial is to follow, once there was a signal."""
-        if self._number is None:
-            return None
-        return Stop(StopReason.INTERRUPTED, f"interrupted by {_NAMES[signal.Signals(self._number)]}")
+        """The decision that every running trial is to follow, once there was a signal or the study was paused."""
+        if self._number is not None:
+            return Stop(StopReason.INTERRUPTED, f"interrupted by {_NAMES[signal.Signals(self._number)]}")
+        return Stop(StopReason.INTERRUPTED, "the study was paused") if self.is_paused else None
+
+    def pause(self) -> None:
+        """End each trial softly, as the first signal does; leaving this context then raises nothing.
+
+        Any thread may call this.
+        """
+        self.is_paused = True
+        self._notice("Paused: running trials end at their next validation.")
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():

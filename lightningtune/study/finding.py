@@ -1,0 +1,41 @@
+"""Finding a study that exists, by its folder or its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from lightningtune.errors import ConfigurationError, did_you_mean
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.storage import open_storage
+
+
+def find_study(study: str, storage: str | None = None) -> optuna.Study:
+    """Open a study that exists.
+
+    Args:
+        study: its folder; or its name, and then its folder lies in ``lightningtune_runs``.
+        storage: where it is stored, as a URL or the path of a journal; the journal in its folder when not given.
+
+    Raises:
+        ConfigurationError: when there is none, naming those that there are.
+    """
+    path = Path(study)
+    directory = StudyDirectory(path.absolute()) if path.is_dir() else StudyDirectory.named(None, study)
+    if storage is None and not directory.journal.is_file():
+        raise ConfigurationError(f"There is no study in {directory.root}.{_others(directory)}")
+    opened = open_storage(storage, directory.journal)
+    names = optuna.get_all_study_names(opened)
+    if directory.root.name not in names:
+        there = f" There: {', '.join(names)}.{did_you_mean(directory.root.name, names)}" if names else ""
+        raise ConfigurationError(f"There is no study '{directory.root.name}' in {storage or directory.journal}.{there}")
+    return optuna.load_study(study_name=directory.root.name, storage=opened)
+
+
+def _others(directory: StudyDirectory) -> str:
+    """Name the studies beside one that is not there."""
+    names = sorted(journal.parent.name for journal in directory.root.parent.glob("*/journal.log"))
+    if names:
+        return f" There: {', '.join(names)}.{did_you_mean(directory.root.name, names)}"
+    return " With a storage of its own, a study is found with --storage."

@@ -1,0 +1,38 @@
+import optuna
+import pytest
+
+from lightningtune import ConfigurationError
+from lightningtune.study.finding import find_study
+from lightningtune.study.storage import open_storage
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "faces"):
+        storage = open_storage(None, tmp_path / "lightningtune_runs" / name / "journal.log")
+        optuna.create_study(study_name=name, storage=storage)
+    optuna.create_study(study_name="stored", storage="sqlite:///study.db")
+    return tmp_path / "lightningtune_runs"
+
+
+def test_a_study_is_found_by_its_folder_its_name_and_its_storage(runs):
+    assert find_study("digits").study_name == "digits"
+    assert find_study("lightningtune_runs/faces").study_name == "faces"
+    assert find_study(str(runs / "faces") + "/").study_name == "faces"
+    assert find_study("stored", "sqlite:///study.db").study_name == "stored"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("digts",), r"no study in .*digts\. There: digits, faces\. Did you mean 'digits'\?"),
+        (("lightningtune_runs",), r"no study in .*lightningtune_runs\..*--storage"),
+        (("stor", "sqlite:///study.db"), r"no study 'stor' in sqlite:///study.db\. There: stored\. Did you mean"),
+        (("a/b",), "usable as a folder's name"),
+    ],
+)
+def test_a_study_that_is_not_there_is_named_with_those_that_are(runs, given, says):
+    with pytest.raises(ConfigurationError, match=says):
+        find_study(*given)
+    assert not (runs / "digts").exists()

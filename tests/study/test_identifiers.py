@@ -1,0 +1,21 @@
+import optuna
+import pytest
+
+from lightningtune.study.identifiers import id_of, storage_of
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "journal"])
+def test_a_storage_knows_a_trial_by_its_id(tmp_path, kind):
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
+    storages = {
+        "memory": optuna.storages.InMemoryStorage,
+        "sqlite": lambda: optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db"),
+        "journal": lambda: optuna.storages.JournalStorage(backend),
+    }
+    storage = storages[kind]()
+    optuna.create_study(storage=storage, study_name="other").ask()
+    study = optuna.create_study(storage=storage, study_name="one")
+    asked = [study.ask(), study.ask()]
+    for trial in (*asked, *study.trials):
+        assert storage_of(study).get_trial(id_of(trial)).number == trial.number
+        assert id_of(trial) in {id_of(one) for one in study.get_trials()}
