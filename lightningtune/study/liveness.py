@@ -120,7 +120,7 @@ class Watch:
 
     Args:
         study: the study; one that `open_study` has opened.
-        attempts: how often a training is begun in all.
+        attempts: how many attempts in a row may be cut short without getting further.
         again: why a trial has failed that is given out again.
         lease: seconds without a sign of life after which a host of another machine is given up.
         clock: tells seconds, of which only differences matter.

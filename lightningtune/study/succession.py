@@ -9,7 +9,7 @@ lowest number is right, everyone agrees which it is, and the others are withdraw
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import optuna
@@ -26,14 +26,14 @@ CONTINUES = "lightningtune:continues"
 ORIGIN = "lightningtune:origin"
 """The number of the first trial of the line: its seed and its config are this trial's too."""
 ATTEMPT = "lightningtune:attempt"
-"""Which attempt at the same training this trial is; the first has no such attribute."""
+"""Which attempt this trial is to get further than all before it; of a training's first there is no such attribute."""
 WORKER = "lightningtune:worker"
 """The process that holds the trial."""
 WANTED = "lightningtune:wanted:"
 """Begins the name under which a process says that it is about to hold the trial."""
 
 ATTEMPTS = 3
-"""How often a training is begun in all."""
+"""How many attempts in a row may be cut short without getting further."""
 
 _OF_ONE_ATTEMPT = {REASON, DETAIL, EPOCHS, DURATION, PLACEMENT, CONFIG_SUM, WORKER}
 # by these a GridSampler knows that a point of its grid is taken
@@ -84,15 +84,31 @@ def place_of(trials: list[FrozenTrial], number: int) -> int:
     return sum(CONTINUES not in trial.user_attrs for trial in trials[:origin])
 
 
+def next_attempt(line: Sequence[FrozenTrial]) -> int:
+    """Return which attempt to get further the next one is, from 1.
+
+    One that got further than all before it starts the count afresh: it was not the training that ended it, or the next
+    will be ended elsewhere. So the count comes to an end, as the training does. An attempt that the user has
+    interrupted is not counted. In a study with several objectives no step is reported, and every other attempt counts.
+
+    Args:
+        line: the attempts so far, the first first.
+    """
+    *before, last = (max(trial.intermediate_values, default=-1) for trial in line)
+    if last > max(before, default=-1):
+        return 1
+    is_interrupted = line[-1].user_attrs.get(REASON) == StopReason.INTERRUPTED.value
+    attempt: int = line[-1].user_attrs.get(ATTEMPT, 1)
+    return attempt + (not is_interrupted)
+
+
 def requeue(study: optuna.Study, number: int, attempts: int = ATTEMPTS) -> int | None:
     """Queue a failed trial again, with its parameters and its attributes; once, however many processes do so.
-
-    An attempt that the user has interrupted is not counted against the limit.
 
     Args:
         study: the study.
         number: the trial's.
-        attempts: how often a training is begun in all.
+        attempts: how many attempts in a row may be cut short without getting further.
 
     Returns:
         The number of the trial that goes on; None when the trial has not failed, or the last attempt is used up.
@@ -102,8 +118,7 @@ def requeue(study: optuna.Study, number: int, attempts: int = ATTEMPTS) -> int |
     if trial.state is not TrialState.FAIL:
         return None
     if number not in successors(trials):
-        is_interrupted = trial.user_attrs.get(REASON) == StopReason.INTERRUPTED.value
-        attempt = trial.user_attrs.get(ATTEMPT, 1) + (not is_interrupted)
+        attempt = next_attempt(line_of(trials, number))
         if attempt > attempts:
             return None
         study.add_trial(_again(trial, attempt))

@@ -10,7 +10,16 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import WORKER, claim
 from lightningtune.study.reporter import record_outcome
 from lightningtune.study.results import collect_results, kept_numbers
-from lightningtune.study.succession import ATTEMPT, CONTINUES, place_of, requeue, successors
+from lightningtune.study.succession import (
+    ATTEMPT,
+    CONTINUES,
+    ORIGIN,
+    line_of,
+    next_attempt,
+    place_of,
+    requeue,
+    successors,
+)
 
 
 @pytest.fixture
@@ -121,6 +130,47 @@ def test_a_trial_that_was_cut_short_each_time_fails_once(study):
     assert failing_alike(study, 2) is None
     killed(study)
     assert failing_alike(study, 2) == "killed by SIGKILL"
+
+
+def attempts(study, *lengths, reason=StopReason.KILLED):
+    """Cut one training short after so many values each time; return the count that each attempt was given."""
+    for length in lengths:
+        number = killed(study, [0.5] * length, reason)
+        requeue(study, number)
+    return [trial.user_attrs.get(ATTEMPT, 1) for trial in study.trials]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "counts"),
+    [
+        ((0, 0, 0), [1, 2, 3]),
+        ((3, 3, 3, 3), [1, 1, 2, 3]),
+        ((3, 0, 1, 4, 4), [1, 1, 2, 3, 1, 2]),
+        ((2, 1, 2, 1), [1, 1, 2, 3]),
+        ((1, 2, 3, 4, 5), [1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_an_attempt_that_got_further_than_all_before_it_starts_the_count_afresh(study, lengths, counts):
+    assert attempts(study, *lengths) == counts
+    assert line_of(study.trials, len(study.trials) - 1)[0].number == 0
+
+
+def test_a_training_that_ends_its_process_always_at_the_same_step_has_failed_after_three_more(study):
+    attempts(study, 4, 4, 4, 4)
+    assert {trial.user_attrs.get(ORIGIN) for trial in study.trials[1:]} == {0}
+    assert [trial.state.name for trial in study.trials] == ["FAIL"] * 4
+    assert count_finished(study) == 1
+
+
+def test_an_interrupted_attempt_does_not_count(study):
+    assert attempts(study, 0, 0, 0, 0, reason=StopReason.INTERRUPTED) == [1] * 5
+    killed(study, [0.5])
+    assert next_attempt(study.trials) == 1
+
+
+def test_with_several_objectives_every_attempt_counts():
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    assert attempts(study, 0, 0, 0) == [1, 2, 3]
 
 
 def test_the_weights_of_a_trial_stay_until_the_one_that_goes_on_has_ended(study):
