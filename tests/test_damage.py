@@ -246,7 +246,7 @@ FILES = st.sampled_from(
 
 
 @given(name=FILES, damage=st.sampled_from(DAMAGES), place=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_damaged_file_gives_what_was_there_before_or_an_error_that_names_it(left, undamaged, name, damage, place):
     with tempfile.TemporaryDirectory() as copy:
         runs = shutil.copytree(left / "runs", Path(copy) / "runs", symlinks=True)
