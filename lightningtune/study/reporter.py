@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from lightningtune.contract import Stop, StopReason, TrialOutcome, Values
+from lightningtune.study.patience import PatientStorage
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class OptunaReporter:
 
     The pruner is not asked about the baseline, with whose score those of all other trials are compared.
     Optuna has no pruning in studies with several objectives: there, values are not reported, and one notice says so.
+    While a `PatientStorage` is away the values wait there, and nothing is pruned.
 
     Args:
         trial: a running trial, or a ``FixedTrial``, which is never pruned.
@@ -51,10 +53,16 @@ class OptunaReporter:
             return None
         # Optuna knows NaN as no value, but would take a last infinity for the value of a pruned trial
         self._trial.report(math.nan if math.isinf(values[0]) else values[0], step)
-        if self._is_baseline or not self._trial.should_prune():
+        if self._is_baseline or not self._should_prune():
             return None
         pruner = type(self._study.pruner).__name__ if self._study is not None else "the pruner"
         return Stop(StopReason.PRUNED, f"pruned by {pruner} at validation {step} with {values[0]:.6g}")
+
+    def _should_prune(self) -> bool:
+        storage = getattr(self._trial, "storage", None)
+        if not isinstance(storage, PatientStorage):
+            return self._trial.should_prune()
+        return storage.at_once(self._trial.should_prune, otherwise=False)
 
 
 def record_placement(trial: optuna.Trial, placement: Mapping[str, Any]) -> None:

@@ -116,7 +116,7 @@ def test_a_lock_that_is_held_is_copied_as_one_that_is_not(path):
 
 def test_the_lock_of_a_relative_path_leads_to_the_file(path, monkeypatch):
     monkeypatch.chdir(path.parent.parent)
-    lock = open_storage(path.relative_to(path.parent.parent), path)._backend._lock
+    lock = open_storage(path.relative_to(path.parent.parent), path).storage._backend._lock
     lock.acquire()
     assert path.with_name("journal.log.lock").stat().st_ino == path.stat().st_ino
     lock.release()

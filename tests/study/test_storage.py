@@ -14,14 +14,14 @@ from lightningtune.study.storage import open_storage
 
 def test_the_default_is_a_journal(tmp_path):
     path = tmp_path / "deep" / "journal.log"
-    assert isinstance(open_storage(None, path), JournalStorage)
+    assert isinstance(open_storage(None, path).storage, JournalStorage)
     optuna.create_study(storage=open_storage(None, path), study_name="s")
     assert path.exists()
 
 
 def test_a_path_is_a_journal_and_a_url_a_database(tmp_path):
-    assert isinstance(open_storage(tmp_path / "a.log", tmp_path / "unused"), JournalStorage)
-    assert isinstance(open_storage(str(tmp_path / "a.log"), tmp_path / "unused"), JournalStorage)
+    assert isinstance(open_storage(tmp_path / "a.log", tmp_path / "unused").storage, JournalStorage)
+    assert isinstance(open_storage(str(tmp_path / "a.log"), tmp_path / "unused").storage, JournalStorage)
     url = f"sqlite:///{tmp_path}/a.db"
     optuna.create_study(storage=open_storage(url, tmp_path / "unused"), study_name="s")
     assert optuna.get_all_study_names(url) == ["s"]
@@ -30,6 +30,20 @@ def test_a_path_is_a_journal_and_a_url_a_database(tmp_path):
 
 def test_an_object_is_used_as_it_is(tmp_path):
     storage = InMemoryStorage()
+    assert open_storage(storage, tmp_path) is storage
+    patient = open_storage(tmp_path / "a.log", tmp_path)
+    assert open_storage(patient, tmp_path) is patient
+
+
+def test_a_database_has_optunas_cache_before_it(tmp_path):
+    url = f"sqlite:///{tmp_path}/a.db"
+    given = open_storage(optuna.storages.RDBStorage(url), tmp_path)
+    assert type(given.storage) is type(open_storage(url, tmp_path).storage) is type(optuna.storages.get_storage(url))
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_storage_that_beats_is_used_as_it_is(tmp_path):
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/a.db", heartbeat_interval=60)
     assert open_storage(storage, tmp_path) is storage
 
 

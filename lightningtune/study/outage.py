@@ -1,0 +1,100 @@
+"""Which errors say that a storage is away for a while, and how long to wait before it is tried again."""
+
+from __future__ import annotations
+
+import errno
+import random
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+_FIRST, _LONGEST = 0.05, 5.0
+_PASSING = {
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EIO", "ESTALE", "EBUSY", "EAGAIN", "ENFILE", "EMFILE", "ENOLCK", "ENOMEM", "EREMOTEIO"),
+        *("ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ENOTCONN", "ESHUTDOWN"),
+    )
+    if hasattr(errno, name)
+}
+# a server that refuses, and a database without what is asked for, will do so again
+_LASTING = re.compile(
+    r"password|authentication|access denied|permission denied|not permitted|pg_hba|does not exist"
+    r"|no such (table|column)|has no column|unknown (database|column)"
+    r"|read-?only|syntax error|could not translate host name",
+    re.IGNORECASE,
+)
+# what a proxy says of an error of the database behind it
+_BEHIND_A_PROXY = re.compile(r"raised during the commit|OperationalError|database is locked|\[Errno", re.IGNORECASE)
+
+
+def is_away(error: BaseException) -> bool:
+    """Say whether an error of a storage means that it is away, or busy, and may be there again in a while.
+
+    These are a database's server that cannot be reached or goes down, a lock that another holds, a disk that is full
+    or does not answer. A wrong password, or a table that is missing, will be so the next time too.
+
+    Args:
+        error: what a storage has raised, of any kind; what it was raised from is looked at too.
+
+    Example:
+        >>> is_away(OSError(errno.ENOSPC, "No space left on device"))
+        True
+        >>> is_away(FileNotFoundError(errno.ENOENT, "No such file"))
+        False
+    """
+    return any(_says_so(one) for one in _chain(error))
+
+
+def waits() -> Iterator[float]:
+    """Return the seconds to wait before each new try: doubled each time up to 5, and less by chance by up to half.
+
+    Example:
+        >>> 0.025 <= next(waits()) <= 0.05
+        True
+    """
+    longest = _FIRST
+    while True:
+        # several hosts that lost the same storage are not to come back all at once
+        yield longest * random.uniform(0.5, 1.0)
+        longest = min(2 * longest, _LONGEST)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _says_so(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _PASSING
+    return _is_of_a_database(error) or _is_of_a_proxy(error) or _is_of_redis(error)
+
+
+def _is_of_a_database(error: BaseException) -> bool:
+    sql: Any = sys.modules.get("sqlalchemy.exc")
+    if sql is None:
+        return False
+    if isinstance(error, sql.DBAPIError):
+        is_passing = isinstance(error, (sql.OperationalError, sql.InterfaceError)) or error.connection_invalidated
+        return bool(is_passing) and not _LASTING.search(str(error.orig))
+    return isinstance(error, sql.TimeoutError)
+
+
+def _is_of_a_proxy(error: BaseException) -> bool:
+    grpc: Any = sys.modules.get("grpc")
+    if grpc is None or not isinstance(error, grpc.RpcError) or not isinstance(error, grpc.Call):
+        return False
+    if error.code() is grpc.StatusCode.UNKNOWN:
+        details = error.details() or ""
+        return bool(_BEHIND_A_PROXY.search(details)) and not _LASTING.search(details)
+    return error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def _is_of_redis(error: BaseException) -> bool:
+    redis: Any = sys.modules.get("redis.exceptions")
+    if redis is None or isinstance(error, redis.AuthenticationError):
+        return False
+    return isinstance(error, (redis.ConnectionError, redis.TimeoutError))
