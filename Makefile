@@ -20,6 +20,7 @@ check: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/parallel.py
+	$(BIN)/python benchmarks/durability.py
 	$(BIN)/python benchmarks/gpu_packing.py
 
 format: $(VENV)/.test

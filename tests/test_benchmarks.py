@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-LINE = re.compile(r"^(.+?) +(-?\d+\.\d{3})   target at most (\d\.\d\d)   (ok|MISSED)", re.MULTILINE)
+LINE = re.compile(r"^(.+?) +(-?\d+\.\d{3})   target at most +(\d+\.\d\d)   (ok|MISSED)", re.MULTILINE)
 
 
 def printed_by(name):
@@ -54,6 +54,18 @@ def test_parallel_prints_every_ratio():
     if importlib.util.find_spec("ray") is not None:
         expected.update(with_ray)
     assert {what: target for what, (_, target) in printed.items()} == expected
+
+
+@pytest.mark.slow
+def test_durability_prints_every_figure():
+    printed = printed_by("durability.py")
+    kills = ("the host, one process", "the host, isolated", "the trial")
+    assert {what: target for what, (_, target) in printed.items()} == {
+        "share of checkpoints, epochs of 0.1 s that all improve": "0.02",
+        "share of checkpoints, epochs of 3 s that all improve": "0.02",
+        **{f"killed: {what}; seconds until it trains again": "1.00" for what in kills},
+        **{f"killed: {what}; seconds of training lost": "30.00" for what in kills},
+    }
 
 
 @pytest.mark.slow

@@ -11,21 +11,22 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from lightningtune.contract import Objective, Reporter, Stop, StopReason, Values
-from lightningtune.errors import MetricError, TrialError
+from lightningtune.errors import MetricError
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
 from lightningtune.training.checkpoint_file import STATE
 from lightningtune.training.checkpoints import Need
 from lightningtune.training.decisions import best_index, non_finite
 from lightningtune.training.loops import (
     ask_for_loader_states,
-    begin_next_epoch,
     between_epochs,
     is_last_value,
     stop_softly,
 )
 from lightningtune.training.missing import missing, notice_missing, why_never_validated
 from lightningtune.training.mixture import refuse_mixed_objects
-from lightningtune.training.random_state import random_states, restore_random_state
+from lightningtune.training.moments import AfterTrainEpochEnd, before_all_others, go_on
+from lightningtune.training.monitored import read_values
+from lightningtune.training.random_state import random_states
 from lightningtune.training.resumption import TrialState
 
 _LOOK_EVERY = 50
@@ -140,7 +141,7 @@ class TrialCallback(Callback):
         start, self._start = self._start, None
         self._at_epoch_end = why_never_validated(trainer) is not None or (start is not None and start.at_epoch_end)
         if start is not None:
-            _go_on(trainer, start)
+            go_on(trainer, start)
             self._report_again(trainer)
 
     def on_train_batch_end(
@@ -168,19 +169,19 @@ class TrialCallback(Callback):
         if self.history and self._verdict is None and not self._at_epoch_end:
             self.train_epoch_ended(trainer)
             return
-        set_callbacks(trainer, [*callbacks_of(trainer), _AfterTrainEpochEnd(self)])
+        set_callbacks(trainer, [*callbacks_of(trainer), AfterTrainEpochEnd(self.train_epoch_ended)])
 
     def train_epoch_ended(self, trainer: Trainer) -> None:
         """Report one training epoch, where validation does not log the metric; decide after all other callbacks."""
         if trainer.is_last_batch:
             self._epoch_batches = trainer.fit_loop.batch_idx + 1
         if not self._at_epoch_end and not self.history:
-            self._at_epoch_end = self._undecided or _read(trainer, self.objective.monitor) is not None
+            self._at_epoch_end = self._undecided or read_values(trainer, self.objective.monitor) is not None
         if self._at_epoch_end:
             self._observe(trainer, more_to_come=False)
         self._decide(trainer)
         if self._unsaved is not None:
-            _before_all_others(trainer, self._epoch_is_over)
+            before_all_others(trainer, self._epoch_is_over)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the trainer's callbacks as they were."""
@@ -195,7 +196,7 @@ class TrialCallback(Callback):
     def _observe(self, trainer: Trainer, more_to_come: bool) -> None:
         if self.stop is not None:
             return
-        values = _read(trainer, self.objective.monitor)
+        values = read_values(trainer, self.objective.monitor)
         if values is None:
             self._undecided = more_to_come
             if not more_to_come:
@@ -276,83 +277,6 @@ def _need(stop: Stop | None) -> Need:
     """Whoever stops a trial from outside may want it to go on later."""
     from_outside = stop is not None and stop.reason in (StopReason.INTERRUPTED, StopReason.TIMED_OUT)
     return "always" if from_outside else "when due"
-
-
-def _go_on(trainer: Trainer, start: TrialState) -> None:
-    """Put back what Lightning has not.
-
-    Raises:
-        TrialError: when Lightning has not put back the rest.
-    """
-    if trainer.global_step != start.global_step:
-        raise TrialError(
-            f"The trial cannot go on from its checkpoint: it is at step {start.global_step}, and the fit would begin "
-            f"at step {trainer.global_step}. Does a callback load another checkpoint before the training?"
-        )
-    trainer.callback_metrics.update(start.metrics)
-    trainer.should_stop = start.should_stop
-    if start.between_epochs:
-        begin_next_epoch(trainer)
-        # what other callbacks draw in on_train_start, they did not draw at this place before
-        _before_all_others(trainer, lambda trainer, goes_on: restore_random_state(trainer, start.random))
-    else:
-        restore_random_state(trainer, start.random)
-
-
-def _before_all_others(trainer: Trainer, act: Callable[[Trainer, bool], None]) -> None:
-    set_callbacks(trainer, [_BetweenEpochs(act), *callbacks_of(trainer)])
-
-
-class _BetweenEpochs(Callback):
-    """Acts once, when the epoch is over in all respects, and nothing of the next has begun.
-
-    Args:
-        act: takes the trainer, and whether another epoch follows.
-    """
-
-    def __init__(self, act: Callable[[Trainer, bool], None]) -> None:
-        self.act = act
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Act before the hooks of all others."""
-        self._leave(trainer)
-        self.act(trainer, True)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Act before the hooks of all others; some put other weights in place here."""
-        self._leave(trainer)
-        self.act(trainer, False)
-
-    def _leave(self, trainer: Trainer) -> None:
-        set_callbacks(trainer, [callback for callback in callbacks_of(trainer) if callback is not self])
-
-
-class _AfterTrainEpochEnd(Checkpoint):
-    """Runs after ``LightningModule.on_train_epoch_end``, where a model may log; only a Checkpoint runs so late."""
-
-    def __init__(self, watcher: TrialCallback) -> None:
-        self.watcher = watcher
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Be gone before the next batch: each callback costs microseconds there."""
-        set_callbacks(trainer, [callback for callback in callbacks_of(trainer) if callback is not self])
-        self.watcher.train_epoch_ended(trainer)
-
-
-def _read(trainer: Trainer, names: tuple[str, ...]) -> Values | None:
-    """Return the monitored values, the same on every rank, or None where one is missing."""
-    metrics = trainer.callback_metrics
-    found = [metrics.get(name) for name in names]
-    here = all(value is not None for value in found)
-    if trainer.world_size == 1:
-        return tuple(float(value) for value in found) if here else None  # type: ignore[arg-type]
-    strategy = trainer.strategy
-    if strategy.reduce_boolean_decision(here, all=True):
-        tensor = torch.tensor([float(value) for value in found], device=strategy.root_device)  # type: ignore[arg-type]
-        return tuple(strategy.reduce(tensor, reduce_op="mean").tolist())
-    mine = tuple(float(value) for value in found) if here else None  # type: ignore[arg-type]
-    values: Values | None = strategy.broadcast(mine)
-    return values
 
 
 def refuse_other_mode(callback: Callback, objective: Objective) -> None:
