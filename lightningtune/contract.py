@@ -108,6 +108,29 @@ class TrialSpec:
 
 
 @dataclass(frozen=True)
+class TrialFacts:
+    """What a training was done with, and what it took; None where that cannot be told.
+
+    Attributes:
+        device: what it ran on, with the model's name, such as "cpu (AMD EPYC)" or "cuda (NVIDIA H100 80GB HBM3)".
+        threads: with which torch computed in the process.
+        ranks: processes that trained together.
+        parameters: the model's, at the end; of a sharded model those of the first rank.
+        trainable: those of them that were trained then.
+        memory: bytes, the most that the process held at once, the script and all libraries included.
+        device_memory: bytes, the most that tensors took of the accelerator at once.
+    """
+
+    device: str | None = None
+    threads: int | None = None
+    ranks: int | None = None
+    parameters: int | None = None
+    trainable: int | None = None
+    memory: int | None = None
+    device_memory: int | None = None
+
+
+@dataclass(frozen=True)
 class TrialOutcome:
     """How one trial ended.
 
@@ -120,6 +143,7 @@ class TrialOutcome:
         checkpoint: the checkpoint of the best validation, where one was kept.
         traceback: the traceback of ``error`` as text.
         error: what was raised, where the trial failed or was interrupted.
+        facts: what it was trained with; of a trial whose process was killed, nothing is known.
     """
 
     reason: StopReason
@@ -130,6 +154,7 @@ class TrialOutcome:
     checkpoint: Path | None = None
     traceback: str = ""
     error: BaseException | None = field(default=None, compare=False)
+    facts: TrialFacts = field(default_factory=TrialFacts)
 
     @classmethod
     def failed(cls, error: BaseException, reason: StopReason = StopReason.FAILED) -> TrialOutcome:

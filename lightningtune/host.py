@@ -26,6 +26,7 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
 from lightningtune.study.pause import watched_for_pause
+from lightningtune.study.provenance import provenance_here
 from lightningtune.study.reporter import (
     BASELINE,
     REASON,
@@ -166,6 +167,7 @@ class Host:
     def _run(self, study: optuna.Study, interruption: Interruption) -> Iterator[None]:
         """Run trials under the user's signals; raise what showed that none can succeed."""
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
+        self._provenance = provenance_here()
         with self._watch.kept(), watched_for_pause(study, interruption.pause), interruption:
             yield
         if self._mistake is not None:
@@ -290,7 +292,7 @@ class Host:
                 seed = definition.derive_seed(trial.study, place) if seed is True else seed
                 config = {"seed_everything": seed, **config}
             spec = self.freeze(trial.number, config, directory)
-            record_config(trial, self.directory.sum_of_config(trial.number))
+            record_config(trial, self.directory.sum_of_config(trial.number), self._provenance)
             # a checkpoint of another training is noticed when it is read
             checkpoint = None if before is None else self._checkpoint_of(trial.study, before)
             return dataclasses.replace(spec, checkpoint=checkpoint)

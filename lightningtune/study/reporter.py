@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
-from lightningtune.contract import Stop, StopReason, TrialOutcome, Values
+from lightningtune.contract import Stop, StopReason, TrialFacts, TrialOutcome, Values
 from lightningtune.study.patience import PatientStorage
+from lightningtune.study.provenance import Provenance
 
 log = logging.getLogger(__name__)
 
 REASON = "lightningtune:reason"
 DETAIL = "lightningtune:detail"
 SEED = "lightningtune:seed"
-EPOCHS = "lightningtune:epochs"
-DURATION = "lightningtune:seconds"
+FACTS = "lightningtune:facts"
+"""What a trial was trained with, and what it took; told at its end."""
+PROVENANCE = "lightningtune:provenance"
+"""Where a trial comes from: its config, the versions, the user's code; known when it begins."""
 BASELINE = "lightningtune:baseline"
 PLACEMENT = "lightningtune:placement"
-CONFIG_SUM = "lightningtune:config_sum"
 
 _NOTICED: set[str] = set()
 """The studies whose several objectives have been told of."""
@@ -70,15 +74,21 @@ def record_placement(trial: optuna.Trial, placement: Mapping[str, Any]) -> None:
     trial.set_user_attr(PLACEMENT, dict(placement))
 
 
-def record_config(trial: optuna.Trial, sum_of_file: str) -> None:
-    """Keep on a trial what its config's file is, so that no other is taken for it."""
-    trial.set_user_attr(CONFIG_SUM, sum_of_file)
+def record_config(trial: optuna.Trial, sum_of_file: str, provenance: Provenance) -> None:
+    """Keep on a trial what its config's file is, so that no other is taken for it, and with what code it is trained."""
+    trial.set_user_attr(PROVENANCE, {"config": sum_of_file, **dataclasses.asdict(provenance)})
 
 
 def config_sum(study: optuna.Study, number: int) -> str | None:
     """Return what is kept of a trial's config; None where the trial never had one."""
-    kept: str | None = study.get_trials(deepcopy=False)[number].user_attrs.get(CONFIG_SUM)
+    kept: str | None = study.get_trials(deepcopy=False)[number].user_attrs.get(PROVENANCE, {}).get("config")
     return kept
+
+
+def provenance_of(trial: FrozenTrial) -> Provenance | None:
+    """Return where a trial comes from; None where it never began."""
+    kept = {name: value for name, value in trial.user_attrs.get(PROVENANCE, {}).items() if name != "config"}
+    return Provenance(**kept) if kept else None
 
 
 def record_outcome(trial: Any, outcome: TrialOutcome) -> None:
@@ -86,5 +96,12 @@ def record_outcome(trial: Any, outcome: TrialOutcome) -> None:
     trial.set_user_attr(REASON, outcome.reason.value)
     if outcome.detail:
         trial.set_user_attr(DETAIL, outcome.detail)
-    trial.set_user_attr(EPOCHS, outcome.epochs)
-    trial.set_user_attr(DURATION, round(outcome.duration, 3))
+    known = {name: value for name, value in dataclasses.asdict(outcome.facts).items() if value is not None}
+    # one write: each takes as long as a report
+    trial.set_user_attr(FACTS, {"epochs": outcome.epochs, "seconds": round(outcome.duration, 3), **known})
+
+
+def facts_of(trial: FrozenTrial) -> tuple[int, float, TrialFacts]:
+    """Return a trial's epochs, its seconds, and what it was trained with, as far as that is known."""
+    kept = dict(trial.user_attrs.get(FACTS, {}))
+    return kept.pop("epochs", 0), kept.pop("seconds", 0.0), TrialFacts(**kept)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lightningtune.contract import StopReason, Values
+from lightningtune.contract import StopReason, TrialFacts, Values
 from lightningtune.errors import NoResultError
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.reporter import BASELINE, DETAIL, DURATION, EPOCHS, REASON
+from lightningtune.study.provenance import Provenance
+from lightningtune.study.reporter import BASELINE, DETAIL, REASON, facts_of, provenance_of
 from lightningtune.study.succession import CONTINUES, line_of, successors
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class TrialResult:
         checkpoint: its best checkpoint, where it is kept.
         continues: the trial that it goes on from, where that was cut short.
         continued_by: the trial that goes on in its place; then only that one counts.
+        facts: the device, parameters and memory of its training.
+        provenance: the versions and the commit with which it was trained; None where it never began.
     """
 
     number: int
@@ -54,6 +57,8 @@ class TrialResult:
     checkpoint: Path | None
     continues: int | None = None
     continued_by: int | None = None
+    facts: TrialFacts = field(default_factory=TrialFacts)
+    provenance: Provenance | None = None
 
     @property
     def value(self) -> float | None:
@@ -164,6 +169,7 @@ class StudyResults:
                 {"number": trial.number, "state": trial.state, **values}
                 | {f"params.{name}": value for name, value in trial.params.items()}
                 | {"epochs": trial.epochs, "duration": trial.duration, "baseline": trial.is_baseline}
+                | {"device": trial.facts.device, "parameters": trial.facts.parameters, "memory": trial.facts.memory}
                 | {"reason": trial.reason, "detail": trial.detail, "continued_by": trial.continued_by}
             )
         frame: pd.DataFrame = pd.DataFrame(rows)
@@ -244,6 +250,7 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
         continued_by: the trial that goes on in its place.
     """
     attrs = trial.user_attrs
+    epochs, seconds, facts = facts_of(trial)
     return TrialResult(
         number=trial.number,
         state=trial.state.name.lower(),
@@ -251,11 +258,13 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
         params=dict(trial.params),
         reason=attrs.get(REASON, ""),
         detail=attrs.get(DETAIL, ""),
-        epochs=attrs.get(EPOCHS, 0),
-        duration=attrs.get(DURATION, 0.0),
+        epochs=epochs,
+        duration=seconds,
         is_baseline=bool(attrs.get(BASELINE)),
         directory=directory.trial(trial.number),
         checkpoint=directory.checkpoint(trial.number),
         continues=attrs.get(CONTINUES),
         continued_by=continued_by,
+        facts=facts,
+        provenance=provenance_of(trial),
     )

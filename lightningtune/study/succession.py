@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
 from lightningtune.study.identifiers import id_of, storage_of
-from lightningtune.study.reporter import CONFIG_SUM, DETAIL, DURATION, EPOCHS, PLACEMENT, REASON
+from lightningtune.study.reporter import DETAIL, FACTS, PLACEMENT, PROVENANCE, REASON
 
 CONTINUES = "lightningtune:continues"
 """The number of the trial that this one goes on from."""
@@ -35,7 +35,7 @@ WANTED = "lightningtune:wanted:"
 ATTEMPTS = 3
 """How many attempts in a row may be cut short without getting further."""
 
-_OF_ONE_ATTEMPT = {REASON, DETAIL, EPOCHS, DURATION, PLACEMENT, CONFIG_SUM, WORKER}
+_OF_ONE_ATTEMPT = {REASON, DETAIL, FACTS, PLACEMENT, PROVENANCE, WORKER}
 # by these a GridSampler knows that a point of its grid is taken
 _OF_THE_SAMPLER = {"grid_id", "search_space"}
 

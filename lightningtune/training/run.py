@@ -28,6 +28,7 @@ from lightningtune.training.callback_list import callbacks_of
 from lightningtune.training.checkpoint_file import training_of
 from lightningtune.training.checkpoints import KeepCheckpoints
 from lightningtune.training.decisions import score_of
+from lightningtune.training.facts import begin_peaks, facts_of
 from lightningtune.training.metrics_table import go_on_with_table
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
 from lightningtune.training.resumption import Start, find_start
@@ -59,6 +60,7 @@ def train(
         ConfigurationError: when no trial of this study can succeed.
     """
     started = time.perf_counter()
+    above = begin_peaks()
     keep = KeepCheckpoints(spec.directory, clock) if spec.save_checkpoints else None
     watcher = TrialCallback(spec.objective, reporter, after_report=keep, training=training_of(spec.config))
     fit: Fit | None = None
@@ -92,6 +94,7 @@ def train(
         epochs=fit.trainer.current_epoch if fit else 0,
         duration=time.perf_counter() - started,
         checkpoint=keep.best if keep and keep.best.exists() else None,
+        facts=facts_of(fit, above),
     )
 
 

@@ -7,8 +7,17 @@ import optuna
 import pytest
 from fits import PruneAt
 
-from lightningtune.contract import Stop, StopReason, TrialOutcome
-from lightningtune.study.reporter import BASELINE, OptunaReporter, record_outcome
+from lightningtune.contract import Stop, StopReason, TrialFacts, TrialOutcome
+from lightningtune.study.provenance import Provenance
+from lightningtune.study.reporter import (
+    BASELINE,
+    OptunaReporter,
+    config_sum,
+    facts_of,
+    provenance_of,
+    record_config,
+    record_outcome,
+)
 
 
 @pytest.fixture(params=["memory", "journal", "sqlite"])
@@ -87,12 +96,14 @@ def test_the_baseline_is_reported_and_never_pruned(storage):
 def test_how_a_trial_ended_is_kept_on_it(storage):
     study = optuna.create_study(storage=storage)
     trial = study.ask()
-    record_outcome(trial, TrialOutcome(StopReason.PRUNED, "why", epochs=3, duration=1.23456))
+    facts = TrialFacts(device="cpu (x)", memory=5)
+    outcome = TrialOutcome(StopReason.PRUNED, "why", epochs=3, duration=1.23456, facts=facts)
+    record_outcome(trial, outcome)
+    assert facts_of(study.trials[0]) == (3, 1.235, outcome.facts)
     assert study.trials[0].user_attrs == {
         "lightningtune:reason": "pruned",
         "lightningtune:detail": "why",
-        "lightningtune:epochs": 3,
-        "lightningtune:seconds": 1.235,
+        "lightningtune:facts": {"epochs": 3, "seconds": 1.235, "device": "cpu (x)", "memory": 5},
     }
 
 
@@ -101,6 +112,18 @@ def test_an_outcome_without_a_detail_has_none_kept():
     record_outcome(trial, TrialOutcome(StopReason.COMPLETED, score=(1.0,)))
     assert trial.user_attrs == {
         "lightningtune:reason": "completed",
-        "lightningtune:epochs": 0,
-        "lightningtune:seconds": 0.0,
+        "lightningtune:facts": {"epochs": 0, "seconds": 0.0},
     }
+
+
+@pytest.mark.parametrize("commit", [("c0ffee", True), (None, None)])
+def test_where_a_trial_comes_from_is_kept_on_it(storage, commit):
+    study = optuna.create_study(storage=storage)
+    record_config(study.ask(), "sum", Provenance({"torch": "2.9"}, *commit))
+    study.ask()
+    assert [config_sum(study, number) for number in (0, 1)] == ["sum", None]
+    assert [*map(provenance_of, study.trials)] == [Provenance({"torch": "2.9"}, *commit), None]
+
+
+def test_of_a_trial_that_never_ended_nothing_is_known():
+    assert facts_of(optuna.trial.create_trial(value=1.0)) == (0, 0.0, TrialFacts())
