@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.workers.cold import OVER
 from lightningtune.workers.fork_server import FORK
-from lightningtune.workers.handles import NUMBER, Child, ForkedChild, kill_group
+from lightningtune.workers.handles import KILL, NUMBER, Child, ForkedChild, kill_group
 from lightningtune.workers.launch import (
     ServerProcess,
     fork_server,
@@ -51,7 +51,8 @@ class ForkServer:
         self._number: int | None = None
         self._control: socket.socket | None = None
         self._watch = threading.Thread()
-        self._ready: Future[None] = Future()
+        self._ready: Future[bool] = Future()
+        """Whether the server could load the payload, and was not killed meanwhile."""
 
     def start(self) -> None:
         """Start the server; what it has to load, it loads while the host goes on."""
@@ -90,9 +91,11 @@ class ForkServer:
                 self._end()
                 self.start()
                 child = self._forked()
-        if child is None:
-            raise TrialError("The process that trials are forked from was killed twice.")
-        return child
+            if child is not None:
+                return child
+            if self._ready.result():
+                raise TrialError("The process that trials are forked from was killed twice.")
+            raise ConfigurationError(_NO_SERVER.format(-KILL))
 
     def abort(self) -> None:
         """Start no further process, and give up a server that still loads, however long that would take.
@@ -126,9 +129,11 @@ class ForkServer:
 
     def _forked(self) -> Child | None:
         """Fork a process; return None when there is no server any more."""
-        self._ready.result()
+        is_loaded = self._ready.result()
         if self._is_over or self._control is None:
             raise TrialError(OVER)
+        if not is_loaded:
+            return None
         with contextlib.ExitStack() as undo:
             ours, theirs = Pipe()
             undo.enter_context(ours)
@@ -176,7 +181,7 @@ def _accompany(
 
 
 def _shake_hands(
-    connection: Connection, told: tuple[Surroundings, bytes], ended: Future[int], ready: Future[None]
+    connection: Connection, told: tuple[Surroundings, bytes], ended: Future[int], ready: Future[bool]
 ) -> None:
     """Send the payload, which waits for the server's imports, and hear whether it could be loaded."""
     try:
@@ -184,15 +189,23 @@ def _shake_hands(
             connection.send(told)
             failure = connection.recv()
     except (EOFError, OSError):
-        failure = _NO_SERVER.format(ended.result())
+        code = ended.result()
+        failure = _NO_SERVER.format(code)
+        if code == -KILL:  # by anyone: whether it was its own doing, the next one will show
+            _succeed(ready, False)
+            return
     if failure is None:
-        with contextlib.suppress(InvalidStateError):  # it was given up
-            ready.set_result(None)
+        _succeed(ready, True)
     else:
         _fail(ready, ConfigurationError(failure))
 
 
-def _fail(ready: Future[None], error: Exception) -> None:
+def _succeed(ready: Future[bool], is_loaded: bool) -> None:
+    with contextlib.suppress(InvalidStateError):  # it was given up
+        ready.set_result(is_loaded)
+
+
+def _fail(ready: Future[bool], error: Exception) -> None:
     with contextlib.suppress(InvalidStateError):  # what came first counts
         ready.set_exception(error)
 

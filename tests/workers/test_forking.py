@@ -1,5 +1,6 @@
 """A server never keeps the host waiting for a process that will not come, however it was started."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -27,6 +28,18 @@ both = pytest.mark.parametrize(
 class Missing(Points):
     def setup(self, stage):
         raise FileNotFoundError("no digits there")
+
+
+class KillsOnce:
+    """Kills the process in which it is unpickled, the first time, and is a model's class from then on."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        first = f"not (mark := __import__('pathlib').Path({str(self.mark)!r})).exists()"
+        kill = "mark.touch(), (os := __import__('os')).kill(os.getpid(), 9)"
+        return eval, (f"(({kill}) if {first} else 0, __import__('nets').Line)[1]",)
 
 
 def hangs(fifo):
@@ -98,6 +111,23 @@ def test_what_could_not_be_loaded_is_said(given, text, capfd, server_of):
         server.child()
     server.close()
     assert capfd.readouterr().err == ""
+
+
+@both
+def test_a_server_that_was_killed_while_it_loaded_is_started_again(tmp_path, server_of):
+    server = server_of(payload(KillsOnce(tmp_path / "mark")))
+    server.start()
+    with contextlib.closing(server):
+        child = server.child()
+        child.close()
+
+
+@both
+def test_loading_that_ends_its_process_each_time_is_said(server_of):
+    server = server_of(payload(Sees("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")))
+    server.start()
+    with contextlib.closing(server), pytest.raises(ConfigurationError, match="ended with exit code -9 while it loaded"):
+        server.child()
 
 
 @both
