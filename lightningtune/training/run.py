@@ -8,6 +8,7 @@ import gc
 import logging
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,8 @@ from lightningtune.training.resumption import Start, find_start
 log = logging.getLogger(__name__)
 
 _SEARCHES = (BatchSizeFinder, LearningRateFinder)
+_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
+"""How torch says that a process was killed which it started for a training: that is killed as the training's own."""
 
 
 def train(
@@ -161,13 +164,15 @@ def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException 
 
 
 def failure(error: BaseException) -> TrialOutcome:
-    """Return the outcome of a trial that raised: failed, out of memory, or interrupted."""
+    """Return the outcome of a trial that raised: failed, out of memory, killed by way of a worker, or interrupted."""
     if isinstance(error, KeyboardInterrupt):
         return TrialOutcome(StopReason.INTERRUPTED, "interrupted by Ctrl-C", error=error)
     if isinstance(error, SIGTERMException):  # it has no exit code, and would end the process as if all were well
         return TrialOutcome(StopReason.INTERRUPTED, "interrupted by SIGTERM", error=SystemExit(128 + signal.SIGTERM))
     if isinstance(error, SystemExit):
         error = TrialError(f"the training called sys.exit({error.code!r})")
+    if isinstance(error, RuntimeError) and _WORKER_DIED.match(str(error)):
+        return TrialOutcome.failed(error, StopReason.KILLED)
     out_of_memory = is_oom_error(error) or isinstance(error, (torch.OutOfMemoryError, MemoryError))
     reason = StopReason.OUT_OF_MEMORY if out_of_memory else StopReason.FAILED
     return TrialOutcome.failed(error, reason)

@@ -1,7 +1,13 @@
+import multiprocessing
+import os
+import signal
+import sys
+
 import lightning as L
 import pytest
 import torch
-from nets import Line, Points
+from nets import Line, Points, points
+from torch.utils.data import DataLoader
 
 from lightningtune import ConfigurationError
 from lightningtune.config.overrides import Schema
@@ -26,10 +32,10 @@ class Explodes(Line):
         return super().training_step(batch, batch_idx) * float("nan")
 
 
-def run(tmp_path, model=Line, reporter=None, seed=1, objective=None, **trainer):
+def run(tmp_path, model=Line, reporter=None, seed=1, objective=None, data=Points, **trainer):
     config = {"seed_everything": seed, "trainer": {"accelerator": "cpu", "max_epochs": 3, **trainer}}
     spec = TrialSpec(0, config, tmp_path, objective or Objective(("val_loss",), ("min",)))
-    return train(spec, Blueprint(Schema(model, Points, L.Trainer), config), reporter or Collect())
+    return train(spec, Blueprint(Schema(model, data, L.Trainer), config), reporter or Collect())
 
 
 def test_every_validation_is_reported_and_the_best_is_kept(tmp_path):
@@ -106,6 +112,23 @@ def test_an_exit_inside_training_is_a_failure_not_an_interruption(tmp_path):
 
     outcome = run(tmp_path, Exits)
     assert (outcome.reason, outcome.detail) == (StopReason.FAILED, "TrialError: the training called sys.exit(3)")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_training_whose_dataloader_worker_is_killed_is_killed(tmp_path):
+    class Kills(Line):
+        def training_step(self, batch, batch_idx):
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGKILL)
+            return super().training_step(batch, batch_idx)
+
+    class Loaded(Points):
+        def train_dataloader(self):
+            return DataLoader(points(), batch_size=1, num_workers=1)
+
+    outcome = run(tmp_path, Kills, data=Loaded)
+    assert outcome.reason is StopReason.KILLED
+    assert "DataLoader worker (pid" in outcome.detail
 
 
 def test_a_fit_without_a_validation_is_a_mistake(tmp_path):
