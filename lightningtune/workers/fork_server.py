@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
@@ -67,24 +67,27 @@ def _serve(descriptor: int, host: int, is_forked: bool) -> None:
             with contextlib.suppress(OSError):
                 connection.send(failure)
             return
+        folder = _folder_for_sockets()
         with contextlib.suppress(OSError):
-            connection.send(None)
-    with _one_folder_for_sockets():
+            connection.send(folder)
+    try:
         gc.collect()
         gc.freeze()
         _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _one_folder_for_sockets() -> Iterator[None]:
-    """Have what is forked here share one folder for ``multiprocessing``'s sockets: a killed process leaves its own."""
+def _folder_for_sockets() -> Path | None:
+    """Have what is forked here share one folder for ``multiprocessing``'s sockets: a killed process leaves its own.
+
+    Returns:
+        The folder, unless it is the host's, which has used it already, and will remove it.
+    """
     others = {*Path(tempfile.gettempdir()).glob("pymp-*")}
     folder = Path(get_temp_dir())
-    try:
-        yield
-    finally:
-        if folder not in others:  # it may be the host's, which has used it already, and will remove it
-            shutil.rmtree(folder, ignore_errors=True)
+    return None if folder in others else folder
 
 
 def _become_own() -> None:

@@ -6,12 +6,14 @@ import contextlib
 import contextvars
 import functools
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from lightningtune.errors import ConfigurationError, TrialError
 from lightningtune.workers.cold import OVER
@@ -53,6 +55,9 @@ class ForkServer:
         self._watch = threading.Thread()
         self._ready: Future[bool] = Future()
         """Whether the server could load the payload, and was not killed meanwhile."""
+        self._has_loaded = False
+        self._folders: list[Path] = []
+        """What servers make, and cannot remove when they are killed."""
 
     def start(self) -> None:
         """Start the server; what it has to load, it loads while the host goes on."""
@@ -69,13 +74,14 @@ class ForkServer:
             ended: Future[int] = Future()
             self._ready = Future()
             with theirs:
-                arguments = (_accompany, begin, self._control, theirs, begun, ended)
-                self._watch = threading.Thread(target=contextvars.copy_context().run, args=arguments, daemon=True)
+                accompany = functools.partial(_accompany, begin, self._control, theirs, begun, ended)
+                self._watch = threading.Thread(target=contextvars.copy_context().run, args=[accompany], daemon=True)
                 self._watch.start()
                 self._number = begun.result().number
             connection = Connection(os.dup(self._control.fileno()))
             told = (here, self._payload)
-            threading.Thread(target=_shake_hands, args=(connection, told, ended, self._ready), daemon=True).start()
+            arguments = (connection, told, ended, self._ready, self._folders)
+            threading.Thread(target=_shake_hands, args=arguments, daemon=True).start()
 
     def child(self) -> Child:
         """Fork a process; a server that was killed is started again.
@@ -86,15 +92,15 @@ class ForkServer:
             OSError: when the server could not fork.
         """
         with self._lock:
-            child = self._forked()
-            if child is None:
-                self._end()
-                self.start()
+            for killed in range(_STARTS):
+                if killed:
+                    self._end()
+                    self.start()
                 child = self._forked()
-            if child is not None:
-                return child
-            if self._ready.result():
-                raise TrialError("The process that trials are forked from was killed twice.")
+                if child is not None:
+                    return child
+            if self._has_loaded:  # another one could, so it was ended from outside
+                raise TrialError(f"The process that trials are forked from was killed {_STARTS} times in a row.")
             raise ConfigurationError(_NO_SERVER.format(-KILL))
 
     def abort(self) -> None:
@@ -121,6 +127,8 @@ class ForkServer:
         self._watch.join(_GRACE)
         self._kill()
         self._watch.join()
+        while self._folders:
+            shutil.rmtree(self._folders.pop(), ignore_errors=True)
 
     def _kill(self) -> None:
         """Kill the server, and what the user's code has started in it, unless it has ended."""
@@ -134,6 +142,7 @@ class ForkServer:
             raise TrialError(OVER)
         if not is_loaded:
             return None
+        self._has_loaded = True
         with contextlib.ExitStack() as undo:
             ours, theirs = Pipe()
             undo.enter_context(ours)
@@ -181,26 +190,35 @@ def _accompany(
 
 
 def _shake_hands(
-    connection: Connection, told: tuple[Surroundings, bytes], ended: Future[int], ready: Future[bool]
+    connection: Connection,
+    told: tuple[Surroundings, bytes],
+    ended: Future[int],
+    ready: Future[bool],
+    folders: list[Path],
 ) -> None:
-    """Send the payload, which waits for the server's imports, and hear whether it could be loaded."""
+    """Send the payload, which waits for the server's imports, and hear whether it could be loaded.
+
+    The server says what went wrong, or which folder it has made, if it has.
+    """
     try:
         with connection:
             connection.send(told)
-            failure = connection.recv()
+            said: str | Path | None = connection.recv()
     except (EOFError, OSError):
         code = ended.result()
-        failure = _NO_SERVER.format(code)
-        if code == -KILL:  # by anyone: whether it was its own doing, the next one will show
-            _succeed(ready, False)
+        if code == -KILL:  # whether it was its own doing, the next one will show
+            _settle(ready, False)
             return
-    if failure is None:
-        _succeed(ready, True)
-    else:
-        _fail(ready, ConfigurationError(failure))
+        said = _NO_SERVER.format(code)
+    if isinstance(said, str):
+        _fail(ready, ConfigurationError(said))
+        return
+    if said is not None:
+        folders.append(said)
+    _settle(ready, True)
 
 
-def _succeed(ready: Future[bool], is_loaded: bool) -> None:
+def _settle(ready: Future[bool], is_loaded: bool) -> None:
     with contextlib.suppress(InvalidStateError):  # it was given up
         ready.set_result(is_loaded)
 
@@ -210,6 +228,8 @@ def _fail(ready: Future[bool], error: Exception) -> None:
         ready.set_exception(error)
 
 
+_STARTS = 3
+"""How often in a row a server is started that was killed."""
 _GRACE = 10.0
 """Seconds that the server has to end by itself."""
 _NO_SERVER = (

@@ -30,16 +30,16 @@ class Missing(Points):
         raise FileNotFoundError("no digits there")
 
 
-class KillsOnce:
-    """Kills the process in which it is unpickled, the first time, and is a model's class from then on."""
+class Kills:
+    """Is a model's class, but kills the process in which it is unpickled: the first time, or from the second on."""
 
-    def __init__(self, mark):
-        self.mark = mark
+    def __init__(self, mark, first):
+        self.mark, self.first = mark, first
 
     def __reduce__(self):
-        first = f"not (mark := __import__('pathlib').Path({str(self.mark)!r})).exists()"
-        kill = "mark.touch(), (os := __import__('os')).kill(os.getpid(), 9)"
-        return eval, (f"(({kill}) if {first} else 0, __import__('nets').Line)[1]",)
+        is_first = f"not (mark := __import__('pathlib').Path({str(self.mark)!r})).exists()"
+        kill = f"is_first is {self.first} and (os := __import__('os')).kill(os.getpid(), 9)"
+        return eval, (f"(is_first := {is_first}, mark.touch(), {kill}, __import__('nets').Line)[-1]",)
 
 
 def hangs(fifo):
@@ -115,7 +115,7 @@ def test_what_could_not_be_loaded_is_said(given, text, capfd, server_of):
 
 @both
 def test_a_server_that_was_killed_while_it_loaded_is_started_again(tmp_path, server_of):
-    server = server_of(payload(KillsOnce(tmp_path / "mark")))
+    server = server_of(payload(Kills(tmp_path / "mark", first=True)))
     server.start()
     with contextlib.closing(server):
         child = server.child()
@@ -128,6 +128,23 @@ def test_loading_that_ends_its_process_each_time_is_said(server_of):
     server.start()
     with contextlib.closing(server), pytest.raises(ConfigurationError, match="ended with exit code -9 while it loaded"):
         server.child()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_again_and_again_leaves_nothing_and_is_not_the_studys_mistake(tmp_path, monkeypatch):
+    """The trial has failed then, and may be tried again: another server could load what is given."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = children_of(os.getpid())
+    server = Interpreter(payload(Kills(tmp_path / "mark", first=False)))
+    server.start()
+    with contextlib.closing(server):
+        server.child().close()
+        assert list(tmp_path.glob("pymp-*"))
+        for number in children_of(os.getpid()) - before:
+            os.kill(number, signal.SIGKILL)
+        with pytest.raises(TrialError, match="killed 3 times in a row"):
+            server.child()
+    assert not list(tmp_path.glob("pymp-*"))
 
 
 @both
