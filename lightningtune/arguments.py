@@ -52,6 +52,22 @@ def check_integers(at_least: Mapping[str, tuple[Any, int]]) -> None:
             raise ConfigurationError(f"{name} must be an integer from {least}{also}, but got {value!r}.")
 
 
+def check_seeds(seeds: int | Sequence[int]) -> Sequence[int]:
+    """Check one seed, or several.
+
+    Returns:
+        All of them.
+
+    Raises:
+        ConfigurationError: when one is not a seed, or comes twice.
+    """
+    chosen: Sequence[Any] = [seeds] if isinstance(seeds, (int, str, float)) else seeds
+    check_integers({f"seeds[{i}]": (seed, 0) for i, seed in enumerate(chosen)})
+    if len({*chosen}) < len(chosen):
+        raise ConfigurationError(f"seeds names a seed twice: {list(chosen)}.")
+    return chosen
+
+
 def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
     """Refuse a keyword that neither Optuna's functions nor the optimizer take, and a value that it cannot have.
 
@@ -81,11 +97,24 @@ def check_seconds(name: str, value: Any, may_be_zero: bool = False) -> None:
     Raises:
         ConfigurationError: naming it.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is None or (is_number and 0 <= value < math.inf and (value or may_be_zero)):
+    if value is None or (_is_number(value) and 0 <= value < math.inf and (value or may_be_zero)):
         return
     allowed = "from 0" if may_be_zero else "above 0"
     raise ConfigurationError(f"{name} must be a number of seconds {allowed}, or None for no limit, but got {value!r}.")
+
+
+def check_tolerance(value: Any) -> None:
+    """Check by how much of its size a value may differ.
+
+    Raises:
+        ConfigurationError: when it may not be that much.
+    """
+    if not (_is_number(value) and 0 <= value < 1):
+        raise ConfigurationError(f"tolerance must be a number from 0 and below 1, but got {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_flags(given: Mapping[str, Any]) -> None:

@@ -167,7 +167,7 @@ class Host:
     def _run(self, study: optuna.Study, interruption: Interruption) -> Iterator[None]:
         """Run trials under the user's signals; raise what showed that none can succeed."""
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
-        self._provenance = provenance_here()
+        self._provenance = provenance_here(self.blueprint.schema)
         with self._watch.kept(), watched_for_pause(study, interruption.pause), interruption:
             yield
         if self._mistake is not None:

@@ -13,7 +13,6 @@ import optuna
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 
-from lightningtune._version import __version__
 from lightningtune.arguments import (
     OPTIMIZE_KWARGS,
     check_flags,
@@ -21,33 +20,37 @@ from lightningtune.arguments import (
     check_integers,
     check_optuna_kwargs,
     check_seconds,
+    check_seeds,
     check_target,
+    check_tolerance,
     sort_callbacks,
     space_of,
 )
 from lightningtune.config.base import load_base_config
-from lightningtune.config.limits import LIMITS, with_limits_of
+from lightningtune.config.limits import with_limits_of
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigError, ConfigurationError, TrialError
 from lightningtune.host import Host
-from lightningtune.preflight import check_sampler, check_space, plan_baseline, stored_point
+from lightningtune.preflight import check_sampler, check_space, notices, plan_baseline, stored_point
+from lightningtune.replay import replay
 from lightningtune.report.live import LiveView
 from lightningtune.report.summary import headline, summary
-from lightningtune.search.spaces import SearchSpaceLike, SimpleSearchSpace
+from lightningtune.search.spaces import SearchSpaceLike
 from lightningtune.study import definition
-from lightningtune.study.changes import describe_changes, name_of
+from lightningtune.study.changes import define, describe_changes
+from lightningtune.study.comparison import Replay
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import SharedStudy
 from lightningtune.study.loop import HostedStudy
-from lightningtune.study.objective import direction_names, looks_reversed, objective_of
+from lightningtune.study.objective import direction_names, objective_of
 from lightningtune.study.reporter import SEED, config_sum
 from lightningtune.study.results import Refit, StudyResults, collect_results
 from lightningtune.study.storage import open_storage
 from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
-from lightningtune.workers.devices import cut_slots, devices_of_trial, this_machine
+from lightningtune.workers.devices import plan_slots
 from lightningtune.workers.inline import run_inline
 from lightningtune.workers.processes import TrialProcesses
 from lightningtune.workers.travel import check_travels
@@ -181,12 +184,9 @@ class OptunaDrivenOptimizer:
             refuse_other_mode(callback, self._objective)
         self._config = load_base_config(base_config)
         trainer = self._config.get("trainer", {})
-        machine = this_machine(str(trainer.get("accelerator", "auto")))
-        devices = trainer.get("devices")
-        per_trial = devices_of_trial(machine, devices, devices_per_trial, n_jobs, self._isolate)
-        self._slots = cut_slots(machine, n_jobs, per_trial, trials_per_device)
-        if machine.devices and (per_trial > 1 or devices in ("auto", "-1", -1)):
-            self._config["trainer"] = {**trainer, "devices": per_trial}
+        self._slots, placed = plan_slots(trainer, n_jobs, self._isolate, devices_per_trial, trials_per_device)
+        if placed != trainer:
+            self._config["trainer"] = placed
         self._schema = Schema(model_class, datamodule_class, Trainer)
         self._space = space_of(search_space, self._schema, self._config)
         self._blueprint = Blueprint(self._schema, self._config, share_data)
@@ -320,10 +320,7 @@ class OptunaDrivenOptimizer:
         if seeds is None:
             own = config["seed_everything"]
             seeds = definition.derive_seed(self.study, number) if own is False else own
-        chosen: Sequence[Any] = [seeds] if isinstance(seeds, (int, str, float)) else seeds
-        check_integers({f"seeds[{i}]": (seed, 0) for i, seed in enumerate(chosen)})
-        if len({*chosen}) < len(chosen):
-            raise ConfigurationError(f"seeds names a seed twice: {list(chosen)}.")
+        chosen = check_seeds(seeds)
         ranks = self._blueprint.check_trainer(config)
         with self._processes() if ranks > 1 else contextlib.nullcontext() as processes:
 
@@ -333,6 +330,25 @@ class OptunaDrivenOptimizer:
                 return processes.run(spec, self._slots[0], SilentReporter(), ranks)
 
             return tuple(self._host.refit(config, number, seed, train) for seed in chosen)
+
+    def replay(self, number: int, tolerance: float = 1e-5) -> Replay:
+        """Train trial ``number`` again, as far as it was recorded, and say whether it comes to the same.
+
+        One that was pruned, cut short or failed can be, too. Of one that another goes on from, the other has the whole
+        curve. The new training is in ``replay/``; the study stays as it is.
+
+        Args:
+            number: the trial's.
+            tolerance: by how much of its size a value may differ.
+
+        Raises:
+            NoResultError: when there is no such trial, or nothing recorded of it that could be compared.
+            ConfigError: when the file of its config is not there, or not as it was written.
+            TrialError: when the trial's classes are not what it was trained with.
+        """
+        check_tolerance(tolerance)
+        callbacks = self._trainer_callbacks
+        return replay(self.study, number, self._directory, self._blueprint, self._objective, callbacks, tolerance)
 
     def _run(self, study: optuna.Study, done: int) -> None:
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
@@ -364,15 +380,14 @@ class OptunaDrivenOptimizer:
     def _prepare(self, study: optuna.Study) -> None:
         """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""
         before = self._directory.read_definition()
-        self._directory.write_definition(self._definition(study))
+        asked_for = define(study, self._objective, self._n_trials, self._schema, self._space, self._config)
+        self._directory.write_definition(asked_for)
         changed = describe_changes(before, self._directory.read_definition())
         if before and changed is not None and not definition.is_new(study):
             self._view.note(changed)
         self._host.set_right(study)
-        if not LIMITS & {*self._config.get("trainer", {})}:
-            self._view.note("trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
-        if (reversed_direction := looks_reversed(self._objective)) is not None:
-            self._view.note(reversed_direction)
+        for notice in notices(self._objective, self._config):
+            self._view.note(notice)
         if not definition.is_new(study):
             return
         point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
@@ -380,20 +395,3 @@ class OptunaDrivenOptimizer:
             self._view.note(note)
         if point is not None:
             definition.queue_baseline(study, point)
-
-    def _definition(self, study: optuna.Study) -> dict[str, Any]:
-        space = self._space.to_dict() if isinstance(self._space, SimpleSearchSpace) else repr(self._space)
-        return {
-            "study_name": self._study_name,
-            "metric": list(self._objective.monitor),
-            "direction": self._directions,
-            "n_trials": self._n_trials,
-            "seed": study.user_attrs[SEED],
-            "sampler": type(study.sampler).__name__,
-            "pruner": type(study.pruner).__name__,
-            "model_class": name_of(self._schema.model),
-            "datamodule_class": name_of(self._schema.data),
-            "search_space": space,
-            "base_config": self._config,
-            "versions": {"lightningtune": __version__, **definition.versions("lightning", "torch", "optuna")},
-        }

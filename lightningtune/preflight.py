@@ -9,11 +9,14 @@ from typing import Any
 import optuna
 
 from lightningtune.config.base import check_names
+from lightningtune.config.limits import LIMITS
 from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective
 from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError, did_you_mean
 from lightningtune.files import plain
 from lightningtune.search.distributions import NoDefault, Parameter, describe
 from lightningtune.search.spaces import SearchSpace
+from lightningtune.study.objective import looks_reversed
 from lightningtune.training.build import Blueprint
 
 _PROBES = 5
@@ -39,6 +42,15 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
                 raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from None
     for point in points:
         blueprint.check(schema.merge(config, point))
+
+
+def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is probably not meant, in a sentence each."""
+    if not LIMITS & {*config.get("trainer", {})}:
+        yield "trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs."
+    reversed_direction = looks_reversed(objective)
+    if reversed_direction is not None:
+        yield reversed_direction
 
 
 def _probes(space: SearchSpace) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ FLOORS = [
     {"search", "config"},
     {"study", "training"},
     {"callback", "arguments", "preflight", "workers", "report"},
-    {"host"},
+    {"host", "replay"},
     {"optimizer"},
     {"cli"},
 ]

@@ -14,6 +14,7 @@ from lightningtune.arguments import (
     check_integers,
     check_optuna_kwargs,
     check_seconds,
+    check_seeds,
     check_target,
     sort_callbacks,
     space_of,
@@ -42,6 +43,11 @@ def test_a_class_or_a_callable_builds_a_model(target):
 def test_what_builds_no_model_is_refused(target):
     with pytest.raises(ConfigurationError, match="model_class"):
         check_target("model_class", target)
+
+
+@pytest.mark.parametrize(("seeds", "chosen"), [(3, [3]), ([1, 2], [1, 2]), ((0,), [0])])
+def test_one_seed_or_several_are_several(seeds, chosen):
+    assert [*check_seeds(seeds)] == chosen
 
 
 def test_objects_of_optuna_are_taken_and_nothing_else():

@@ -4,8 +4,9 @@ import pytest
 from nets import Line, Points
 
 from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective
 from lightningtune.errors import ConfigError, SearchSpaceError
-from lightningtune.preflight import baseline_point, check_space, stored_point
+from lightningtune.preflight import baseline_point, check_space, notices, stored_point
 from lightningtune.search.distributions import NoDefault
 from lightningtune.search.spaces import as_search_space
 from lightningtune.training.build import Blueprint
@@ -94,3 +95,11 @@ def test_a_given_baseline_must_be_a_whole_point():
     for point, message in (({"lr": 0.5}, "width"), ({"lr": 0.5, "width": 3, "wdith": 3}, "wdith")):
         with pytest.raises(SearchSpaceError, match=message):
             stored_point(space, point)
+
+
+def test_what_is_probably_not_meant_is_told():
+    objective = Objective(("val_acc",), ("min",))
+    endless, reverse = notices(objective, {})
+    assert "max_epochs is not set" in endless
+    assert "'val_acc' is minimized" in reverse
+    assert [*notices(Objective(("val_loss",), ("min",)), {"trainer": {"max_steps": 9}})] == []

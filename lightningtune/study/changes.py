@@ -1,14 +1,54 @@
-"""What has changed between two runs of one study, as far as what was written down tells."""
+"""What is written down of a study, and what has changed between two runs of it, as far as that tells."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import optuna
+
+from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective
+from lightningtune.search.spaces import SearchSpace, SimpleSearchSpace
+from lightningtune.study.provenance import names_of, versions
+from lightningtune.study.reporter import SEED
 
 _COMPARED = ("model_class", "datamodule_class", "search_space", "base_config", "sampler", "pruner", "versions")
 """The other parts of a definition may not change, or change nothing of a trial."""
 _SHOWN = 8
+
+
+def define(
+    study: optuna.Study,
+    objective: Objective,
+    n_trials: int,
+    schema: Schema,
+    space: SearchSpace,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what was asked for, as it is written to ``study.yaml``.
+
+    Args:
+        study: with its sampler and its pruner.
+        objective: what is tuned.
+        n_trials: in all.
+        schema: what builds the model and the data.
+        space: what is sampled.
+        config: the base config.
+    """
+    return {
+        "study_name": study.study_name,
+        "metric": list(objective.monitor),
+        "direction": [direction.name.lower() for direction in study.directions],
+        "n_trials": n_trials,
+        "seed": study.user_attrs[SEED],
+        "sampler": type(study.sampler).__name__,
+        "pruner": type(study.pruner).__name__,
+        **names_of(schema),
+        "search_space": space.to_dict() if isinstance(space, SimpleSearchSpace) else repr(space),
+        "base_config": config,
+        "versions": versions(),
+    }
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -37,19 +77,6 @@ base_config.trainer.max_epochs 5 → 9.
         return None
     more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
     return f"Changed since the last run, for the trials that follow: {'; '.join([*found[:_SHOWN], *more])}."
-
-
-def name_of(target: Any) -> str | None:
-    """Name a class or a function so that another one has another name; None for none.
-
-    Example:
-        >>> name_of(dict)
-        'builtins.dict'
-    """
-    if target is None:
-        return None
-    own = getattr(target, "__qualname__", None)
-    return f"{target.__module__}.{own}" if own else re.sub(r" at 0x[0-9a-f]+", "", repr(target))
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import re
 import secrets
 import warnings
@@ -196,8 +195,3 @@ def quiet_optuna() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(level)
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Return the installed versions of packages."""
-    return {package: importlib.metadata.version(package) for package in packages}

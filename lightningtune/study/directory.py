@@ -8,6 +8,7 @@
       trials/0007/          config.yaml · metrics.csv · best.ckpt · last.ckpt · output.log · error.txt
       best/                 config.yaml and model.ckpt of the winner
       refit/0007_seed_1/    the best config, trained again
+      replay/0007/          a trial, trained again to compare
 """
 
 from __future__ import annotations
@@ -84,6 +85,10 @@ class StudyDirectory:
     def refit(self, number: int, seed: int) -> Path:
         """The folder of one more training of a trial's config."""
         return self.root / "refit" / f"{number:04d}_seed_{seed}"
+
+    def replay(self, number: int) -> Path:
+        """The folder of a trial that is trained again to compare."""
+        return self.root / "replay" / f"{number:04d}"
 
     def config(self, number: int) -> Path:
         """The resolved config of a trial."""

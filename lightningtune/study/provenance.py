@@ -6,13 +6,16 @@ import contextlib
 import functools
 import importlib.metadata
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lightningtune._version import __version__
+from lightningtune.config.overrides import Schema
 
 
 @dataclass(frozen=True)
@@ -24,28 +27,31 @@ class Provenance:
         commit: of the repository in which the user's code lies; None where there is none.
         is_dirty: whether files that git knows had changes that were not committed, or git does not know the script;
             None where it was not to be found out.
+        classes: the names of what builds the model and the data.
     """
 
     versions: Mapping[str, str]
     commit: str | None = None
     is_dirty: bool | None = None
+    classes: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def provenance_here(timeout: float = 3.0) -> Provenance:
+def provenance_here(schema: Schema, timeout: float = 3.0) -> Provenance:
     """Ask for the versions, and ask git about the folder of the script, or else about the working directory.
 
     Without git, or without a repository, no commit is named. Takes some 10 ms where there is one.
 
     Args:
+        schema: what builds the model and the data.
         timeout: seconds that git may take over each of two questions.
     """
     script = _script()
     try:
         folder = Path.cwd() if script is None else script.parent
     except OSError:  # the working directory has been removed
-        return Provenance(versions())
+        return Provenance(versions(), classes=names_of(schema))
     commit, is_dirty = _git(folder, script, timeout)
-    return Provenance(versions(), commit, is_dirty)
+    return Provenance(versions(), commit, is_dirty, names_of(schema))
 
 
 @functools.cache
@@ -53,6 +59,24 @@ def versions() -> Mapping[str, str]:
     """Return the versions of Python and of the packages that decide a training."""
     packages = {name: importlib.metadata.version(name) for name in ("lightning", "torch", "optuna")}
     return {"lightningtune": __version__, "python": platform.python_version(), **packages}
+
+
+def names_of(schema: Schema) -> Mapping[str, str | None]:
+    """Name what builds the model and the data."""
+    return {"model_class": name_of(schema.model), "datamodule_class": name_of(schema.data)}
+
+
+def name_of(target: Any) -> str | None:
+    """Name a class or a function so that another one has another name; None for none.
+
+    Example:
+        >>> name_of(dict)
+        'builtins.dict'
+    """
+    if target is None:
+        return None
+    own = getattr(target, "__qualname__", None)
+    return f"{target.__module__}.{own}" if own else re.sub(r" at 0x[0-9a-f]+", "", repr(target))
 
 
 def _script() -> Path | None:

@@ -61,6 +61,31 @@ def this_machine(accelerator: str) -> Machine:
     return Machine(tuple(sorted(known)), torch.get_num_threads(), tuple(name.strip() for name in names)[:count])
 
 
+def plan_slots(
+    trainer: Mapping[str, Any], n_jobs: int, isolate: bool, devices_per_trial: int | None, trials_per_device: int
+) -> tuple[Sequence[Slot], Mapping[str, Any]]:
+    """Cut this machine into slots.
+
+    Args:
+        trainer: the trainer's section of the config.
+        n_jobs: trials at a time.
+        isolate: whether trials run in processes of their own.
+        devices_per_trial: accelerators of one trial; None to follow the trainer.
+        trials_per_device: trials that share one accelerator, or group.
+
+    Returns:
+        The slots, and the trainer's section with the number of devices that it has in one.
+
+    Raises:
+        ConfigurationError: when that is not what there is.
+    """
+    machine, devices = this_machine(str(trainer.get("accelerator", "auto"))), trainer.get("devices")
+    per_trial = devices_of_trial(machine, devices, devices_per_trial, n_jobs, isolate)
+    is_to_be_said = machine.devices and (per_trial > 1 or devices in ("auto", "-1", -1))
+    slots = cut_slots(machine, n_jobs, per_trial, trials_per_device)
+    return slots, {**trainer, "devices": per_trial} if is_to_be_said else trainer
+
+
 def devices_of_trial(machine: Machine, given: Any, asked: int | None, n_jobs: int, isolate: bool) -> int:
     """Return how many accelerators one trial has.
 

@@ -1,8 +1,13 @@
-import functools
-
+import lightning as L
+import optuna
 import pytest
+from nets import Line, Points
 
-from lightningtune.study.changes import describe_changes, name_of
+from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective
+from lightningtune.search.spaces import SimpleSearchSpace
+from lightningtune.study.changes import define, describe_changes
+from lightningtune.study.definition import open_study
 
 
 @pytest.mark.parametrize(
@@ -25,8 +30,17 @@ def test_what_differs_is_named_by_its_path(before, now, told):
     assert describe_changes(before, now) == expected
 
 
-def test_a_name_is_the_same_in_every_run():
-    assert name_of(None) is None
-    assert name_of(test_a_name_is_the_same_in_every_run).endswith("test_changes.test_a_name_is_the_same_in_every_run")
-    assert name_of(functools.partial(int, base=2)) == "functools.partial(<class 'int'>, base=2)"
-    assert name_of(object()) == "<object object>"
+def test_what_is_written_down_names_all_that_decides_a_study():
+    storage = optuna.storages.InMemoryStorage()
+    study = open_study("s", storage, ["maximize"], ["val_acc"], True, None, None, seed=3)
+    space = SimpleSearchSpace({"lr": ("uniform", 0.0, 1.0)})
+    schema = Schema(Line, Points, L.Trainer)
+    found = define(study, Objective(("val_acc",), ("max",)), 5, schema, space, {"trainer": {"max_epochs": 2}})
+    assert found["versions"]["optuna"] == optuna.__version__
+    assert (found["model_class"], found["datamodule_class"]) == ("nets.Line", "nets.Points")
+    assert (found["study_name"], found["metric"], found["direction"]) == ("s", ["val_acc"], ["maximize"])
+    assert (found["seed"], found["n_trials"], found["sampler"]) == (3, 5, "TPESampler")
+    assert found["search_space"] == space.to_dict()
+    assert describe_changes(found, {**found, "pruner": "NopPruner", "n_trials": 9}) == (
+        "Changed since the last run, for the trials that follow: pruner MedianPruner → NopPruner."
+    )

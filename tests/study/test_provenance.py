@@ -1,5 +1,6 @@
 """What is known of the versions and of the user's code, asked in a real repository."""
 
+import functools
 import json
 import os
 import platform
@@ -10,13 +11,17 @@ import optuna
 import pytest
 
 from lightningtune import __version__
-from lightningtune.study.provenance import provenance_here, versions
+from lightningtune.config.overrides import Schema
+from lightningtune.study.provenance import name_of, provenance_here, versions
 
 ASK = """
 import dataclasses, json
+from lightningtune.config.overrides import Schema
 from lightningtune.study.provenance import provenance_here
-print(json.dumps(dataclasses.asdict(provenance_here())))
+print(json.dumps(dataclasses.asdict(provenance_here(Schema(dict, None, None)))))
 """
+
+SCHEMA = Schema(dict, None, None)
 
 
 def git(folder, *arguments):
@@ -76,8 +81,9 @@ def test_a_script_that_git_does_not_know_makes_it_dirty(repository, tmp_path):
 
 def test_without_a_script_the_working_directory_counts(repository, monkeypatch):
     monkeypatch.chdir(repository)  # the script here is pytest, which is installed
-    found = provenance_here()
+    found = provenance_here(SCHEMA)
     assert (found.commit, found.is_dirty) == (git(repository, "rev-parse", "HEAD"), False)
+    assert found.classes == {"model_class": "builtins.dict", "datamodule_class": None}
 
 
 @pytest.mark.parametrize("case", ["no repository", "no commit", "no git"])
@@ -98,4 +104,13 @@ def test_a_git_that_does_not_answer_is_not_waited_for(repository, tmp_path, monk
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
-    assert provenance_here(timeout=0.05).commit is None
+    assert provenance_here(SCHEMA, timeout=0.05).commit is None
+
+
+def test_a_name_is_the_same_in_every_run():
+    assert name_of(None) is None
+    assert name_of(test_a_name_is_the_same_in_every_run).endswith(
+        "test_provenance.test_a_name_is_the_same_in_every_run"
+    )
+    assert name_of(functools.partial(int, base=2)) == "functools.partial(<class 'int'>, base=2)"
+    assert name_of(object()) == "<object object>"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightningtune import ConfigurationError
-from lightningtune.workers.devices import Machine, Slot, cut_slots, devices_of_trial, this_machine
+from lightningtune.workers.devices import Machine, Slot, cut_slots, devices_of_trial, plan_slots, this_machine
 
 FOUR = Machine(tuple(range(16)), 16, ("0", "1", "2", "3"))
 
@@ -109,3 +109,9 @@ def test_a_machine_has_the_threads_that_the_user_has_chosen():
             assert this_machine("cpu").threads == chosen
     finally:
         torch.set_num_threads(before)
+
+
+def test_on_the_cpu_the_trainers_section_stays_as_it_is():
+    trainer = {"accelerator": "cpu", "devices": 2}
+    slots, placed = plan_slots(trainer, 2, isolate=True, devices_per_trial=None, trials_per_device=1)
+    assert ([slot.devices for slot in slots], placed) == ([(), ()], trainer)

@@ -1,0 +1,189 @@
+"""Training any trial of a study again, from what was recorded of it, to see whether it comes to the same."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from lightningtune.contract import Objective, Reporter, Stop, StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.errors import ConfigurationError, NoResultError, TrialError
+from lightningtune.files import write_text
+from lightningtune.study.comparison import Replay, Training, differences
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.provenance import provenance_here
+from lightningtune.study.reporter import DETAIL, PLACEMENT, REASON, config_sum, facts_of, provenance_of
+from lightningtune.training.build import Blueprint
+from lightningtune.training.run import failure, load_data, prepare_data
+from lightningtune.workers.devices import Slot
+from lightningtune.workers.inline import run_inline
+from lightningtune.workers.preparation import Preparation
+from lightningtune.workers.processes import TrialProcesses
+
+_FAILURES = {StopReason.FAILED, StopReason.REFUSED, StopReason.OUT_OF_MEMORY, StopReason.NON_FINITE}
+_BY_THEMSELVES = {reason.value for reason in (StopReason.COMPLETED, *_FAILURES)}
+
+
+def replay(
+    study: optuna.Study,
+    number: int,
+    directory: StudyDirectory,
+    blueprint: Blueprint,
+    objective: Objective,
+    callbacks: Sequence[Any] = (),
+    tolerance: float = 1e-5,
+) -> Replay:
+    """Train a trial again, from the beginning and as far as it was recorded, and compare.
+
+    It is trained as the trial was: with its config and its seed, with as many threads, and in a process of its own if
+    that was. Nothing is written but the folder ``replay/0007`` of trial 7.
+
+    Args:
+        study: the study, which stays as it is.
+        number: the trial's.
+        directory: the study's folder.
+        blueprint: builds the trials of the study.
+        objective: what is tuned.
+        callbacks: the study's Lightning callbacks.
+        tolerance: by how much of its size a value may differ.
+
+    Raises:
+        NoResultError: when there is no such trial, or nothing recorded of it that could be compared.
+        ConfigError: when the file of its config is not there, or not as it was written.
+        TrialError: when the trial's classes are not what it was trained with.
+    """
+    trial = _finished(study, number)
+    recorded = _recorded(trial)
+    config = directory.read_config(number, config_sum(study, number))
+    _, _, facts = facts_of(trial)
+    try:
+        ranks = blueprint.check_trainer(config)
+        folder = directory.replay(number)
+        directory.begin(folder, config)
+        copies = tuple(copy.deepcopy(callback) for callback in callbacks)
+        spec = TrialSpec(number, config, folder, objective, copies, save_checkpoints=False)
+        follower = _Follower(recorded, len(study.directions) == 1)
+        placement = trial.user_attrs.get(PLACEMENT)
+        threads = facts.threads or (placement and placement["threads"] // ranks) or torch.get_num_threads()
+        if placement is None and ranks == 1:
+            outcome = _train_here(spec, blueprint, follower, threads)
+        else:
+            outcome = _train_apart(spec, blueprint, follower, threads, ranks)
+        if isinstance(outcome.error, ConfigurationError) and (recorded.curve or recorded.values):
+            raise outcome.error
+    except ConfigurationError as error:
+        raise TrialError(
+            f"Trial {number} cannot be trained with the classes, or on the machine, as they are now: {error}"
+        ) from error
+    if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
+        raise outcome.error
+    if outcome.error is not None:
+        write_text(folder / "error.txt", outcome.traceback or outcome.detail)
+    return Replay(
+        number,
+        recorded,
+        Training(follower.curve, outcome.score, None if follower.has_stopped else _ending(outcome)),
+        tolerance,
+        differences((provenance_of(trial), provenance_here(blueprint.schema)), (facts, outcome.facts)),
+        is_seeded=config.get("seed_everything") is not False,
+        directory=folder,
+    )
+
+
+def _finished(study: optuna.Study, number: int) -> FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    if not isinstance(number, int) or not 0 <= number < len(trials):
+        there = f"It has trials 0 to {len(trials) - 1}." if trials else "It has none."
+        raise NoResultError(f"Study '{study.study_name}' has no trial {number!r}. {there}")
+    trial = trials[number]
+    if not trial.state.is_finished():
+        raise NoResultError(f"Trial {number} has not ended yet: it is {trial.state.name.lower()}.")
+    if config_sum(study, number) is None:
+        why = trial.user_attrs.get(DETAIL, "another program ran it, or it ended before it began")
+        raise NoResultError(f"Of trial {number} no config was recorded, so that it cannot be trained again: {why}.")
+    return trial
+
+
+def _recorded(trial: FrozenTrial) -> Training:
+    """Read what a trial came to.
+
+    Raises:
+        NoResultError: when that is nothing.
+    """
+    reason, detail = trial.user_attrs.get(REASON, ""), trial.user_attrs.get(DETAIL, "")
+    values = tuple(trial.values) if trial.state is TrialState.COMPLETE else None
+    ending = (detail or reason) if reason in _BY_THEMSELVES else None
+    recorded = Training(dict(trial.intermediate_values), values, ending)
+    if not recorded.curve and ending is None:
+        raise NoResultError(f"Trial {trial.number} has no values to compare with: {detail or 'it was cut short'}.")
+    return recorded
+
+
+def _ending(outcome: TrialOutcome) -> str:
+    return outcome.detail or outcome.reason.value
+
+
+class _Follower:
+    """A reporter that keeps what it is told, and stops a training where its record ends.
+
+    One that ended by itself may go one validation further, which shows that it does not any more.
+    """
+
+    def __init__(self, recorded: Training, has_curve: bool) -> None:
+        self.curve: dict[int, float] = {}
+        self.has_stopped = False
+        last = max(recorded.curve, default=-1)
+        self._end = (last if recorded.ending is None else last + 1) if has_curve else None
+
+    def report(self, values: Values, step: int) -> Stop | None:
+        """Keep the value, as the trial's reporter does."""
+        if self._end is None:
+            return None
+        self.curve[step] = math.nan if math.isinf(values[0]) else values[0]
+        if step < self._end:
+            return None
+        self.has_stopped = True
+        return Stop(StopReason.PRUNED, "it was trained as far as its record goes")
+
+
+def _train_here(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threads: int) -> TrialOutcome:
+    with _threads(threads):
+        try:
+            if blueprint.share_data:
+                load_data(blueprint)
+            else:
+                is_prepared = Preparation(blueprint).of(spec.config, lambda: prepare_data(blueprint, spec.config))
+                spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
+            return run_inline(spec, blueprint, reporter)
+        except Exception as error:  # the classes may not fit, the data may fail to be prepared
+            return failure(error)
+
+
+def _train_apart(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threads: int, ranks: int) -> TrialOutcome:
+    slot = Slot(threads=threads * ranks)
+    with TrialProcesses(blueprint) as processes:
+        try:
+            if not blueprint.share_data:
+                prepare = Preparation(blueprint).of
+                is_prepared = prepare(spec.config, lambda: processes.prepare_data(spec.config, slot, spec.directory))
+                spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
+            return processes.run(spec, slot, reporter, ranks)
+        except Exception as error:  # the data may fail to be prepared
+            return failure(error)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
