@@ -1,0 +1,152 @@
+"""Whole studies on storages with a server: the server is killed and started again, and hosts are killed."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import lightning as L
+import optuna
+import pytest
+from nets import Line, Points
+from servers import Postgres, Proxy, storage_of
+
+from lightningtune import OptunaDrivenOptimizer
+from lightningtune.study.storage import open_storage
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs fifos, and /proc")]
+
+EPOCHS = 8
+SCRIPT = """
+    import os, signal, sys
+    import lightning as L
+    from lightningtune import OptunaDrivenOptimizer
+    from nets import Line, Points
+    from servers import storage_of
+
+    url, n_jobs, n_trials, stops = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+
+    class Tell(L.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 5 and stops:
+                with open("told", "w") as told:
+                    told.write("epoch")
+                while True:
+                    signal.pause()
+
+    OptunaDrivenOptimizer(
+        {"trainer": {"max_epochs": 8, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Line, Points,
+        n_trials=n_trials, n_jobs=n_jobs, experiment_dir="runs", seed=0, callbacks=[Tell()], verbose=False,
+        study_name="s", storage=storage_of(url),
+    ).optimize()
+"""
+
+
+@pytest.fixture(params=[Postgres, Proxy], ids=["postgresql", "grpc"])
+def server(request):
+    server = request.param()
+    yield server
+    server.close()
+
+
+def start(folder, server, *arguments):
+    (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.Popen([sys.executable, "script.py", str(server.url), *arguments], cwd=folder, env=environment)
+
+
+def completed(server):
+    """Return a study's trials, and those that are complete, of which each has every step."""
+    storage = open_storage(storage_of(server.url), Path("unused"))
+    trials = optuna.load_study(study_name="s", storage=storage).trials
+    assert all(trial.state.is_finished() for trial in trials)
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert [[*trial.intermediate_values] for trial in complete] == [[*range(EPOCHS)]] * len(complete)
+    assert len({trial.params["lr"] for trial in complete}) == len(complete)
+    return trials, complete
+
+
+class Asks(L.Callback):
+    """Has the server killed before the fourth epoch of one trial, and started again before the seventh."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        number = {3: "kill", 6: "start"}.get(trainer.current_epoch)
+        if number and self._is_mine(trainer):
+            (self.folder / "asked").write_text(number)  # a fifo: the other end reads it when it is opened
+            assert (self.folder / "done").read_text() == number
+
+    def _is_mine(self, trainer):
+        mark = self.folder / "trial"
+        with contextlib.suppress(FileExistsError), mark.open("x") as file:
+            file.write(trainer.default_root_dir)
+        return mark.read_text() == trainer.default_root_dir
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_server_that_is_killed_and_started_again_costs_nothing(tmp_path, server, n_jobs, caplog):
+    for name in ("asked", "done"):
+        os.mkfifo(tmp_path / name)
+
+    def serve():
+        for _ in range(2):
+            wish = (tmp_path / "asked").read_text()
+            getattr(server, wish)()
+            (tmp_path / "done").write_text(wish)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    OptunaDrivenOptimizer(
+        {"trainer": {"max_epochs": EPOCHS, "accelerator": "cpu"}},
+        {"lr": ("loguniform", 1e-3, 1.0)},
+        Line,
+        Points,
+        n_trials=4,
+        n_jobs=n_jobs,
+        experiment_dir=tmp_path / "runs",
+        study_name="s",
+        storage=storage_of(server.url),
+        seed=0,
+        callbacks=[Asks(str(tmp_path))],
+        verbose=False,
+    ).optimize()
+    thread.join()
+    trials, complete = completed(server)
+    assert len(trials) == len(complete) == 4
+    told = [record.message for record in caplog.records if "storage is" in record.message]
+    assert [" ".join(message.split()[3:5]) for message in told] == ["is away;", "is back"]
+
+
+@pytest.mark.parametrize("n_jobs", ["1", "2"])
+def test_a_trial_whose_host_is_killed_goes_on_in_the_next(tmp_path, server, n_jobs):
+    os.mkfifo(tmp_path / "told")
+    with start(tmp_path, server, n_jobs, "3", "stops") as process:
+        assert (tmp_path / "told").read_text().startswith("epoch")
+        process.kill()
+    assert start(tmp_path, server, n_jobs, "3").wait() == 0
+    trials, complete = completed(server)
+    assert len(complete) == 3
+    killed = [trial for trial in trials if trial.user_attrs.get("lightningtune:reason") == "killed"]
+    assert len(trials) == 3 + len(killed)
+    assert 1 <= len(killed) <= int(n_jobs)
+
+
+def test_two_hosts_at_a_time_of_which_one_is_killed(tmp_path, server):
+    os.mkfifo(tmp_path / "told")
+    with start(tmp_path, server, "1", "4", "stops") as killed:
+        assert (tmp_path / "told").read_text() == "epoch"
+        assert start(tmp_path, server, "1", "4").wait() == 0
+        storage = open_storage(storage_of(server.url), Path("unused"))
+        states = [trial.state.name for trial in optuna.load_study(study_name="s", storage=storage).trials]
+        assert states == ["RUNNING"] + ["COMPLETE"] * 4, "a host that lives keeps its trial"
+        killed.kill()
+    assert start(tmp_path, server, "1", "5").wait() == 0
+    trials, complete = completed(server)
+    assert [trial.state.name for trial in trials] == ["FAIL"] + ["COMPLETE"] * 5
+    assert trials[5].user_attrs["lightningtune:continues"] == 0
+    assert len(complete) == 5
