@@ -37,8 +37,13 @@ def open_journal(path: Path) -> JournalStorage:
         storage = JournalStorage(_Journal(path))
         with path.open("rb") as file:
             _check(path, _last_line(file)[0])  # Optuna reads over it, if it is spoilt
-    except (ValueError, KeyError, TypeError, AssertionError) as error:  # a line that is no record, or none that fits
-        raise _damaged(path, error) from None
+    except ConfigurationError:  # which says it all, and is a ValueError
+        raise
+    except ValueError as error:
+        raise _damaged(path, f"a line of it is not JSON ({error})", "remove the lines that are not JSON") from None
+    except (KeyError, TypeError, AssertionError) as error:
+        why = f"a line of it is no record, or none that fits the others ({type(error).__name__}: {error})"
+        raise _damaged(path, why, "remove that line") from None
     except OSError as error:
         raise ConfigurationError(f"The journal '{path}' cannot be opened: {error.strerror}.") from error
     return storage
@@ -64,7 +69,7 @@ class _Journal(JournalFileBackend):
         for number, log in enumerate(super().read_logs(log_number_from), log_number_from + 1):
             written = log.pop(_SUM, None) if isinstance(log, dict) else None
             if written not in (None, _sum_of(log)):
-                raise _damaged(self._path, f"its line {number} is not as it was written")
+                raise _damaged(self._path, f"its line {number} is not as it was written", "remove that line")
             yield log
 
 
@@ -72,10 +77,9 @@ def _sum_of(log: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(log).encode())
 
 
-def _damaged(path: Path, why: object) -> ConfigurationError:
+def _damaged(path: Path, why: str, remedy: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The journal '{path}' is damaged, or is none: {why}. "
-        "Put a copy of it in its place, or remove the lines that are not JSON."
+        f"The journal '{path}' is damaged, or is none: {why}. Put a copy of it in its place, or {remedy}."
     )
 
 
@@ -193,4 +197,4 @@ def _check(path: Path, line: bytes) -> None:
     try:
         json.loads(line or b"{}")
     except ValueError as error:
-        raise _damaged(path, error) from None
+        raise _damaged(path, f"its last line is not JSON ({error})", "remove that line") from None

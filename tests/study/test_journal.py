@@ -132,8 +132,27 @@ def test_a_record_that_is_not_as_it_was_written_is_refused_with_its_line(path):
     writer(path).set_user_attr("score", 0.25)
     writer(path).set_user_attr("after", 1)
     flip(path, path.read_bytes().index(b"0.25") + 2)
-    with pytest.raises(ConfigurationError, match=rf"The journal '{path}' is damaged.* line 2 is not as it was written"):
+    with pytest.raises(ConfigurationError) as caught:
         writer(path)
+    assert str(caught.value) == (
+        f"The journal '{path}' is damaged, or is none: its line 2 is not as it was written. "
+        "Put a copy of it in its place, or remove that line."
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "why", "remedy"),
+    [
+        ("{", "a line of it is not JSON (Expecting property name", "remove the lines that are not JSON."),
+        ("{}", "a line of it is no record, or none that fits the others (KeyError: 'op_code')", "remove that line."),
+    ],
+)
+def test_a_line_that_is_no_record_is_told_with_what_helps(path, line, why, remedy):
+    path.write_text(f"{line}\n{path.read_text()}")
+    with pytest.raises(ConfigurationError) as caught:
+        writer(path)
+    assert str(caught.value).startswith(f"The journal '{path}' is damaged, or is none: {why}")
+    assert str(caught.value).endswith(f". Put a copy of it in its place, or {remedy}")
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\x00\n", b"garbage\n", b'{"op_code":2,"worker\n'])
