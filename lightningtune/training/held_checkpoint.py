@@ -67,14 +67,16 @@ class _IntoMemory(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Copy a checkpoint, whose tensors the training will change."""
-        tensors = [tensor.detach() for tensor in _tensors(checkpoint)]
-        copies = [_copy(*pair) for pair in itertools.zip_longest(tensors, self._held.memory[: len(tensors)])]
-        self._held.memory = copies
-        on_cpu: dict[int, Any] = {id(old): new for old, new in zip(_tensors(checkpoint), copies, strict=True)}
         try:
+            tensors = {_place(tensor): tensor.detach() for tensor in _tensors(checkpoint)}
+            with torch.inference_mode(False):  # memory made in it could not be written over outside
+                pairs = itertools.zip_longest(tensors.values(), self._held.memory[: len(tensors)])
+                self._held.memory = [_copy(*pair) for pair in pairs]
+            copies = dict(zip(tensors, self._held.memory, strict=True))
             # a deep copy takes what it finds there for its own copies
+            on_cpu: dict[int, Any] = {id(tensor): copies[_place(tensor)] for tensor in _tensors(checkpoint)}
             self._held.content = copy.deepcopy(checkpoint, on_cpu)
-        except Exception as error:  # of a user's objects, which may be picklable all the same
+        except Exception as error:  # of full memory, a meta tensor, a user's object: it may be writable yet
             self._held.why_not = error
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -86,9 +88,23 @@ class _IntoMemory(CheckpointIO):
 
 
 def _copy(tensor: torch.Tensor, memory: torch.Tensor | None) -> torch.Tensor:
-    if memory is not None and memory.shape == tensor.shape and memory.dtype == tensor.dtype:
+    if memory is not None and _form(memory) == _form(tensor) and tensor.layout is torch.strided:
         return memory.copy_(tensor)
     return tensor.to("cpu", copy=True)
+
+
+def _form(tensor: torch.Tensor) -> tuple[object, ...]:
+    return type(tensor), tensor.layout, tensor.dtype, tensor.shape
+
+
+def _place(tensor: torch.Tensor) -> tuple[object, ...]:
+    """Return what tied tensors have in common, of which a state_dict holds one for each name."""
+    is_plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
+    is_lazy = is_plain and (tensor.is_conj() or tensor.is_neg() or tensor.is_quantized)  # the bytes are not all of it
+    pointer = tensor.untyped_storage().data_ptr() if is_plain and not is_lazy else 0
+    if not pointer:
+        return (id(tensor),)
+    return pointer, tensor.device, tensor.dtype, tensor.storage_offset(), tensor.shape, tensor.stride()
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
