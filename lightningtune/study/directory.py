@@ -18,14 +18,13 @@ import hashlib
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightningtune.errors import ConfigError, ConfigurationError
-from lightningtune.files import dump_yaml, put, read_mapping, write_text
+from lightningtune.files import check_sums, dump_yaml, put, read_mapping, write_text
 
 
 @dataclass(frozen=True)
@@ -159,15 +158,12 @@ class StudyDirectory:
         """
         self.read_config(number, written)
         checkpoint = self.checkpoint(number)
-        if checkpoint is None or _is_same_file(checkpoint, self.best_checkpoint):
+        if checkpoint is None:
             return
         try:
-            with zipfile.ZipFile(checkpoint) as archive:
-                torn = archive.testzip()
+            check_sums(checkpoint)
         except Exception as error:  # of a torn file anything may be wrong
-            torn = str(error)
-        if torn is not None:
-            raise ConfigError(f"The checkpoint '{checkpoint}' is not as it was written: {torn}")
+            raise ConfigError(f"The checkpoint '{checkpoint}' is not as it was written: {error}") from error
 
     def check_belongs(self, seed: int, trials: int) -> None:
         """Check that the journal is the one with which the rest of the folder has come to be.
@@ -200,7 +196,7 @@ class StudyDirectory:
         checkpoint = self.checkpoint(number)
         if checkpoint is not None:
             put(checkpoint, self.best_checkpoint)
-        elif not _is_same_file(self.config(number), self.best_config):
+        elif not _is_same_config(self.config(number), self.best_config):
             self.best_checkpoint.unlink(missing_ok=True)  # another winner's
         put(self.config(number), self.best_config)
 
@@ -226,8 +222,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, or to two that are equal."""
+def _is_same_config(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, or to two small ones that are equal."""
     if not (one.is_file() and other.is_file()):
         return False
     return one.samefile(other) or filecmp.cmp(one, other, shallow=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from lightningtune.config.limits import with_limits_of
 from lightningtune.errors import TrialError
+from lightningtune.files import check_sums
 
 STATE = "lightningtune"
 """The key of a checkpoint under which a trial's state stands."""
@@ -32,7 +32,7 @@ def read_checkpoint(path: Path) -> tuple[Mapping[str, Any], bool]:
         TrialError: when it is not there, is torn, or is no checkpoint.
     """
     try:
-        _check_sums(path)
+        check_sums(path)
         loaded, weights_only = _load(path)
         if not isinstance(loaded, Mapping):
             raise TypeError(f"it holds a {type(loaded).__name__}")
@@ -54,14 +54,6 @@ def training_of(config: Mapping[str, Any]) -> str:
     """
     text = json.dumps(with_limits_of(config, {}), sort_keys=True, default=repr)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _check_sums(path: Path) -> None:
-    """Notice a byte that is not as it was written: torch does not look, and would load wrong weights."""
-    with zipfile.ZipFile(path) as archive:
-        torn = archive.testzip() if torch.serialization.get_crc32_options() else None
-    if torn is not None:
-        raise zipfile.BadZipFile(f"{torn} is not as it was written")
 
 
 def _load(path: Path) -> tuple[Any, bool]:

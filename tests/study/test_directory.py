@@ -115,12 +115,24 @@ def test_a_checkpoint_that_is_torn_is_not_promoted(directory):
     trained(directory, 1, b"no archive")
     with pytest.raises(ConfigError, match=r"0001/best.ckpt' is not as it was written"):
         directory.check_whole(1, None)
-    directory.promote(1)
-    directory.check_whole(1, None)  # one file, with two names: nothing is to be gained
     with zipfile.ZipFile(directory.trial(1) / "whole", "w") as archive:
         archive.writestr("a", "b")
     (directory.trial(1) / "whole").replace(directory.trial(1) / "best.ckpt")
     directory.check_whole(1, None)
+
+
+def test_a_winner_whose_checkpoint_is_damaged_under_both_its_names_is_noticed(directory):
+    trained(directory, 1)
+    best = directory.trial(1) / "best.ckpt"
+    with zipfile.ZipFile(best, "w") as archive:
+        archive.writestr("a", b"weights")
+    directory.promote(1)
+    assert best.samefile(directory.best_checkpoint)
+    directory.check_whole(1, None)
+    best.write_bytes(best.read_bytes().replace(b"weights", b"wrights"))
+    assert best.samefile(directory.best_checkpoint)
+    with pytest.raises(ConfigError, match=r"0001/best.ckpt' is not as it was written: Bad CRC-32"):
+        directory.check_whole(1, None)
 
 
 def test_a_winner_whose_checkpoint_is_lost_keeps_the_copy(directory):

@@ -6,6 +6,7 @@ import torch
 from nets import Line, Sees
 
 from lightningtune import TrialError
+from lightningtune.files import check_sums
 from lightningtune.training.checkpoint_file import STATE, read_checkpoint, training_of
 from lightningtune.training.checkpoints import load_weights
 
@@ -82,3 +83,15 @@ def test_a_checkpoint_that_says_nothing_of_its_training_is_refused(path):
     torch.save({"state_dict": Line().state_dict()}, path)
     with pytest.raises(TrialError, match="is not of the validation"):
         load_weights(Line(), path, CONFIG, (0.25,))
+
+
+def test_a_file_that_was_written_without_sums_is_read(path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(content(), path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(path) as archive:
+        assert {entry.CRC for entry in archive.infolist()} == {0}
+    check_sums(path)
+    assert read_checkpoint(path)[1]
