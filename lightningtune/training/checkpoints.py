@@ -26,7 +26,11 @@ Need = Literal["when due", "always", "never"]
 """Whether the checkpoint to go on from is needed: as time goes by, whatever it takes, or not any more."""
 
 _SHARE = 50
-"""Times that a write's duration passes before the next: so writing takes at most a fiftieth of the time."""
+"""Times that a write's duration passes before the next.
+
+So writing takes at most 2% of the time, or one write in 30 seconds where that is more; where a best cannot be held, one
+write for each.
+"""
 _UNSAVED = 30.0
 """Seconds of training that may be lost."""
 
