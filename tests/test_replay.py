@@ -127,6 +127,25 @@ def test_a_trial_that_failed_is_seen_to_fail_again_or_not(tune, monkeypatch):
     assert not (found.directory / "error.txt").exists(), "what an earlier replay has left is gone"
 
 
+@pytest.mark.parametrize("policy", ["prune", "fail"])
+def test_a_trial_whose_loss_was_no_number_is_seen_to_end_like_that_again(tune, monkeypatch, policy):
+    monkeypatch.setattr(Changing, "since", 1)
+    monkeypatch.setattr(Changing, "scale", float("nan"))
+    optimizer = tune(n_trials=1, non_finite=policy)
+    optimizer.optimize()
+    assert optimizer.results().trials[0].reason == StopReason.NON_FINITE.value
+    found = str(optimizer.replay(0))
+    assert "is identical: 1 validation and the end (" in found
+    assert "val_loss is nan" in found
+    monkeypatch.setattr(Changing, "scale", 1.0)
+    assert optimizer.replay(0).parts_at == 1
+
+
+def test_data_that_trials_share_is_loaded_for_it(tune):
+    tune(share_data=True, n_trials=1).optimize()
+    assert tune(share_data=True).replay(0, tolerance=0.0).agreement is Agreement.IDENTICAL
+
+
 def test_a_trial_that_completed_and_now_fails_has_not_reached_the_rest(tune, monkeypatch):
     optimizer = tune(n_trials=1)
     optimizer.optimize()
