@@ -8,7 +8,6 @@ import gc
 import logging
 import math
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +27,7 @@ from lightningtune.training.callback import TrialCallback
 from lightningtune.training.callback_list import callbacks_of
 from lightningtune.training.checkpoint_file import training_of
 from lightningtune.training.checkpoints import KeepCheckpoints
+from lightningtune.training.dead_worker import is_of_dead_worker
 from lightningtune.training.decisions import score_of
 from lightningtune.training.facts import begin_peaks, facts_of
 from lightningtune.training.metrics_table import go_on_with_table
@@ -37,8 +37,6 @@ from lightningtune.training.resumption import Start, find_start
 log = logging.getLogger(__name__)
 
 _SEARCHES = (BatchSizeFinder, LearningRateFinder)
-_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
-"""How torch says that a process was killed which it started for a training: that is killed as the training's own."""
 
 
 def train(
@@ -171,7 +169,7 @@ def failure(error: BaseException) -> TrialOutcome:
         return TrialOutcome(StopReason.INTERRUPTED, "interrupted by SIGTERM", error=SystemExit(128 + signal.SIGTERM))
     if isinstance(error, SystemExit):
         error = TrialError(f"the training called sys.exit({error.code!r})")
-    if isinstance(error, RuntimeError) and _WORKER_DIED.match(str(error)):
+    if is_of_dead_worker(error):  # a process of the training's, killed as its own might have been
         return TrialOutcome.failed(error, StopReason.KILLED)
     out_of_memory = is_oom_error(error) or isinstance(error, (torch.OutOfMemoryError, MemoryError))
     reason = StopReason.OUT_OF_MEMORY if out_of_memory else StopReason.FAILED
