@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test check bench format clean
+.PHONY: quickstart test check chaos bench format clean
 
 quickstart: $(VENV)/.examples
 	$(BIN)/python examples/quickstart.py
@@ -16,6 +16,9 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+chaos: $(VENV)/.test
+	$(BIN)/python tests/chaos.py --kills 40
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/overhead.py
