@@ -25,7 +25,8 @@ from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
-from lightningtune.study.pause import watched_for_pause
+from lightningtune.study.patience import give_up
+from lightningtune.study.pause import latest_request, watched_for_pause
 from lightningtune.study.provenance import provenance_here
 from lightningtune.study.reporter import (
     BASELINE,
@@ -104,6 +105,7 @@ class Host:
             load_data(self.blueprint)
         with self._run(study, Interruption(self.view.urgent)), frozen_heap():
             left = self.n_trials - definition.count_finished(study)
+            options = {**options, "catch": _caught(options)}
             study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
 
     def run_isolated(
@@ -135,7 +137,11 @@ class Host:
             processes.interrupt()
             self.view.urgent(text)
 
-        interruption = Interruption(interrupted, processes.end)
+        def end() -> None:
+            processes.end()
+            give_up(study)
+
+        interruption = Interruption(interrupted, end)
         with self._run(study, interruption), ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
 
             def start(trial: optuna.Trial) -> Future[TrialOutcome]:
@@ -150,7 +156,6 @@ class Host:
                 future.set_result(spec)
                 return future
 
-            catch = options["catch"]
             ask_and_tell(
                 study,
                 start,
@@ -159,7 +164,7 @@ class Host:
                 is_wanted=lambda running: definition.count_finished(study) + running < self.n_trials,
                 n_jobs=len(slots),
                 timeout=options.get("timeout"),
-                catch=tuple(catch) if isinstance(catch, Iterable) else (catch,),
+                catch=_caught(options),
                 callbacks=[self._after_trial, *callbacks],
             )
 
@@ -168,17 +173,16 @@ class Host:
         """Run trials under the user's signals; raise what showed that none can succeed."""
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
         self._provenance = provenance_here(self.blueprint.schema)
-        with self._watch.kept(), watched_for_pause(study, interruption.pause), interruption:
+        with self._watch.kept(), watched_for_pause(study, self._paused_before, interruption.pause), interruption:
             yield
         if self._mistake is not None:
             raise self._mistake.with_traceback(None) from None
-        if interruption.is_paused:
-            self.view.note(
-                f"{definition.count_finished(study)} of {self.n_trials} trials are done; run again to go on."
-            )
+        if interruption.is_paused and (done := definition.count_finished(study)) < self.n_trials:
+            self.view.note(f"{done} of {self.n_trials} trials are done; run again to go on.")
 
     def rescue(self, study: optuna.Study) -> None:
         """Give out again what an earlier run has left: trials whose process has died, and those it has interrupted."""
+        self._paused_before = latest_request(study)  # from now on a request counts, however long the start takes
         self._watch = Watch(study, again=(StopReason.KILLED, StopReason.INTERRUPTED))
         self._tell_of(study, self._watch.rescue())
 
@@ -327,6 +331,8 @@ class Host:
             self._mistake = outcome.error
             trial.study.stop()
             outcome = dataclasses.replace(outcome, reason=StopReason.REFUSED)
+        if outcome.reason is StopReason.INTERRUPTED and self._interruption.is_paused:
+            outcome = dataclasses.replace(outcome, error=_PausedError(outcome.detail))
         with contextlib.suppress(UpdateFinishedTrialError):  # this host was given up, and another has the trial
             record_outcome(trial, outcome)
         if outcome.error is not None:
@@ -358,3 +364,13 @@ class Host:
             study.stop()
             error = self.directory.trial(trial.number) / "error.txt"
             self.view.stopped(f"The study ends: {self.max_failures} trials in a row failed alike. {alike} See {error}")
+
+
+class _PausedError(Exception):
+    """Ends a trial of a study that was paused, and nothing more."""
+
+
+def _caught(options: Mapping[str, Any]) -> tuple[type[Exception], ...]:
+    """Return which errors of a trial do not end the study."""
+    catch = options["catch"]
+    return (_PausedError, *(catch if isinstance(catch, Iterable) else [catch]))

@@ -7,12 +7,15 @@ import sys
 import textwrap
 from pathlib import Path
 
+import lightning as L
 import optuna
 import pytest
 from nets import Line, Points
 
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.cli.main import main
+from lightningtune.study.finding import find_study
+from lightningtune.study.pause import pause
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs fifos, and /proc")]
 
@@ -105,6 +108,36 @@ def test_a_study_that_is_paused_goes_on_elsewhere_from_its_folder(tmp_path, undi
     same = [lr for lr in found if lr in undisturbed]
     assert same
     assert [found[lr] for lr in same] == [undisturbed[lr] for lr in same]
+
+
+class Pauses(L.Callback):
+    """Asks for a pause in the first trial's second epoch; its training never ends otherwise."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            pause(find_study(str(self.folder)))
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_pause_ends_nothing_but_the_trial_whatever_is_caught(tmp_path, isolate):
+    optimizer = OptunaDrivenOptimizer(
+        {"trainer": {"max_epochs": -1, "accelerator": "cpu"}},
+        {"lr": ("loguniform", 1e-3, 1.0)},
+        Line,
+        Points,
+        n_trials=2,
+        isolate=isolate,
+        catch=(),
+        callbacks=[Pauses(tmp_path / "optuna_study")],
+        experiment_dir=tmp_path,
+        verbose=False,
+    )
+    study = optimizer.optimize()
+    assert [trial.user_attrs["lightningtune:reason"] for trial in study.trials] == ["interrupted"]
+    assert study.trials[0].user_attrs["lightningtune:detail"].endswith("the study was paused")
 
 
 class DiesOnce(Line):

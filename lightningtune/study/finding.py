@@ -21,16 +21,31 @@ def find_study(study: str, storage: str | None = None) -> optuna.Study:
     Raises:
         ConfigurationError: when there is none, naming those that there are.
     """
-    path = Path(study)
-    directory = StudyDirectory(path.absolute()) if path.is_dir() else StudyDirectory.named(None, study)
+    directory = StudyDirectory(Path(study).absolute())
+    if not directory.journal.is_file() and (storage is None or not directory.root.is_dir()):
+        directory = StudyDirectory.named(None, study)
     if storage is None and not directory.journal.is_file():
         raise ConfigurationError(f"There is no study in {directory.root}.{_others(directory)}")
+    file = _file_of(storage)
+    if file is not None and not file.is_file():  # opening it would make it
+        files = [path.name for path in file.parent.glob("*") if path.is_file()]
+        raise ConfigurationError(f"storage={storage!r}: there is no such file.{did_you_mean(file.name, files)}")
     opened = open_storage(storage, directory.journal)
     names = optuna.get_all_study_names(opened)
     if directory.root.name not in names:
         there = f" There: {', '.join(names)}.{did_you_mean(directory.root.name, names)}" if names else ""
         raise ConfigurationError(f"There is no study '{directory.root.name}' in {storage or directory.journal}.{there}")
     return optuna.load_study(study_name=directory.root.name, storage=opened)
+
+
+def _file_of(storage: str | None) -> Path | None:
+    """Return the file that a storage is, where it is one."""
+    if storage is None:
+        return None
+    if "://" not in storage:
+        return Path(storage)
+    kind, _, path = storage.partition(":///")
+    return Path(path.partition("?")[0]) if kind.startswith("sqlite") and path else None
 
 
 def _others(directory: StudyDirectory) -> str:

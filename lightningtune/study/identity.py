@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+WORKER = "lightningtune:worker"
+"""The attribute of a trial that names the process that holds it."""
 _PROC = Path("/proc")
 
 

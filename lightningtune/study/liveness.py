@@ -29,9 +29,9 @@ from optuna.trial import FrozenTrial, TrialState
 from lightningtune.contract import StopReason
 from lightningtune.search.distributions import parse_parameter
 from lightningtune.study.identifiers import id_of, storage_of
-from lightningtune.study.identity import Worker, is_dead, read_worker
+from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
-from lightningtune.study.succession import ATTEMPTS, CONTINUES, WANTED, WORKER, requeue, successors, withdraw
+from lightningtune.study.succession import ATTEMPTS, CONTINUES, WANTED, requeue, successors, withdraw
 
 log = logging.getLogger(__name__)
 

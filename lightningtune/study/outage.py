@@ -22,7 +22,7 @@ _PASSING = {
 _LASTING = re.compile(
     r"password|authentication|access denied|permission denied|not permitted|pg_hba|does not exist"
     r"|no such (table|column)|has no column|unknown (database|column)"
-    r"|read-?only|syntax error|could not translate host name",
+    r"|read-?only|syntax error",
     re.IGNORECASE,
 )
 # what a proxy says of an error of the database behind it

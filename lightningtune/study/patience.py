@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import math
 import secrets
 import threading
 import time
@@ -13,12 +14,15 @@ from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, GrpcStorageProxy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from lightningtune.study.identifiers import id_of, storage_of
+from lightningtune.study.identity import WORKER
 from lightningtune.study.outage import is_away, waits
 
 log = logging.getLogger(__name__)
@@ -27,21 +31,21 @@ PATIENCE = 600.0
 """Seconds for which a storage that is away is waited for."""
 ASKED = "lightningtune:asked"
 """A word of the host's on a trial that it has created, by which it finds the trial if it has not had the answer."""
-TAKEN = "lightningtune:worker"
-"""What is on a trial that a process holds."""
 
 _SHARE = 9
 """How much longer than a try has taken the next value of a trial is not sent: trying takes a tenth of the time."""
+_FORGOTTEN = 60.0
+"""Seconds without a try after which a storage that is away is waited for anew."""
 _T = TypeVar("_T")
 
 
 class PatientStorage(BaseStorage):
     """A storage around another, which may be away: its server is restarted, another holds its lock, its disk is full.
 
-    Whoever needs an answer has it a little later: each call is tried again, for as long as `PATIENCE` allows, and then
-    raises what the storage has raised. Of what may have been written although the answer was lost, nothing is
-    written twice. The values that a trial reports do not hold its training up: while the storage is away they wait
-    here, and are sent before anything else is read of the trial, or written to it.
+    Whoever needs an answer has it a little later: each call is tried again until the storage has been away for
+    `PATIENCE`; from then on all raise what the storage raises. Of what may have been written although the answer was
+    lost, nothing is written twice. The values that a trial reports do not hold its training up: while the storage is
+    away they wait here, and are sent before anything else is asked about the trial, or written to it.
 
     Args:
         storage: the storage; one that several threads may use.
@@ -54,12 +58,12 @@ class PatientStorage(BaseStorage):
         self._set_up()
 
     def _set_up(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._mine = threading.local()
         self._directions: dict[int, list[StudyDirection]] = {}
         self._backlog: dict[int, dict[int, float]] = {}
         self._failed: Exception | None = None
-        self._failed_to_write, self._since, self._not_before = False, 0.0, 0.0
+        self._failed_to_write, self._since, self._latest, self._not_before = False, 0.0, 0.0, 0.0
         self._waits = waits()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,6 +90,12 @@ class PatientStorage(BaseStorage):
         finally:
             self._mine.is_hurried = False
 
+    def give_up(self) -> None:
+        """Have whoever waits for the storage now wait no longer; any thread, or a signal handler's, may call this."""
+        with self._lock:
+            self._since = -math.inf
+            self._lock.notify_all()
+
     def _once(self, call: Callable[[BaseStorage], _T], writes: bool) -> _T:
         """Call the storage, and note whether it is there."""
         begun = time.monotonic()
@@ -111,25 +121,28 @@ class PatientStorage(BaseStorage):
             writes: whether something is written.
         """
         if getattr(self._mine, "is_hurried", False):
-            if self._failed is not None and time.monotonic() < self._not_before:
-                raise self._failed
+            failed = self._failed
+            if failed is not None and time.monotonic() < self._not_before:
+                raise failed.with_traceback(None)  # or each raising would add to it
             return self._once(call, writes)
-        deadline: float | None = None
         pauses = waits()
         while True:
             try:
-                return self._once(call if deadline is None or again is None else again, writes)
+                return self._once(call, writes)
             except Exception as error:
-                now = time.monotonic()
-                deadline = now + self._patience if deadline is None else deadline
-                if not is_away(error) or now >= deadline:
-                    raise
-                time.sleep(min(next(pauses), deadline - now))
+                with self._lock:
+                    left = self._since + self._patience - time.monotonic()
+                    if not is_away(error) or left <= 0:
+                        raise
+                    self._lock.wait(min(next(pauses), left))
+                call = again or call
 
     def _note_away(self, error: Exception, writes: bool, took: float) -> None:
         with self._lock:
             now = time.monotonic()
-            is_new = self._failed is None
+            # where everyone had given it up, it may have been there since
+            is_new = self._failed is None or now - took - self._latest > _FORGOTTEN
+            self._latest = now
             if is_new:
                 self._since, self._waits = now - took, waits()
             self._failed = error
@@ -224,7 +237,7 @@ class PatientStorage(BaseStorage):
 
         def again(storage: BaseStorage) -> int:
             trials = storage.get_all_trials(study_id, deepcopy=False)
-            found = [trial._trial_id for trial in trials if trial.system_attrs.get(ASKED) == word]
+            found = [id_of(trial) for trial in trials if trial.system_attrs.get(ASKED) == word]
             return found[0] if found else storage.create_new_trial(study_id, template)
 
         return self._call(lambda storage: storage.create_new_trial(study_id, template), again, writes=True)
@@ -241,7 +254,7 @@ class PatientStorage(BaseStorage):
                     raise
                 return True
             # it may be another's that was quicker: who asks for a trial of a shared study finds out
-            return has_changed or TAKEN not in storage.get_trial(trial_id).user_attrs
+            return has_changed or WORKER not in storage.get_trial(trial_id).user_attrs
 
         return self._of_trial(trial_id, lambda storage: storage.set_trial_state_values(trial_id, state, values), again)
 
@@ -302,3 +315,10 @@ class PatientStorage(BaseStorage):
 
     def remove_session(self) -> None:  # noqa: D102
         self.storage.remove_session()
+
+
+def give_up(study: optuna.Study) -> None:
+    """Have whoever waits for a study's storage now wait no longer."""
+    storage = storage_of(study)
+    if isinstance(storage, PatientStorage):
+        storage.give_up()

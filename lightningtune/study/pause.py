@@ -11,6 +11,9 @@ from typing import Any
 
 import optuna
 
+from lightningtune.study.identifiers import storage_of
+from lightningtune.study.patience import PatientStorage
+
 log = logging.getLogger(__name__)
 
 PAUSE = "lightningtune:pause"
@@ -34,23 +37,34 @@ def pause(study: optuna.Study) -> None:
     study.set_user_attr(PAUSE, secrets.token_hex(8))
 
 
+def latest_request(study: optuna.Study) -> str | None:
+    """Return what the latest request for a pause has left on a study."""
+    request: str | None = study.user_attrs.get(PAUSE)
+    return request
+
+
 @contextlib.contextmanager
-def watched_for_pause(study: optuna.Study, react: Callable[[], Any], look: float = LOOK) -> Iterator[None]:
-    """Call ``react`` once, from a thread of its own, when someone asks for a pause from now on.
+def watched_for_pause(
+    study: optuna.Study, before: str | None, react: Callable[[], Any], look: float = LOOK
+) -> Iterator[None]:
+    """Call ``react`` once, from a thread of its own, when someone has asked for a pause.
 
     Args:
         study: the study.
+        before: the latest request that does not count.
         react: what to do.
         look: seconds between two looks.
     """
-    before = study.user_attrs.get(PAUSE)
     end = threading.Event()
+    storage = storage_of(study)
+    # a storage that is away is looked at the next time: to wait for it here would hold up the study's end
+    at_once = storage.at_once if isinstance(storage, PatientStorage) else lambda call, otherwise: call()
 
     def watch() -> None:
         while not end.wait(look):
             try:
-                asked = study.user_attrs.get(PAUSE) != before
-            except Exception as error:  # the storage may be away; the next look may succeed
+                asked = at_once(lambda: latest_request(study), before) != before
+            except Exception as error:  # what is wrong with the storage, the trials will say
                 log.debug("Nobody knows whether the study is to be paused: %s", error)
                 continue
             if asked:

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
 from lightningtune.study.identifiers import id_of, storage_of
+from lightningtune.study.identity import WORKER
 from lightningtune.study.reporter import DETAIL, FACTS, PLACEMENT, PROVENANCE, REASON
 
 CONTINUES = "lightningtune:continues"
@@ -27,8 +28,6 @@ ORIGIN = "lightningtune:origin"
 """The number of the first trial of the line: its seed and its config are this trial's too."""
 ATTEMPT = "lightningtune:attempt"
 """Which attempt this trial is to get further than all before it; of a training's first there is no such attribute."""
-WORKER = "lightningtune:worker"
-"""The process that holds the trial."""
 WANTED = "lightningtune:wanted:"
 """Begins the name under which a process says that it is about to hold the trial."""
 

@@ -27,12 +27,20 @@ def test_a_study_is_found_by_its_folder_its_name_and_its_storage(runs):
     ("given", "says"),
     [
         (("digts",), r"no study in .*digts\. There: digits, faces\. Did you mean 'digits'\?"),
-        (("lightningtune_runs",), r"no study in .*lightningtune_runs\..*--storage"),
+        (("lightningtune_runs",), r"no study in .*lightningtune_runs\. There: digits, faces\."),
         (("stor", "sqlite:///study.db"), r"no study 'stor' in sqlite:///study.db\. There: stored\. Did you mean"),
+        (("stored", "sqlite:///stud.db"), r"no such file\. Did you mean 'study.db'\?"),
+        (("stored", "typo/journal.log"), "no such file"),
         (("a/b",), "usable as a folder's name"),
     ],
 )
 def test_a_study_that_is_not_there_is_named_with_those_that_are(runs, given, says):
     with pytest.raises(ConfigurationError, match=says):
         find_study(*given)
-    assert not (runs / "digts").exists()
+    assert sorted(path.name for path in runs.parent.iterdir()) == ["lightningtune_runs", "study.db"]
+    assert sorted(path.name for path in runs.iterdir()) == ["digits", "faces"]
+
+
+def test_a_folder_that_is_no_study_does_not_hide_one_of_that_name(runs):
+    (runs.parent / "digits").mkdir()
+    assert find_study("digits").study_name == "digits"

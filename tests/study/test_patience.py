@@ -18,7 +18,7 @@ from optuna.storages import InMemoryStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 
-from lightningtune.study.patience import PatientStorage
+from lightningtune.study.patience import PatientStorage, give_up
 from lightningtune.study.reporter import OptunaReporter
 from lightningtune.study.storage import open_storage
 
@@ -126,6 +126,56 @@ def test_after_the_patience_the_storages_own_error_is_raised(line):
     with pytest.raises(ConnectionResetError, match="the line is cut"):
         study.set_user_attr("a", 1)
     assert 0.2 <= time.monotonic() - begun < 1
+
+
+def test_the_patience_is_with_an_outage_and_not_with_each_call(line):
+    study = study_on(line, patience=0.5)
+    line.cuts = ["question"] * 1000
+    with pytest.raises(ConnectionResetError):
+        study.set_user_attr("a", 1)
+    for _ in range(3):
+        left = len(line.cuts)
+        with pytest.raises(ConnectionResetError):
+            study.set_user_attr("a", 1)
+        assert left - len(line.cuts) == 1
+    line.cuts = []
+    study.set_user_attr("a", 1)
+    line.cuts = ["question"] * 3
+    study.set_user_attr("a", 2)
+    assert study.user_attrs == {"a": 2}
+
+
+class Forever(list):
+    """Cuts that never come to an end; says when the first has been noticed."""
+
+    def __init__(self):
+        super().__init__(["question"])
+        self.count, self.noticed = 0, threading.Event()
+
+    def pop(self, index=-1):
+        self.count += 1
+        if self.count > 1:
+            self.noticed.set()
+        return self[0]
+
+
+def test_who_waits_for_a_storage_can_be_told_to_give_up(line):
+    study = study_on(line)
+    line.cuts = cuts = Forever()
+    raised = []
+
+    def wait():
+        try:
+            study.set_user_attr("a", 1)
+        except ConnectionResetError as error:
+            raised.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert cuts.noticed.wait(30)
+    give_up(study)
+    waiting.join(30)
+    assert raised
 
 
 def test_a_mistake_is_raised_at_once(line):
