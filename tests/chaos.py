@@ -25,6 +25,7 @@ import torch
 from family import children_of, have_ended, marked
 
 from lightningtune.study.definition import count_finished
+from lightningtune.study.reporter import DETAIL, REASON
 from lightningtune.study.succession import ATTEMPT, ATTEMPTS, line_of, place_of, successors
 
 SCRIPT = Path(__file__).with_name("chaos_study.py")
@@ -171,7 +172,7 @@ def given_up(study: optuna.Study) -> list[int]:
         place
         for place, trial in counted(study).items()
         if trial.state.name == "FAIL"
-        and trial.user_attrs.get("lightningtune:reason") == "killed"
+        and trial.user_attrs.get(REASON) == "killed"
         and trial.user_attrs.get(ATTEMPT) == ATTEMPTS
     ]
 
@@ -221,7 +222,7 @@ def _difference(place: int, found: optuna.trial.FrozenTrial, expected: optuna.tr
     """Say in what a training differs from the undisturbed one, to the last bit."""
     where = f"training {place} (trial {found.number})"
     if found.state != expected.state:
-        return [f"{where} is {found.state.name}: {found.user_attrs.get('lightningtune:detail')}"]
+        return [f"{where} is {found.state.name}: {found.user_attrs.get(DETAIL)}"]
     faults = []
     if (found.params, found.values) != (expected.params, expected.values):
         faults.append(f"{where} has {found.params} and {found.values}, not {expected.params} and {expected.values}")
