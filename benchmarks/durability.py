@@ -23,7 +23,10 @@ from torch import nn
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.training.checkpoints import KeepCheckpoints
 
-KILLED_AFTER = 12
+EPOCHS = 40
+KILLED_AFTER = 30
+MAY_BE_LOST = 2.0
+"""Seconds: 50 times a write of such a checkpoint, and an epoch."""
 
 
 class Wide(Net):
@@ -103,7 +106,7 @@ def compare_shares(epochs):
 
 def run(directory, isolate):
     """Be the command that is killed: note when the study begins, and run it."""
-    study = optimizer(directory, 1024, 0.1, 2 * KILLED_AFTER, isolate=isolate)
+    study = optimizer(directory, 1024, 0.1, EPOCHS, isolate=isolate)
     Path(directory, "began").write_text(str(time.time()))
     study.optimize()
 
@@ -137,7 +140,7 @@ def go_on_after_kill(isolate, host):
         every = epochs_in(directory)
         before = [epoch for epoch in every if epoch[0] < killed]
         when, epoch, _ = next(epoch for epoch in every if epoch[0] > killed)
-        assert every[-1][1] == 2 * KILLED_AFTER - 1
+        assert every[-1][1] == EPOCHS - 1
         assert epoch > 0
         lost = killed - next(began for began, number, _ in reversed(before) if number == epoch)
         return when - killed_or_up, lost
@@ -149,7 +152,12 @@ def compare_kills(repetitions):
         found = [go_on_after_kill(isolate, host) for _ in range(repetitions)]
         again, lost = (statistics.median(figures) for figures in zip(*found, strict=True))
         show(f"killed: {what}; seconds until it trains again", again, 1.0)
-        show(f"killed: {what}; seconds of training lost", lost, 30.0, f"at most {max(lost for _, lost in found):.2f}")
+        show(
+            f"killed: {what}; seconds of training lost",
+            lost,
+            MAY_BE_LOST,
+            f"at most {max(lost for _, lost in found):.2f}",
+        )
 
 
 def main(quick):

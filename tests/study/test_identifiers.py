@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import optuna
 import pytest
 
+import lightningtune
 from lightningtune.study.identifiers import id_of, storage_of
 
 
@@ -19,3 +23,10 @@ def test_a_storage_knows_a_trial_by_its_id(tmp_path, kind):
     for trial in (*asked, *study.trials):
         assert storage_of(study).get_trial(id_of(trial)).number == trial.number
         assert id_of(trial) in {id_of(one) for one in study.get_trials()}
+
+
+def test_nobody_else_asks_optuna_for_what_it_keeps_to_itself():
+    package = Path(lightningtune.__file__).parent
+    private = re.compile(r"(?<!self)\._(storage|trial_id|study_id)\b")
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if private.search(path.read_text())}
+    assert found == {"study/identifiers.py"}
