@@ -180,18 +180,38 @@ class Host:
         if interruption.is_paused and (done := definition.count_finished(study)) < self.n_trials:
             self.view.note(f"{done} of {self.n_trials} trials are done; run again to go on.")
 
-    def rescue(self, study: optuna.Study) -> None:
-        """Give out again what an earlier run has left: trials whose process has died, and those it has interrupted."""
+    def rescue(self, study: optuna.Study, reseed: bool) -> None:
+        """Give out again what an earlier run has left: trials whose process has died, and those it has interrupted.
+
+        Args:
+            study: the study.
+            reseed: whether the sampler is seeded anew where another host works on the study, whose points it would
+                repeat else.
+        """
         self._paused_before = latest_request(study)  # from now on a request counts, however long the start takes
         self._watch = Watch(study, again=(StopReason.KILLED, StopReason.INTERRUPTED))
         self._tell_of(study, self._watch.rescue())
+        if reseed and self._watch.has_others():
+            study.sampler.reseed_rng()
 
     def _tell_of(self, study: optuna.Study, again: Sequence[int]) -> None:
-        """Say which trials have been given out again."""
+        """Say which trials have been given out again, and, once, which have been given up."""
         trials = study.get_trials(deepcopy=False)
+        is_full = definition.count_finished(study) >= self.n_trials
+        what = f"waits, for the study has its {self.n_trials} trials" if is_full else "goes on where it was"
         for number in again:
-            before = trials[number].user_attrs[CONTINUES]
-            self.view.note(f"Trial {before} was cut short; trial {number} goes on where it was.")
+            self.view.note(f"Trial {trials[number].user_attrs[CONTINUES]} was cut short; trial {number} {what}.")
+        for number in self._watch.given_up():
+            if not (self.directory.trial(number) / "error.txt").exists():
+                text = f"Trial {number} was cut short too often without getting further, and is given up."
+                self._write_error(number, text)
+                self.view.note(text)
+
+    def _write_error(self, number: int, text: str) -> None:
+        try:
+            self.directory.write_error(number, text)
+        except OSError as error:  # the disk may be full; the trial is recorded all the same
+            self.view.note(f"Why trial {number} failed could not be written to its folder: {error}")
 
     def set_right(self, study: optuna.Study) -> None:
         """Make the folder agree with the study, whose end may have been abrupt."""
@@ -336,7 +356,7 @@ class Host:
         with contextlib.suppress(UpdateFinishedTrialError):  # this host was given up, and another has the trial
             record_outcome(trial, outcome)
         if outcome.error is not None:
-            self.directory.write_error(trial.number, outcome.traceback or outcome.detail)
+            self._write_error(trial.number, outcome.traceback or outcome.detail)
         return outcome
 
     def _after_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:

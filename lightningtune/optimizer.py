@@ -248,7 +248,7 @@ class OptunaDrivenOptimizer:
         """
         study = self.study
         definition.check_continuable(study, self._space.parameters or ())
-        self._host.rescue(study)
+        self._host.rescue(study, reseed=self._sampler is None)
         definition.start_over(study)
         done = definition.count_finished(study)
         self._view.begin(done, self._n_trials, headline(self._study_name, self._objective, done, self._n_trials))

@@ -1,5 +1,6 @@
 """A study whose host or whose trial is killed at any moment ends as one that was left alone."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -15,7 +16,10 @@ from nets import Line, Points
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.cli.main import main
 from lightningtune.study.finding import find_study
+from lightningtune.study.identity import WORKER, Worker
+from lightningtune.study.liveness import word_of
 from lightningtune.study.pause import pause
+from lightningtune.study.succession import ATTEMPT, ATTEMPTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs fifos, and /proc")]
 
@@ -179,3 +183,43 @@ def test_a_trial_whose_process_is_killed_goes_on_at_once(tmp_path):
     assert (results.counts, results.trials[0].continued_by) == ({"complete": 2}, 1)
     assert results.baseline.number == 1
     assert not list(optimizer.directory.glob("trials/*/last.ckpt"))
+
+
+def short(folder, **changed):
+    given = {"model_class": Line, "datamodule_class": Points, "experiment_dir": folder, "seed": 0, "verbose": False}
+    given["search_space"] = {"lr": ("loguniform", 1e-3, 1.0)}
+    return OptunaDrivenOptimizer({"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, **{**given, **changed})
+
+
+def test_a_second_host_does_not_repeat_the_points_of_the_first(tmp_path):
+    def points(name, worker):
+        optimizer = short(tmp_path, study_name=name, n_trials=3)
+        study = optimizer.study
+        study.set_user_attr(word_of(worker), {**dataclasses.asdict(worker), "word": "here"})
+        return [trial.params["lr"] for trial in optimizer.optimize().trials]
+
+    here = points("here", Worker.this())
+    assert points("alone", Worker.this()) == here
+    assert not {*points("beside", Worker.of(os.getppid()))[1:]} & {*here[1:]}
+
+
+def test_a_trial_whose_host_dies_each_time_is_given_up_and_that_is_said(tmp_path, capsys):
+    optimizer = short(tmp_path, n_trials=2, verbose=True)
+    study = optimizer.study
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        worker = Worker.of(process.pid)
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs={ATTEMPT: ATTEMPTS}))
+    study.ask().set_user_attr(WORKER, dataclasses.asdict(worker))
+    assert [trial.state.name for trial in optimizer.optimize().trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    said = "Trial 0 was cut short too often without getting further, and is given up."
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert (optimizer.directory / "trials/0000/error.txt").read_text() == said
+    short(tmp_path, n_trials=2, verbose=True).optimize()
+    assert said not in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_trial_is_recorded_where_its_error_cannot_be_written(tmp_path):
+    optimizer = short(tmp_path, n_trials=2, search_space={"lr": ("uniform", 10.0, 20.0)}, isolate=True, baseline=False)
+    (optimizer.directory / "trials" / "0000" / "error.txt" / "in the way").mkdir(parents=True)
+    assert [trial.state.name for trial in optimizer.optimize().trials] == ["FAIL", "FAIL"]
+    assert (optimizer.directory / "trials/0001/error.txt").is_file()

@@ -44,9 +44,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _pause(study: str, storage: str | None) -> str:
     # imported where it is used: --help is not to wait for Optuna
+    from optuna.trial import TrialState
+
     from lightningtune.study.finding import find_study
     from lightningtune.study.pause import pause
 
     found = find_study(study, storage)
     pause(found)
-    return f"Study '{found.study_name}' is asked to pause: running trials end at their next validation."
+    running = len(found.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    what = f"{running} running end at their next validation" if running else "none of its trials runs now"
+    return f"Study '{found.study_name}' is asked to pause: {what}."

@@ -10,10 +10,10 @@ import optuna
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
 from lightningtune.search.spaces import SearchSpace, SimpleSearchSpace
-from lightningtune.study.provenance import names_of, versions
+from lightningtune.study.provenance import name_of, names_of, versions
 from lightningtune.study.reporter import SEED
 
-_COMPARED = ("model_class", "datamodule_class", "search_space", "base_config", "sampler", "pruner", "versions")
+_COMPARED = ("model_class", "datamodule_class", "search_space", "base_config", "score", "sampler", "pruner", "versions")
 """The other parts of a definition may not change, or change nothing of a trial."""
 _SHOWN = 8
 
@@ -40,6 +40,7 @@ def define(
         "study_name": study.study_name,
         "metric": list(objective.monitor),
         "direction": [direction.name.lower() for direction in study.directions],
+        "score": objective.score if isinstance(objective.score, str) else name_of(objective.score),
         "n_trials": n_trials,
         "seed": study.user_attrs[SEED],
         "sampler": type(study.sampler).__name__,

@@ -31,7 +31,16 @@ from lightningtune.search.distributions import parse_parameter
 from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
-from lightningtune.study.succession import ATTEMPTS, CONTINUES, WANTED, requeue, successors, withdraw
+from lightningtune.study.succession import (
+    ATTEMPTS,
+    CONTINUES,
+    WANTED,
+    line_of,
+    next_attempt,
+    requeue,
+    successors,
+    withdraw,
+)
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +186,18 @@ class Watch:
         self._has_begun = True
         again = [requeue(self._study, number, self._attempts) for number in sorted(ended)]
         return [number for number in again if number is not None]
+
+    def has_others(self) -> bool:
+        """Whether another host works on the study, or may do so."""
+        me = Worker.this()
+        return any(worker != me and not self._has_ended(worker) for worker in self._hosts())
+
+    def given_up(self) -> list[int]:
+        """Return the trials that were cut short too often to be given out again."""
+        trials = self._study.get_trials(deepcopy=False)
+        replaced = successors(trials)
+        ended = [trial.number for trial in trials if self._is_cut_short(trial) and trial.number not in replaced]
+        return [number for number in ended if next_attempt(line_of(trials, number)) > self._attempts]
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:

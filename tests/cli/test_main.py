@@ -24,10 +24,11 @@ def study(tmp_path, monkeypatch):
 
 def test_a_study_is_asked_to_pause(study, capsys):
     assert main(["pause", "digits"]) == 0
-    assert capsys.readouterr().out == (
-        "Study 'digits' is asked to pause: running trials end at their next validation.\n"
-    )
+    assert capsys.readouterr().out == "Study 'digits' is asked to pause: none of its trials runs now.\n"
     assert study.user_attrs[PAUSE]
+    study.ask()
+    assert main(["pause", "digits"]) == 0
+    assert capsys.readouterr().out == "Study 'digits' is asked to pause: 1 running end at their next validation.\n"
 
 
 def test_a_study_that_is_not_there_is_one_line_on_stderr(study, capsys):

@@ -16,6 +16,7 @@ from lightningtune.study.definition import open_study
         ({}, {}, None),
         ({"n_trials": 5, "seed": 1}, {"n_trials": 9, "seed": 2}, None),
         ({"base_config": {"data": None}}, {"base_config": {"data": {}}}, None),
+        ({"score": "best"}, {"score": "last"}, "score best → last"),
         ({"sampler": "TPESampler"}, {"sampler": "GPSampler"}, "sampler TPESampler → GPSampler"),
         ({"search_space": {"lr": [0, 1], "b": [1]}}, {"search_space": {"lr": [0, 2]}},
          "search_space.b removed, which was [1]; search_space.lr [0, 1] → [0, 2]"),

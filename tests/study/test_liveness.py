@@ -279,6 +279,15 @@ def test_a_sign_of_life_is_given_now_and_then(study):
 
 
 @on_each
+def test_another_host_is_known_of_while_it_lives(study, dead):
+    watch = Watch(study)
+    watch.rescue()
+    assert not watch.has_others()
+    for worker in (dead, Worker.of(os.getppid())):
+        study.set_user_attr(word_of(worker), {**dataclasses.asdict(worker), "word": "here"})
+    assert watch.has_others()
+
+
 def test_a_trial_whose_host_died_before_claiming_it_is_found_where_no_other_host_lives(study, dead):
     queue_baseline(study, {"x": 0.5})
     study.set_user_attr(word_of(dead), dataclasses.asdict(dead))
