@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import frozen_heap, run_inline
-from lightningtune.workers.limits import InterruptibleReporter, Interruption, TimedReporter
+from lightningtune.workers.limits import InterruptibleReporter, Interruption, PausedError, TimedReporter, and_pauses
 from lightningtune.workers.preparation import Preparation
 from lightningtune.workers.processes import TrialProcesses
 
@@ -105,7 +105,7 @@ class Host:
             load_data(self.blueprint)
         with self._run(study, Interruption(self.view.urgent)), frozen_heap():
             left = self.n_trials - definition.count_finished(study)
-            options = {**options, "catch": _caught(options)}
+            options = {**options, "catch": and_pauses(options["catch"])}
             study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
 
     def run_isolated(
@@ -164,7 +164,7 @@ class Host:
                 is_wanted=lambda running: definition.count_finished(study) + running < self.n_trials,
                 n_jobs=len(slots),
                 timeout=options.get("timeout"),
-                catch=_caught(options),
+                catch=and_pauses(options["catch"]),
                 callbacks=[self._after_trial, *callbacks],
             )
 
@@ -352,7 +352,7 @@ class Host:
             trial.study.stop()
             outcome = dataclasses.replace(outcome, reason=StopReason.REFUSED)
         if outcome.reason is StopReason.INTERRUPTED and self._interruption.is_paused:
-            outcome = dataclasses.replace(outcome, error=_PausedError(outcome.detail))
+            outcome = dataclasses.replace(outcome, error=PausedError(outcome.detail))
         with contextlib.suppress(UpdateFinishedTrialError):  # this host was given up, and another has the trial
             record_outcome(trial, outcome)
         if outcome.error is not None:
@@ -384,13 +384,3 @@ class Host:
             study.stop()
             error = self.directory.trial(trial.number) / "error.txt"
             self.view.stopped(f"The study ends: {self.max_failures} trials in a row failed alike. {alike} See {error}")
-
-
-class _PausedError(Exception):
-    """Ends a trial of a study that was paused, and nothing more."""
-
-
-def _caught(options: Mapping[str, Any]) -> tuple[type[Exception], ...]:
-    """Return which errors of a trial do not end the study."""
-    catch = options["catch"]
-    return (_PausedError, *(catch if isinstance(catch, Iterable) else [catch]))

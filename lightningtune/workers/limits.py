@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -133,3 +133,12 @@ class TimedReporter:
 def timed_out(trial_timeout: float) -> Stop:
     """Return the decision to end a trial that takes too long."""
     return Stop(StopReason.TIMED_OUT, f"took longer than trial_timeout={trial_timeout:g} seconds")
+
+
+class PausedError(Exception):
+    """Ends a trial of a study that was paused, and nothing more."""
+
+
+def and_pauses(catch: Iterable[type[Exception]] | type[Exception]) -> tuple[type[Exception], ...]:
+    """Return which errors of a trial do not end the study: those that the user says, and that it was paused."""
+    return (PausedError, *(catch if isinstance(catch, Iterable) else [catch]))
