@@ -23,6 +23,7 @@ from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.leftovers import drop_leftovers
 from lightningtune.study.liveness import Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
 from lightningtune.study.patience import give_up
@@ -172,6 +173,7 @@ class Host:
     def _run(self, study: optuna.Study, interruption: Interruption) -> Iterator[None]:
         """Run trials under the user's signals; raise what showed that none can succeed."""
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
+        drop_leftovers(study, self.directory, self.save_top_k)
         self._provenance = provenance_here(self.blueprint.schema)
         with self._watch.kept(), watched_for_pause(study, self._paused_before, interruption.pause), interruption:
             yield
@@ -240,6 +242,7 @@ class Host:
         """
         directory = self.directory.refit(number, seed)
         outcome = train(self.freeze(0, {**config, "seed_everything": seed}, directory))
+        self.directory.drop_last(directory)
         if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
             raise outcome.error
         if outcome.score is None:
@@ -364,6 +367,8 @@ class Host:
         if trial.user_attrs.get(REASON) == StopReason.KILLED.value:
             again = requeue(study, trial.number)  # first, for what it goes on from to be kept
             self._tell_of(study, [] if again is None else [again])
+        if trial.state is not optuna.trial.TrialState.FAIL:
+            self.directory.drop_last(self.directory.trial(trial.number))
         best = best_numbers(study)
         if best == [trial.number] and len(self.objective.monitor) == 1:
             self.directory.promote(trial.number)

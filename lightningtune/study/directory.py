@@ -204,14 +204,29 @@ class StudyDirectory:
         """Remove the checkpoints of a trial, a user's ModelCheckpoint's too; everything else stays."""
         _remove_checkpoints(self.trial(number))
 
+    def drop_last(self, directory: Path) -> None:
+        """Remove what only served a training to go on; to be called once its end is known to the study."""
+        (directory / "last.ckpt").unlink(missing_ok=True)
+
+    def with_checkpoints(self) -> set[int]:
+        """Return the trials whose folders hold any checkpoint, or what a killed process has left of one."""
+        trials = self.root / "trials"
+        names = {path.relative_to(trials).parts[0] for path in _checkpoints(trials)}
+        return {int(name) for name in names if name.isdigit()}
+
 
 def output_of(directory: Path, rank: int = 0) -> Path:
     """Where a trial's process prints to."""
     return directory / (f"output_rank{rank}.log" if rank else "output.log")
 
 
+def _checkpoints(directory: Path) -> list[Path]:
+    """Return the checkpoints in a folder, and files that a killed process has not put in their place."""
+    return [path for pattern in ("*.ckpt", ".*.tmp") for path in directory.rglob(pattern)]
+
+
 def _remove_checkpoints(directory: Path) -> None:
-    for path in directory.rglob("*.ckpt"):
+    for path in _checkpoints(directory):
         _remove(path)
 
 

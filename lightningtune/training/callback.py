@@ -184,7 +184,10 @@ class TrialCallback(Callback):
             before_all_others(trainer, self._epoch_is_over)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the trainer's callbacks as they were."""
+        """Leave the trainer's callbacks as they were; report what was reported, if there was nothing left to train."""
+        if self._start is not None:
+            self._start = None
+            self._report_again(trainer)
         self._restore(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

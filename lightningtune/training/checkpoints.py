@@ -138,10 +138,6 @@ class KeepCheckpoints:
         with self._timed():
             self._put_held(trainer)
 
-    def end(self) -> None:
-        """Remove what only served to go on."""
-        self.last.unlink(missing_ok=True)
-
     def _is_due(self) -> bool:
         now = self._clock()
         pace, self._asked = now - self._asked, now

@@ -45,8 +45,8 @@ def train(
     """Build, seed and fit, or go on with a fit that was broken off.
 
     A trial that goes on from its checkpoint ends with the values that it would have had without the break;
-    `TrialCallback` says where that has its limits. When it has ended by itself, completed or pruned, its ``last.ckpt``
-    is removed.
+    `TrialCallback` says where that has its limits. Its ``last.ckpt`` stays: until the study knows how the trial has
+    ended, it may have to go on.
 
     Args:
         spec: what to train.
@@ -88,8 +88,6 @@ def train(
         except (Exception, KeyboardInterrupt, SystemExit) as caught:
             error = watcher.interruption or caught
     outcome = _outcome(spec.objective, watcher, error)
-    if keep is not None and outcome.error is None:
-        keep.end()
     return dataclasses.replace(
         outcome,
         epochs=fit.trainer.current_epoch if fit else 0,
@@ -170,7 +168,8 @@ def failure(error: BaseException) -> TrialOutcome:
     if isinstance(error, SystemExit):
         error = TrialError(f"the training called sys.exit({error.code!r})")
     if is_of_dead_worker(error):  # a process of the training's, killed as its own might have been
-        return TrialOutcome.failed(error, StopReason.KILLED)
+        outcome = TrialOutcome.failed(error, StopReason.KILLED)
+        return dataclasses.replace(outcome, detail=f"a DataLoader's worker ended: {outcome.detail}")
     out_of_memory = is_oom_error(error) or isinstance(error, (torch.OutOfMemoryError, MemoryError))
     reason = StopReason.OUT_OF_MEMORY if out_of_memory else StopReason.FAILED
     return TrialOutcome.failed(error, reason)

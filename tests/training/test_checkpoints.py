@@ -99,8 +99,7 @@ def test_what_is_needed_is_written_at_once_and_what_is_not_needed_is_not(trainer
     clock.now += 1000.0
     keep(writes, False, "never")
     assert len(writes.at) == 2
-    keep.end()
-    assert not keep.last.exists()
+    keep.last.unlink()
     keep(writes, True, "never")
     assert keep.best.exists()
     assert not keep.last.exists()

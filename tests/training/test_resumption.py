@@ -207,7 +207,21 @@ def test_a_trial_that_is_killed_at_any_validation_ends_as_if_it_had_not_been(tmp
         best = [torch.load(one.checkpoint, weights_only=True) for one in (outcome, resumed)]
         assert same(best[0]["state_dict"], best[1]["state_dict"])
         assert best[0]["epoch"] == best[1]["epoch"]
-        assert not (folder / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    "objective", [LOSS, Objective(("val_loss",), ("max",)), Objective(("val_loss",), ("min",), "last")]
+)
+def test_a_trial_that_had_nothing_left_to_train_reports_all_the_same(tmp_path, objective):
+    """It was killed when it had trained, and before the study knew."""
+    whole, rest = Collect(), Collect()
+    outcome, _ = run(tmp_path / "trial", whole, objective=objective)
+    resumed, _ = run(tmp_path / "new", rest, tmp_path / "trial/last.ckpt", objective=objective)
+    assert rest.again | rest.told == whole.told
+    assert resumed.score == outcome.score
+    assert resumed.reason is StopReason.COMPLETED
+    weights = [torch.load(one.checkpoint, weights_only=True)["state_dict"] for one in (outcome, resumed)]
+    assert same(*weights)
 
 
 @pytest.mark.parametrize("step", [1.0, 7.0])
