@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lightningtune.errors import ConfigurationError, TrialError
+from lightningtune.workers.attendance import out_of_memory_kills
 from lightningtune.workers.cold import OVER
 from lightningtune.workers.fork_server import FORK
 from lightningtune.workers.handles import KILL, NUMBER, Child, ForkedChild, kill_group
@@ -55,7 +56,6 @@ class ForkServer:
         self._watch = threading.Thread()
         self._ready: Future[bool] = Future()
         """Whether the server could load the payload, and was not killed meanwhile."""
-        self._has_loaded = False
         self._folders: list[Path] = []
         """What servers make, and cannot remove when they are killed."""
 
@@ -99,9 +99,7 @@ class ForkServer:
                 child = self._forked()
                 if child is not None:
                     return child
-            if self._has_loaded:  # another one could, so it was ended from outside
-                raise TrialError(f"The process that trials are forked from was killed {_STARTS} times in a row.")
-            raise ConfigurationError(_NO_SERVER.format(-KILL))
+        raise TrialError(f"The process that trials are forked from was killed {_STARTS} times in a row.")
 
     def abort(self) -> None:
         """Start no further process, and give up a server that still loads, however long that would take.
@@ -142,7 +140,6 @@ class ForkServer:
             raise TrialError(OVER)
         if not is_loaded:
             return None
-        self._has_loaded = True
         with contextlib.ExitStack() as undo:
             ours, theirs = Pipe()
             undo.enter_context(ours)
@@ -200,13 +197,14 @@ def _shake_hands(
 
     The server says what went wrong, or which folder it has made, if it has.
     """
+    kills = out_of_memory_kills()
     try:
         with connection:
             connection.send(told)
             said: str | Path | None = connection.recv()
     except (EOFError, OSError):
         code = ended.result()
-        if code == -KILL:  # whether it was its own doing, the next one will show
+        if code == -KILL and out_of_memory_kills() == kills:  # from outside, it seems
             _settle(ready, False)
             return
         said = _NO_SERVER.format(code)
