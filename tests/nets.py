@@ -1,6 +1,9 @@
 """Tiny models and data for tests of whole studies: a trial takes a few hundredths of a second."""
 
+import os
 import pickle
+import signal
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -33,6 +36,19 @@ class Line(L.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class DiesOnce(Line):
+    """Its process is killed in the fourth epoch, the first time."""
+
+    def __init__(self, lr: float = 0.1, mark: str = ""):
+        super().__init__(lr)
+        self.mark = mark
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 3 and not Path(self.mark).exists():
+            Path(self.mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Points(L.LightningDataModule):

@@ -1,15 +1,12 @@
 """Any trial of a study is trained again from its record, and compared."""
 
-import os
-import signal
 import sys
-from pathlib import Path
 
 import optuna
 import pytest
 import torch
 from fits import PruneAt
-from nets import Line, Points
+from nets import DiesOnce, Line, Points
 
 from lightningtune import ConfigurationError, NoResultError, OptunaDrivenOptimizer, TrialError
 from lightningtune.contract import StopReason
@@ -281,19 +278,6 @@ def test_another_class_and_another_size_are_named(tune):
 def test_a_tolerance_is_a_share(tune, tolerance):
     with pytest.raises(ConfigurationError, match="tolerance must be a number from 0 and below 1"):
         tune().replay(0, tolerance=tolerance)
-
-
-class DiesOnce(Line):
-    """Its process is killed in the fourth epoch, the first time."""
-
-    def __init__(self, lr: float = 0.1, mark: str = ""):
-        super().__init__(lr)
-        self.mark = mark
-
-    def on_train_epoch_start(self):
-        if self.current_epoch == 3 and not Path(self.mark).exists():
-            Path(self.mark).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.slow

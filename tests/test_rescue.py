@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -11,7 +10,7 @@ from pathlib import Path
 import lightning as L
 import optuna
 import pytest
-from nets import Line, Points
+from nets import DiesOnce, Line, Points
 
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.cli.main import main
@@ -142,19 +141,6 @@ def test_a_pause_ends_nothing_but_the_trial_whatever_is_caught(tmp_path, isolate
     study = optimizer.optimize()
     assert [trial.user_attrs["lightningtune:reason"] for trial in study.trials] == ["interrupted"]
     assert study.trials[0].user_attrs["lightningtune:detail"].endswith("the study was paused")
-
-
-class DiesOnce(Line):
-    """Its process is killed in the fourth epoch, the first time."""
-
-    def __init__(self, lr: float = 0.1, mark: str = ""):
-        super().__init__(lr)
-        self.mark = mark
-
-    def on_train_epoch_start(self):
-        if self.current_epoch == 3 and not Path(self.mark).exists():
-            Path(self.mark).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_trial_whose_process_is_killed_goes_on_at_once(tmp_path):
