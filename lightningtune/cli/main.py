@@ -1,56 +1,124 @@
-"""The command ``lightningtune``, which works on studies that exist."""
+"""The command ``lightningtune``: finds the command that is asked for, imports only that, and tells what went wrong."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import importlib
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from lightningtune._version import __version__
-from lightningtune.errors import LightningTuneError
+from lightningtune.cli.commands import COMMANDS, GROUPS
+from lightningtune.cli.parsing import NOT_UNDERSTOOD
+from lightningtune.errors import LightningTuneError, did_you_mean
+
+COULD_NOT = 1
+"""The exit code of a command that could not do what it was asked to."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
+    What goes wrong is one line on stderr; with ``--debug``, which may stand anywhere, there is the traceback too.
+
     Args:
         arguments: of the command line; this process's when not given.
 
     Returns:
-        The exit code: 0 when it did what it was asked to, 1 when it could not, 2 when it was not understood.
+        The exit code: 0 when it did what it was asked to, 1 when it could not, 2 when it was not understood, 130 when
+        it was interrupted by Ctrl-C.
     """
-    given = _parser().parse_args(arguments)
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    own = given[: given.index("--")] if "--" in given else given
+    is_debugged = "--debug" in own
+    if is_debugged:
+        given.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a stream that somebody has put in its place
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        print(_pause(given.study, given.storage))
-    except LightningTuneError as error:
-        print(f"lightningtune: {error}", file=sys.stderr)
-        return 1
-    return 0
+        code = _dispatch(given)
+        sys.stdout.flush()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return COULD_NOT
+        return end.code or 0
+    except KeyboardInterrupt:
+        if is_debugged:
+            traceback.print_exc()
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_output()
+        return 0
+    except Exception as error:
+        if is_debugged:
+            traceback.print_exc()
+        else:
+            print(f"lightningtune: {_said(error)}", file=sys.stderr)
+        return COULD_NOT
+    return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lightningtune", description="Works on studies of LightningTune.")
-    parser.add_argument("--version", action="version", version=f"lightningtune {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    pause = commands.add_parser(
-        "pause",
-        help="pause a study that runs, here or elsewhere",
-        description="Running trials end at their next validation and are saved; running the study again goes on.",
-    )
-    pause.add_argument("study", metavar="STUDY", help="the study's folder, or its name")
-    pause.add_argument("--storage", help="where it is stored, unless that is the journal in its folder")
-    return parser
+def overview() -> str:
+    """Return what ``lightningtune --help`` prints."""
+    lines = [
+        "usage: lightningtune COMMAND ...",
+        "",
+        "Tunes PyTorch Lightning models, and shows what came of it.",
+    ]
+    for title, commands in GROUPS.items():
+        if not commands:
+            continue
+        lines += ["", f"{title}:", *(f"  {command.name:<12}{command.help}" for command in commands)]
+    lines += [
+        "",
+        "Options:",
+        "  --help      this; after a command, what that takes",
+        "  --version   the version",
+        "  --debug     anywhere: show the traceback of what went wrong",
+    ]
+    return "\n".join(lines)
 
 
-def _pause(study: str, storage: str | None) -> str:
-    # imported where it is used: --help is not to wait for Optuna
-    from optuna.trial import TrialState
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in {"-h", "--help"}:
+        print(overview())
+        return 0
+    name, *rest = given
+    if name == "--version":
+        print(f"lightningtune {__version__}")
+        return 0
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        near = did_you_mean(name, ("--help", "--version", "--debug") if what == "option" else COMMANDS)
+        print(f"lightningtune: there is no {what} '{name}'.{near} See 'lightningtune --help'.", file=sys.stderr)
+        return NOT_UNDERSTOOD
+    code: int = importlib.import_module(COMMANDS[name].module).run(rest)
+    return code
 
-    from lightningtune.study.finding import find_study
-    from lightningtune.study.pause import pause
 
-    found = find_study(study, storage)
-    pause(found)
-    running = len(found.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-    what = f"{running} running end at their next validation" if running else "none of its trials runs now"
-    return f"Study '{found.study_name}' is asked to pause: {what}."
+def _said(error: Exception) -> str:
+    """Say in one line what went wrong, and what may help."""
+    # imported where it is used: --help is not to wait for the study's modules
+    from lightningtune.study.outage import is_away
+
+    text = " ".join(str(error).split())
+    if isinstance(error, LightningTuneError):
+        return text
+    if is_away(error):
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        return f"The storage is away: {reason} Try again when it is back."
+    if isinstance(error, OSError):
+        return f"{text}. With --debug there is the traceback."
+    return f"{type(error).__name__}: {text} With --debug there is the traceback."
+
+
+def _forget_output() -> None:
+    """Let what is still to be written go nowhere: whoever reads has had enough, and is not to hear of it at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,15 +8,17 @@ import optuna
 
 from lightningtune.errors import ConfigurationError, did_you_mean
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.patience import PATIENCE
 from lightningtune.study.storage import open_storage
 
 
-def find_study(study: str, storage: str | None = None) -> optuna.Study:
+def find_study(study: str, storage: str | None = None, patience: float = PATIENCE) -> optuna.Study:
     """Open a study that exists.
 
     Args:
         study: its folder; or its name, and then its folder lies in ``lightningtune_runs``.
         storage: where it is stored, as a URL or the path of a journal; the journal in its folder when not given.
+        patience: seconds for which the storage is waited for when it is away.
 
     Raises:
         ConfigurationError: when there is none, naming those that there are.
@@ -30,7 +32,7 @@ def find_study(study: str, storage: str | None = None) -> optuna.Study:
     if file is not None and not file.is_file():  # opening it would make it
         files = [path.name for path in file.parent.glob("*") if path.is_file()]
         raise ConfigurationError(f"storage={storage!r}: there is no such file.{did_you_mean(file.name, files)}")
-    opened = open_storage(storage, directory.journal)
+    opened = open_storage(storage, directory.journal, patience)
     names = optuna.get_all_study_names(opened)
     if directory.root.name not in names:
         there = f" There: {', '.join(names)}.{did_you_mean(directory.root.name, names)}" if names else ""

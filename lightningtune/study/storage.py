@@ -12,16 +12,19 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.journal import open_journal
-from lightningtune.study.patience import PatientStorage
+from lightningtune.study.patience import PATIENCE, PatientStorage
 
 
-def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: Path) -> BaseStorage:
+def open_storage(
+    storage: str | os.PathLike[str] | BaseStorage | None, default: Path, patience: float = PATIENCE
+) -> BaseStorage:
     """Open a storage, which may be away for a while later on: see `PatientStorage`.
 
     Args:
         storage: a URL (``sqlite:///study.db``), the path of a journal file, or an Optuna storage. One in memory, and
             one with a heartbeat, of which Optuna asks the type, are used as they are.
         default: the journal file to use when ``storage`` is None.
+        patience: seconds for which it is waited for when it is away.
 
     Raises:
         ConfigurationError: when it is none of these, or cannot be opened.
@@ -30,17 +33,17 @@ def open_storage(storage: str | os.PathLike[str] | BaseStorage | None, default: 
     if isinstance(storage, BaseStorage):
         if isinstance(storage, (InMemoryStorage, PatientStorage)) or getattr(storage, "heartbeat_interval", None):
             return storage
-        return PatientStorage(optuna.storages.get_storage(storage))  # which puts a cache before a database
+        return PatientStorage(optuna.storages.get_storage(storage), patience)  # which puts a cache before a database
     if isinstance(storage, str) and "://" in storage:
         try:
-            return PatientStorage(optuna.storages.get_storage(storage))
+            return PatientStorage(optuna.storages.get_storage(storage), patience)
         except Exception as error:  # each database, and each missing driver, has its own
             reason = str(error).partition("\n")[0]
             raise ConfigurationError(f"storage={storage!r} cannot be opened: {reason}") from None
     # the lock is a link beside the file, from where a relative path would lead elsewhere
     path = (default if storage is None else Path(storage)).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    return PatientStorage(open_journal(path))
+    return PatientStorage(open_journal(path), patience)
 
 
 def check_storage(storage: Any) -> None:

@@ -1,0 +1,66 @@
+"""The parser of a command: what is wrong in one line on stderr, with what is nearest to it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from lightningtune.errors import did_you_mean
+
+NOT_UNDERSTOOD = 2
+"""The exit code of a command line that is not understood."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser of one command.
+
+    Args:
+        name: the command's.
+        description: what it does, in a sentence or two.
+        epilog: what stands below the options, such as examples; its lines stay as they are.
+
+    Example:
+        >>> parser = CommandParser("pause", "Pauses a study.")
+        >>> parser.prog
+        'lightningtune pause'
+    """
+
+    def __init__(self, name: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(
+            prog=f"lightningtune {name}",
+            description=description,
+            epilog=epilog,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse the arguments; of an option that is not known, name the nearest."""
+        given, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            options = [text for action in self._actions for text in action.option_strings if text.startswith("--")]
+            what = "option" if unknown[0].startswith("-") else "argument"
+            near = did_you_mean(unknown[0].partition("=")[0], options) if what == "option" else ""
+            self.error(f"there is no such {what} here: '{unknown[0]}'.{near}")
+        return given
+
+    def error(self, message: str) -> NoReturn:
+        """End the command with what was not understood."""
+        end = "" if message.endswith((".", "?")) else "."
+        print(f"{self.prog}: {message}{end} See '{self.prog} --help'.", file=sys.stderr)
+        raise SystemExit(NOT_UNDERSTOOD)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help in columns, at most 80 wide; an epilog's lines stay as they are, a description is filled."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 80))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)

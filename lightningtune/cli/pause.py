@@ -1,0 +1,35 @@
+"""``lightningtune pause``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.studies import add_study, open_study
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser(
+        "pause",
+        "Pauses a study that runs, here or elsewhere: its running trials end at their next validation and are saved. "
+        "Running the study again goes on.",
+    )
+    add_study(parser)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Ask a study to pause."""
+    given = parser().parse_args(arguments)
+
+    from optuna.trial import TrialState
+
+    from lightningtune.study.pause import pause
+
+    study = open_study(given.study, given.storage)
+    pause(study)
+    running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    what = f"{running} running end at their next validation" if running else "none of its trials runs now"
+    print(f"Study '{study.study_name}' is asked to pause: {what}.")
+    return 0

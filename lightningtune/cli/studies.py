@@ -1,0 +1,44 @@
+"""What the commands that take a study have in common: the arguments, and opening it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import optuna
+
+PATIENCE = 3.0
+"""Seconds for which a storage that is away is waited for: somebody sits in front of it."""
+
+
+def add_study(parser: argparse.ArgumentParser, metavar: str = "STUDY") -> None:
+    """Add the arguments that name a study."""
+    parser.add_argument("study", metavar=metavar, help="the study's folder, or its name in lightningtune_runs")
+    add_storage(parser)
+
+
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where a study is stored."""
+    parser.add_argument("--storage", metavar="URL", help="where it is stored, unless that is the journal in its folder")
+
+
+def open_study(study: str, storage: str | None) -> optuna.Study:
+    """Open the study that a command is about.
+
+    Args:
+        study: its folder, or its name.
+        storage: where it is stored; the journal in its folder when not given.
+
+    Raises:
+        ConfigurationError: when there is none.
+    """
+    # imported where it is used: --help is not to wait for Optuna
+    from lightningtune.study import patience
+    from lightningtune.study.definition import quiet_optuna
+    from lightningtune.study.finding import find_study
+
+    patience.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word
+    with quiet_optuna():
+        return find_study(study, storage, PATIENCE)
