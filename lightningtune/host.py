@@ -24,14 +24,13 @@ from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.leftovers import drop_leftovers
-from lightningtune.study.liveness import Watch
 from lightningtune.study.loop import HostedStudy, ask_and_tell
 from lightningtune.study.patience import give_up
 from lightningtune.study.pause import latest_request, watched_for_pause
 from lightningtune.study.provenance import provenance_here
+from lightningtune.study.recovery import Recovery
 from lightningtune.study.reporter import (
     BASELINE,
-    REASON,
     OptunaReporter,
     config_sum,
     record_config,
@@ -39,7 +38,7 @@ from lightningtune.study.reporter import (
     record_placement,
 )
 from lightningtune.study.results import Refit, best_numbers, kept_numbers, trial_result
-from lightningtune.study.succession import CONTINUES, line_of, place_of, requeue, successors
+from lightningtune.study.succession import CONTINUES, place_of, successors
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
@@ -175,7 +174,7 @@ class Host:
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
         drop_leftovers(study, self.directory, self.save_top_k)
         self._provenance = provenance_here(self.blueprint.schema)
-        with self._watch.kept(), watched_for_pause(study, self._paused_before, interruption.pause), interruption:
+        with self._recovery.kept(), watched_for_pause(study, self._paused_before, interruption.pause), interruption:
             yield
         if self._mistake is not None:
             raise self._mistake.with_traceback(None) from None
@@ -191,29 +190,8 @@ class Host:
                 repeat else.
         """
         self._paused_before = latest_request(study)  # from now on a request counts, however long the start takes
-        self._watch = Watch(study, again=(StopReason.KILLED, StopReason.INTERRUPTED))
-        self._tell_of(study, self._watch.rescue())
-        if reseed and self._watch.has_others():
-            study.sampler.reseed_rng()
-
-    def _tell_of(self, study: optuna.Study, again: Sequence[int]) -> None:
-        """Say which trials have been given out again, and, once, which have been given up."""
-        trials = study.get_trials(deepcopy=False)
-        is_full = definition.count_finished(study) >= self.n_trials
-        what = f"waits, for the study has its {self.n_trials} trials" if is_full else "goes on where it was"
-        for number in again:
-            self.view.note(f"Trial {trials[number].user_attrs[CONTINUES]} was cut short; trial {number} {what}.")
-        for number in self._watch.given_up():
-            if not (self.directory.trial(number) / "error.txt").exists():
-                text = f"Trial {number} was cut short too often without getting further, and is given up."
-                self._write_error(number, text)
-                self.view.note(text)
-
-    def _write_error(self, number: int, text: str) -> None:
-        try:
-            self.directory.write_error(number, text)
-        except OSError as error:  # the disk may be full; the trial is recorded all the same
-            self.view.note(f"Why trial {number} failed could not be written to its folder: {error}")
+        self._recovery = Recovery(study, self.directory, self.n_trials, self.view.note)
+        self._recovery.begin(reseed)
 
     def set_right(self, study: optuna.Study) -> None:
         """Make the folder agree with the study, whose end may have been abrupt."""
@@ -310,7 +288,7 @@ class Host:
             overrides = self.space.suggest(trial)
             config = self.blueprint.schema.merge(self.blueprint.config, overrides)
             directory, before = self.directory.trial(trial.number), trial.user_attrs.get(CONTINUES)
-            recorded = None if before is None else self._config_of(trial.study, before)
+            recorded = None if before is None else self._recovery.config_of(before)
             if recorded is not None:
                 config = with_limits_of(recorded, config)
             else:
@@ -321,28 +299,12 @@ class Host:
             spec = self.freeze(trial.number, config, directory)
             record_config(trial, self.directory.sum_of_config(trial.number), self._provenance)
             # a checkpoint of another training is noticed when it is read
-            checkpoint = None if before is None else self._checkpoint_of(trial.study, before)
+            checkpoint = None if before is None else self._recovery.checkpoint_of(before)
             return dataclasses.replace(spec, checkpoint=checkpoint)
         except optuna.TrialPruned as pruned:
             return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
             return failure(error)
-
-    def _config_of(self, study: optuna.Study, number: int) -> dict[str, Any] | None:
-        """Return the config of a trial that is to go on; None where there is none, or not as it was written."""
-        written = config_sum(study, number)
-        try:
-            return self.directory.read_config(number, written)
-        except ConfigError as damage:
-            if written is not None:
-                self.view.note(f"Trial {number} goes on with the study's config as it is now. {damage}")
-            return None
-
-    def _checkpoint_of(self, study: optuna.Study, number: int) -> Path | None:
-        """Return the latest checkpoint of a trial, or of those that it goes on from itself."""
-        line = reversed(line_of(study.get_trials(deepcopy=False), number))
-        found = (self.directory.last_checkpoint(trial.number) for trial in line)
-        return next((path for path in found if path is not None), None)
 
     def _reporter(self, trial: optuna.Trial) -> InterruptibleReporter:
         watched = WatchedReporter(OptunaReporter(trial), self.view, trial.number)
@@ -359,14 +321,12 @@ class Host:
         with contextlib.suppress(UpdateFinishedTrialError):  # this host was given up, and another has the trial
             record_outcome(trial, outcome)
         if outcome.error is not None:
-            self._write_error(trial.number, outcome.traceback or outcome.detail)
+            self._recovery.write_error(trial.number, outcome.traceback or outcome.detail)
         return outcome
 
     def _after_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Keep what is to be kept of the trial, show it, and end a study that is over, or only fails."""
-        if trial.user_attrs.get(REASON) == StopReason.KILLED.value:
-            again = requeue(study, trial.number)  # first, for what it goes on from to be kept
-            self._tell_of(study, [] if again is None else [again])
+        tell = self._recovery.give_again(trial)  # first, for what it goes on from to be kept
         if trial.state is not optuna.trial.TrialState.FAIL:
             self.directory.drop_last(self.directory.trial(trial.number))
         best = best_numbers(study)
@@ -380,6 +340,7 @@ class Host:
         heirs = successors(trials)
         shown = {n: trial_result(trials[n], self.directory, heirs.get(n)) for n in (*best, trial.number)}
         self.view.trial_ended(shown[trial.number], tuple(shown[number] for number in best))
+        tell()
         is_full = definition.count_finished(study) >= self.n_trials  # other processes may have had a share
         if is_full or self._interruption.stop is not None:
             study.stop()

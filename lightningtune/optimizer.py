@@ -287,7 +287,8 @@ class OptunaDrivenOptimizer:
         config, checkpoint = self.get_best_config(number), self._directory.checkpoint(number)
         if checkpoint is None:
             kept = f"save_checkpoints={self._save_checkpoints} and save_top_k={self._save_top_k}"
-            raise TrialError(f"There are no weights of trial {number} in {self._directory.trial(number)}, with {kept}.")
+            path = self._directory.trial(number) / "best.ckpt"
+            raise TrialError(f"There are no weights of trial {number}: '{path}' is not there, with {kept}.")
         values = None if callable(self._objective.score) else results.trials[number].values
         try:
             model = self._blueprint.build_model(config)

@@ -74,15 +74,16 @@ class LiveView:
     def trial_ended(self, trial: TrialResult, best: tuple[TrialResult, ...]) -> None:
         """Print the line of a finished trial."""
         self._running.discard(trial.number)
-        self._done, self._session_done = self._done + 1, self._session_done + 1
+        if trial.outcome != "interrupted" and trial.continued_by is None:
+            self._done, self._session_done = self._done + 1, self._session_done + 1
         self._best = self._best_of(best)
         is_complete = trial.state == "complete" and trial.values is not None
         result = self._named(trial.values or ()) if is_complete else trial.detail.removeprefix("pruned by ")
         shown = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.params.items())
-        style = {"complete": "green", "pruned": "yellow"}.get(trial.state, "red")
+        style = {"complete": "green", "pruned": "yellow", "interrupted": "yellow"}.get(trial.outcome, "red")
         mark = "[bold green]★[/]" if trial in best else " "
         line = (
-            f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.state:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
+            f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
         )
         wrapping: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"}
         self.console.print(line, **(wrapping if self.console.is_terminal else {"soft_wrap": True}))

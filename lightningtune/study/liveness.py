@@ -15,10 +15,9 @@ import dataclasses
 import logging
 import random
 import secrets
-import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import optuna
@@ -30,6 +29,7 @@ from lightningtune.contract import StopReason
 from lightningtune.search.distributions import parse_parameter
 from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
+from lightningtune.study.periodic import every
 from lightningtune.study.reporter import DETAIL, REASON, SEED
 from lightningtune.study.succession import (
     ATTEMPTS,
@@ -199,25 +199,16 @@ class Watch:
         ended = [trial.number for trial in trials if self._is_cut_short(trial) and trial.number not in replaced]
         return [number for number in ended if next_attempt(line_of(trials, number)) > self._attempts]
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> contextlib.AbstractContextManager[None]:
         """Give signs of life and rescue again and again, in a thread of its own."""
-        end = threading.Event()
 
         def work() -> None:
-            while not end.wait(RENEWAL):
-                try:
-                    self.rescue()
-                except Exception as error:  # the storage may be away; the trials that run will say so
-                    log.warning("The study's other hosts could not be looked after: %s", error)
+            try:
+                self.rescue()
+            except Exception as error:  # the storage may be away; the trials that run will say so
+                log.warning("The study's other hosts could not be looked after: %s", error)
 
-        thread = threading.Thread(target=work, name="lightningtune-watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            end.set()
-            thread.join()
+        return every(RENEWAL, work, "lightningtune-watch")
 
     def _hosts(self) -> dict[Worker, Any]:
         """Return the hosts that have been seen at this study, and their last words."""

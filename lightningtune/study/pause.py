@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import optuna
 
 from lightningtune.study.identifiers import storage_of
 from lightningtune.study.patience import PatientStorage
+from lightningtune.study.periodic import every
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,9 @@ def latest_request(study: optuna.Study) -> str | None:
     return request
 
 
-@contextlib.contextmanager
 def watched_for_pause(
     study: optuna.Study, before: str | None, react: Callable[[], Any], look: float = LOOK
-) -> Iterator[None]:
+) -> contextlib.AbstractContextManager[None]:
     """Call ``react`` once, from a thread of its own, when someone has asked for a pause.
 
     Args:
@@ -55,26 +54,18 @@ def watched_for_pause(
         react: what to do.
         look: seconds between two looks.
     """
-    end = threading.Event()
     storage = storage_of(study)
     # a storage that is away is looked at the next time: to wait for it here would hold up the study's end
     at_once = storage.at_once if isinstance(storage, PatientStorage) else lambda call, otherwise: call()
 
-    def watch() -> None:
-        while not end.wait(look):
-            try:
-                asked = at_once(lambda: latest_request(study), before) != before
-            except Exception as error:  # what is wrong with the storage, the trials will say
-                log.debug("Nobody knows whether the study is to be paused: %s", error)
-                continue
-            if asked:
-                react()
-                return
+    def is_asked() -> bool:
+        try:
+            asked = at_once(lambda: latest_request(study), before) != before
+        except Exception as error:  # what is wrong with the storage, the trials will say
+            log.debug("Nobody knows whether the study is to be paused: %s", error)
+            return False
+        if asked:
+            react()
+        return asked
 
-    thread = threading.Thread(target=watch, name="lightningtune-pause", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
+    return every(look, is_asked, "lightningtune-pause")

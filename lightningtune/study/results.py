@@ -65,6 +65,12 @@ class TrialResult:
         """The value of the first metric."""
         return self.values[0] if self.values else None
 
+    @property
+    def outcome(self) -> str:
+        """Its state, but "interrupted" where the user ended it, for Optuna knows that as failed only."""
+        is_interrupted = self.state == "fail" and self.reason == StopReason.INTERRUPTED.value
+        return StopReason.INTERRUPTED.value if is_interrupted else self.state
+
 
 @dataclass(frozen=True)
 class StudyResults:
@@ -123,8 +129,8 @@ class StudyResults:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many trials are in each state; one that another goes on from is counted there only."""
-        return dict(Counter(trial.state for trial in self.trials if trial.continued_by is None))
+        """How many trials have each outcome; one that another goes on from is counted there only."""
+        return dict(Counter(trial.outcome for trial in self.trials if trial.continued_by is None))
 
     def choose(self, number: int | None = None) -> int:
         """Return ``number`` if it is a completed trial's, and the best trial's when it is None.
@@ -155,6 +161,8 @@ class StudyResults:
         ended = ", ".join(f"{count} {state}" for state, count in self.counts.items())
         if self.counts.get("complete"):
             return f"Trials: {ended}. Each that is complete violates a constraint."
+        if self.counts.keys() <= {"interrupted", "running", "waiting"}:
+            return "Run the study again to go on with those that were interrupted."
         details = Counter(trial.detail for trial in self.trials if trial.detail and trial.continued_by is None)
         return f"Trials: {ended}." + (f" Most frequent reason: {details.most_common(1)[0][0]}" if details else "")
 

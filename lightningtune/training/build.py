@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.config.overrides import Schema
@@ -27,18 +24,32 @@ from lightningtune.training.data import (
     skip_preparation,
     which_data,
 )
-from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.resumption import Start
-from lightningtune.training.sections import BASES, Section, one_line
+from lightningtune.training.sections import BASES, Section
+from lightningtune.training.trainers import (
+    check_settings,
+    launched_by_us,
+    refuse_barebones,
+    refuse_processes,
+    settings_left_alone,
+)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Everything one call of ``Trainer.fit`` needs."""
+    """Everything one call of ``Trainer.fit`` needs.
+
+    Attributes:
+        model: the model.
+        trainer: the Trainer.
+        data: a datamodule or dataloaders, under the names that ``Trainer.fit`` has for them.
+        method: called in place of ``Trainer.fit``, with the same arguments.
+    """
 
     model: LightningModule
     trainer: Trainer
     data: Mapping[str, Any]
+    method: Callable[..., Any] | None = None
 
     def run(self, start: Start | None = None) -> None:
         """Train, from the beginning or from a checkpoint.
@@ -49,7 +60,7 @@ class Fit:
         given: dict[str, Any] = {} if start is None else {"ckpt_path": start.checkpoint}
         if start is not None and "weights_only" in inspect.signature(Trainer.fit).parameters:  # new in Lightning 2.6
             given["weights_only"] = start.weights_only
-        self.trainer.fit(self.model, **self.data, **given)
+        (self.method or self.trainer.fit)(model=self.model, **self.data, **given)
 
 
 class Blueprint:
@@ -76,6 +87,12 @@ class Blueprint:
         """Travel as what it is made from; the data is loaded where it is needed."""
         return Blueprint, (self.schema, self.config, self.share_data)
 
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What must travel to a trial's process, under the names by which users give it."""
+        given = {"model_class": self.schema.model, "datamodule_class": self.schema.data}
+        return {**given, "base_config": self.config}
+
     def check(self, config: Mapping[str, Any]) -> None:
         """Parse a config without building anything.
 
@@ -98,19 +115,7 @@ class Blueprint:
         """
         parsed = self._sections["trainer"].parse(config)
         given = {name: parsed["trainer"][name] for name in config["trainer"]} if parsed is not None else {}
-        plain: dict[str, Any] = {
-            name: value for name, value in given.items() if isinstance(value, (int, float, str)) or name == "devices"
-        }
-        bare = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-        with quiet_lightning():
-            try:
-                trainer = Trainer(**{"devices": 1, **plain, **bare})
-            except Exception as error:  # Lightning, torch and plugins raise several kinds
-                raise ConfigurationError(f"trainer: {one_line(error)}") from None
-        _refuse_barebones(given)
-        if trainer.num_nodes > 1:
-            raise ConfigurationError(f"trainer: a trial trains on one machine, but num_nodes is {trainer.num_nodes}.")
-        return trainer.world_size
+        return check_settings(given)
 
     def has_preparation(self, config: Mapping[str, Any]) -> bool:
         """Whether the datamodule has a ``prepare_data`` of its own, as far as that can be told without building it."""
@@ -154,32 +159,22 @@ class Blueprint:
         settings = {key: built[key] for key, given in (config.get("trainer") or {}).items() if given is not None}
         listed = settings.pop("callbacks", None) or []
         users = [*(listed if isinstance(listed, list) else [listed]), *callbacks]
-        defaults = {
-            "devices": 1,
-            "logger": CSVLogger(directory, name="", version=""),
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "num_sanity_val_steps": 0,
-            "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in users),
-            "default_root_dir": directory,
-        }
-        _refuse_barebones(settings)
+        refuse_barebones(settings)
         model = self._model(config)
         source = self._data(config, model)
+        self._ready(source.get("datamodule"), config, data_is_prepared)
+        settings = {**settings_left_alone(directory, users), **launched_by_us(settings)}
+        trainer = Trainer(**settings, callbacks=[*users, own])
+        refuse_processes(trainer)
+        return Fit(model, trainer, source)
+
+    def _ready(self, datamodule: Any, config: Mapping[str, Any], is_prepared: bool) -> None:
+        """Leave out what has been done for the data: by this blueprint, or for all trials."""
         if self._shared is not None and self._loaded is not None:
             refuse_other_data(self._shared, config.get("data"))
-            give(source["datamodule"], self._loaded)
-        elif data_is_prepared:
-            skip_preparation(source["datamodule"])
-        if _IS_RANK in os.environ and isinstance(settings.get("strategy"), str):
-            settings["strategy"] = _launched(settings["strategy"])
-        trainer = Trainer(**{**defaults, **settings}, callbacks=[*users, own])
-        if trainer.world_size > 1 and _IS_RANK not in os.environ:
-            raise ConfigurationError(
-                f"trainer: {type(trainer.strategy).__name__} would train this trial in {trainer.world_size} processes, "
-                "and its devices or its strategy are sampled. Fix them in the config, or let isolate=True."
-            )
-        return Fit(model, trainer, source)
+            give(datamodule, self._loaded)
+        elif is_prepared:
+            skip_preparation(datamodule)
 
     def _model(self, config: Mapping[str, Any]) -> LightningModule:
         model = self._call("model", config)
@@ -240,17 +235,3 @@ def of_pytorch_lightning(value: Any) -> str:
         f" {owner.__name__} is a class of pytorch_lightning, whose classes do not mix with those of lightning.pytorch. "
         "Import lightning.pytorch instead; it has the same names."
     )
-
-
-def _refuse_barebones(settings: Mapping[str, Any]) -> None:
-    if settings.get("barebones"):
-        raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
-
-
-_IS_RANK = "LOCAL_RANK"
-"""The variable by which Lightning, too, knows that the processes of a fit were started for it."""
-
-
-def _launched(strategy: str) -> str:
-    """Return the strategy that leaves starting processes to us: ``ddp`` for ``ddp_spawn`` and ``ddp_fork``."""
-    return re.sub("_(spawn|fork|notebook)", "", strategy)

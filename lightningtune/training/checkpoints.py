@@ -26,10 +26,10 @@ Need = Literal["when due", "always", "never"]
 """Whether the checkpoint to go on from is needed: as time goes by, whatever it takes, or not any more."""
 
 _SHARE = 50
-"""Times that a write's duration passes before the next.
+"""Times that what saving has taken passes before the next write.
 
-So writing takes at most 2% of the time, or one write in 30 seconds where that is more; where a best cannot be held, one
-write for each.
+So saving takes at most 2% of the time; or what it takes to hold each best, and one write in 30 seconds, where that is
+more; where a best cannot be held, one write for each.
 """
 _UNSAVED = 30.0
 """Seconds of training that may be lost."""
@@ -69,10 +69,10 @@ def _is_of(kept: Any, training: str, score: Values | None) -> bool:
 class KeepCheckpoints:
     """Writes ``best.ckpt``, which is a trial's result, and ``last.ckpt``, from which it can go on.
 
-    A validation is saved when 50 times as long as the latest write took has passed since then, or when at the next
-    validation, going by the pace, more than 30 seconds would be unsaved: so quick epochs do not drown in writing, and
-    an epoch that takes longer than that is always saved. The best so far goes to ``best.ckpt``, to which ``last.ckpt``
-    is then linked; any other to ``last.ckpt``.
+    A validation is saved when 50 times as long has passed since the latest write as that and all holding since then
+    took, or when at the next validation, going by the pace, more than 30 seconds would be unsaved: so quick epochs do
+    not drown in writing, and an epoch that takes longer than that is always saved. The best so far goes to
+    ``best.ckpt``, to which ``last.ckpt`` is then linked; any other to ``last.ckpt``.
 
     The best is needed even when it is not due, and its weights will not be there any more when it is known that none
     was better. So it is held in memory, on the CPU, until a better one comes, another validation is saved, or the fit
@@ -92,7 +92,7 @@ class KeepCheckpoints:
         self._unfinished = directory / "unfinished.ckpt"
         self._clock = clock
         self._saved = self._asked = clock()
-        self._duration = 0.0
+        self._spent = 0.0
         self._held: HeldCheckpoint | None = None
         self._memory: HeldCheckpoint | None = None
 
@@ -124,7 +124,7 @@ class KeepCheckpoints:
         if is_best:
             self._held = None
             if last == "when due" and not is_due:
-                self._held = self._memory = hold(trainer, self._memory)
+                self._hold(trainer)
             if self._held is None:
                 with self._timed():
                     self._put(trainer, trainer.save_checkpoint, self.best, self.last if last != "never" else None)
@@ -142,7 +142,12 @@ class KeepCheckpoints:
         now = self._clock()
         pace, self._asked = now - self._asked, now
         unsaved = now - self._saved
-        return unsaved >= _SHARE * self._duration or unsaved + pace > _UNSAVED
+        return unsaved >= _SHARE * self._spent or unsaved + pace > _UNSAVED
+
+    def _hold(self, trainer: Trainer) -> None:
+        started = self._clock()
+        self._held = self._memory = hold(trainer, self._memory)
+        self._spent += self._clock() - started
 
     def _put_held(self, trainer: Trainer) -> None:
         held, self._held = self._held, None
@@ -160,8 +165,8 @@ class KeepCheckpoints:
         except OSError as error:
             self._unfinished.unlink(missing_ok=True)
             if error.errno == errno.ENOSPC:
-                where = f"{target}, by way of {tempfile.gettempdir()}"
-                raise OSError(error.errno, os.strerror(error.errno), where) from error
+                why = f"{os.strerror(error.errno)} here or in {tempfile.gettempdir()}"
+                raise OSError(error.errno, why, str(target)) from error
             raise
 
     @contextlib.contextmanager
@@ -170,4 +175,4 @@ class KeepCheckpoints:
         started = self._clock()
         yield
         self._saved = self._clock()
-        self._duration = self._saved - started
+        self._spent = self._saved - started

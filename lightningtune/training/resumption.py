@@ -110,6 +110,7 @@ def find_start(checkpoint: Path, objective: Objective, training: str) -> Start |
     last, best = (_read(path, objective, training) for path in (checkpoint, checkpoint.with_name(BEST)))
     start = max((found for found in (last, best) if found), key=lambda found: found.state.step, default=None)
     if start is None:
+        log.warning("There is nothing to go on from in %s: the trial starts afresh.", checkpoint.parent)
         return None
     index = _index_of_best(start.state, objective)
     if index is None:

@@ -142,7 +142,7 @@ def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException 
         if reason is StopReason.NON_FINITE and objective.non_finite == "fail":
             return TrialOutcome.failed(NonFiniteError(detail), reason)
         if reason in (StopReason.TIMED_OUT, StopReason.INTERRUPTED):
-            return TrialOutcome.failed(TrialError(detail), reason)
+            return TrialOutcome(reason, detail, error=TrialError(detail))
         return TrialOutcome(reason, detail)
     if not watcher.history:
         raise MetricError(

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import re
 
@@ -50,6 +51,17 @@ def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, w
     assert "0/2" in text
     assert "(untuned defaults)" in text or "trial 0: val_acc 0.25 at validation 0" in text
     assert max(len(line) for line in re.split(r"[\r\n]", text)) <= width
+
+
+def test_an_interrupted_trial_is_called_so_and_is_not_done(out):
+    view = LiveView(("val_acc",), console(out, terminal=True))
+    view.begin(0, 2, "Study 's'")
+    interrupted = dataclasses.replace(ended(0, "fail", None, "interrupted by Ctrl-C"), reason="interrupted")
+    with view:
+        view.trial_ended(interrupted, ())
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "0   interrupted interrupted by Ctrl-C" in text
+    assert "1/2" not in text
 
 
 def test_a_long_line_is_not_cut_outside_a_terminal(out):

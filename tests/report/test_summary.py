@@ -40,6 +40,14 @@ def test_a_study_without_a_completed_trial_says_why(tmp_path):
     assert text.splitlines()[1] == "No trial completed. Trials: 1 fail. Most frequent reason: ValueError: x"
 
 
+def test_a_study_that_was_only_interrupted_goes_on(tmp_path):
+    interrupted = dataclasses.replace(BASE, state="fail", values=None, reason="interrupted", detail="by Ctrl-C")
+    assert summary(study((interrupted,), ()), StudyDirectory(tmp_path)).splitlines() == [
+        "Study 's': 1 interrupted",
+        "No trial completed. Run the study again to go on with those that were interrupted.",
+    ]
+
+
 def test_every_trial_of_a_front_is_listed(tmp_path):
     front = tuple(dataclasses.replace(BASE, number=n, values=(n / 10, 1 - n / 10), is_baseline=False) for n in range(2))
     text = summary(study(front, (0, 1), ("acc", "size"), ("maximize", "minimize")), StudyDirectory(tmp_path))

@@ -1,0 +1,100 @@
+"""What a host takes over from the runs before it, and from hosts that die beside it, and what it says of that."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from lightningtune.contract import StopReason
+from lightningtune.errors import ConfigError
+from lightningtune.study.definition import count_finished
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.liveness import Watch
+from lightningtune.study.reporter import REASON, config_sum
+from lightningtune.study.succession import CONTINUES, line_of, requeue
+
+
+class Recovery:
+    """Gives out again what was cut short: trials whose process has died, and those that were interrupted.
+
+    Args:
+        study: the study.
+        directory: its folder.
+        n_trials: its total.
+        tell: is told each thing in a sentence.
+    """
+
+    def __init__(
+        self, study: optuna.Study, directory: StudyDirectory, n_trials: int, tell: Callable[[str], None]
+    ) -> None:
+        self._study, self._directory, self._n_trials, self._tell = study, directory, n_trials, tell
+        self._watch = Watch(study, again=(StopReason.KILLED, StopReason.INTERRUPTED))
+
+    def begin(self, reseed: bool) -> None:
+        """Give out again what the runs before have left.
+
+        Args:
+            reseed: whether the sampler is seeded anew where another host works on the study, whose points it would
+                repeat else.
+        """
+        self._tell_of(self._watch.rescue())
+        if reseed and self._watch.has_others():
+            self._study.sampler.reseed_rng()
+
+    def kept(self) -> contextlib.AbstractContextManager[None]:
+        """Give signs of life, and rescue the trials of other hosts, in a thread of its own."""
+        return self._watch.kept()
+
+    def give_again(self, trial: FrozenTrial) -> Callable[[], None]:
+        """Give a trial out again whose process was killed.
+
+        Returns:
+            What says so, to be called when the trial's own end has been shown.
+        """
+        if trial.user_attrs.get(REASON) != StopReason.KILLED.value:
+            return lambda: None
+        again = requeue(self._study, trial.number)
+        return lambda: self._tell_of([] if again is None else [again])
+
+    def config_of(self, number: int) -> dict[str, Any] | None:
+        """Return the config of a trial that is to go on; None where there is none, or not as it was written."""
+        written = config_sum(self._study, number)
+        try:
+            return self._directory.read_config(number, written)
+        except ConfigError as damage:
+            if written is not None:
+                self._tell(f"Trial {number} goes on with the study's config as it is now. {damage}")
+            return None
+
+    def checkpoint_of(self, number: int) -> Path | None:
+        """Return the latest checkpoint of a trial, or of those that it goes on from itself."""
+        line = reversed(line_of(self._study.get_trials(deepcopy=False), number))
+        found = (self._directory.last_checkpoint(trial.number) for trial in line)
+        return next((path for path in found if path is not None), None)
+
+    def write_error(self, number: int, text: str) -> None:
+        """Write why a trial failed to its folder."""
+        try:
+            self._directory.write_error(number, text)
+        except OSError as error:  # the disk may be full; the trial is recorded all the same
+            self._tell(f"Why trial {number} failed could not be written to its folder: {error}")
+
+    def _tell_of(self, again: Sequence[int]) -> None:
+        """Say which trials have been given out again, and, once, which have been given up."""
+        trials = self._study.get_trials(deepcopy=False)
+        is_full = count_finished(self._study) >= self._n_trials
+        for number in again:
+            before = trials[number].user_attrs[CONTINUES]
+            what = "goes on from its checkpoint" if self.checkpoint_of(before) else "starts afresh with its parameters"
+            what = f"waits, for the study has its {self._n_trials} trials" if is_full else what
+            self._tell(f"Trial {before} was cut short; trial {number} {what}.")
+        for number in self._watch.given_up():
+            if not (self._directory.trial(number) / "error.txt").exists():
+                text = f"Trial {number} was cut short too often without getting further, and is given up."
+                self.write_error(number, text)
+                self._tell(text)

@@ -1,0 +1,78 @@
+"""What a host says of the trials that it gives out again."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from lightningtune.contract import StopReason, TrialOutcome
+from lightningtune.study.definition import open_study
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.liveness import claim
+from lightningtune.study.recovery import Recovery
+from lightningtune.study.reporter import record_outcome
+
+
+@pytest.fixture
+def study():
+    sampler = optuna.samplers.RandomSampler()
+    return open_study("s", optuna.storages.InMemoryStorage(), ["minimize"], ["val_loss"], True, sampler, None, 1)
+
+
+def cut_short(study, reason=StopReason.KILLED):
+    trial = study.ask()
+    claim(trial)
+    record_outcome(trial, TrialOutcome(reason, "why"))
+    return study.tell(trial, state=TrialState.FAIL)
+
+
+def recover(study, directory, n_trials=5):
+    told = []
+    return Recovery(study, StudyDirectory(directory), n_trials, told.append), told
+
+
+@pytest.mark.parametrize("reason", [StopReason.KILLED, StopReason.INTERRUPTED])
+def test_a_trial_that_an_earlier_run_left_is_told_of(study, tmp_path, reason):
+    cut_short(study, reason)
+    recovery, told = recover(study, tmp_path)
+    recovery.begin(reseed=False)
+    assert told == ["Trial 0 was cut short; trial 1 starts afresh with its parameters."]
+
+
+def test_a_trial_with_a_checkpoint_goes_on_from_it(study, tmp_path):
+    checkpoint = tmp_path / "trials/0000/last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    again, told = recover(study, tmp_path)
+    tell = again.give_again(cut_short(study))
+    assert told == []
+    tell()
+    assert told == ["Trial 0 was cut short; trial 1 goes on from its checkpoint."]
+    assert again.checkpoint_of(1) == checkpoint
+
+
+def test_a_trial_of_a_study_that_is_full_waits(study, tmp_path):
+    cut_short(study)
+    study.add_trial(optuna.create_trial(value=1.0))
+    recovery, told = recover(study, tmp_path, n_trials=1)
+    recovery.begin(reseed=False)
+    assert told == ["Trial 0 was cut short; trial 2 waits, for the study has its 1 trials."]
+
+
+def test_one_that_failed_by_itself_is_not_given_out_again(study, tmp_path):
+    recovery, told = recover(study, tmp_path)
+    recovery.give_again(cut_short(study, StopReason.FAILED))()
+    assert told == []
+    assert len(study.trials) == 1
+
+
+def test_a_trial_that_is_given_up_is_told_of_once(study, tmp_path):
+    recovery, told = recover(study, tmp_path)
+    (tmp_path / "trials/0002").mkdir(parents=True)
+    for _ in range(3):
+        recovery.give_again(cut_short(study))()
+    text = "Trial 2 was cut short too often without getting further, and is given up."
+    assert told[-1] == text
+    assert (tmp_path / "trials/0002/error.txt").read_text() == text
+    recovery.begin(reseed=False)
+    assert told.count(text) == 1
+    assert recovery.config_of(2) is None
