@@ -121,7 +121,7 @@ class Pauses(L.Callback):
 
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == 1:
-            pause(find_study(str(self.folder)))
+            pause(find_study(str(self.folder)).study)
 
 
 @pytest.mark.parametrize("isolate", [False, True])

@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from lightningtune.study.pause import pause
 
-    study = open_study(given.study, given.storage)
+    study = open_study(given.study, given.storage).study
     pause(study)
     running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
     what = f"{running} running end at their next validation" if running else "none of its trials runs now"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -12,8 +13,25 @@ from lightningtune.study.patience import PATIENCE
 from lightningtune.study.storage import open_storage
 
 
-def find_study(study: str, storage: str | None = None, patience: float = PATIENCE) -> optuna.Study:
+@dataclass(frozen=True)
+class FoundStudy:
+    """A study that exists.
+
+    Attributes:
+        study: the study.
+        directory: its folder, which need not be there where it has another storage.
+        storage: where it is stored, as a URL or the path of a journal.
+    """
+
+    study: optuna.Study
+    directory: StudyDirectory
+    storage: str
+
+
+def find_study(study: str, storage: str | None = None, patience: float = PATIENCE) -> FoundStudy:
     """Open a study that exists.
+
+    A folder that was renamed holds its study still.
 
     Args:
         study: its folder; or its name, and then its folder lies in ``lightningtune_runs``.
@@ -33,11 +51,14 @@ def find_study(study: str, storage: str | None = None, patience: float = PATIENC
         files = [path.name for path in file.parent.glob("*") if path.is_file()]
         raise ConfigurationError(f"storage={storage!r}: there is no such file.{did_you_mean(file.name, files)}")
     opened = open_storage(storage, directory.journal, patience)
-    names = optuna.get_all_study_names(opened)
-    if directory.root.name not in names:
-        there = f" There: {', '.join(names)}.{did_you_mean(directory.root.name, names)}" if names else ""
-        raise ConfigurationError(f"There is no study '{directory.root.name}' in {storage or directory.journal}.{there}")
-    return optuna.load_study(study_name=directory.root.name, storage=opened)
+    names, name = optuna.get_all_study_names(opened), directory.root.name
+    if storage is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        there = f" There: {', '.join(names)}.{did_you_mean(name, names)}" if names else ""
+        raise ConfigurationError(f"There is no study '{name}' in {storage or directory.journal}.{there}")
+    where = str(directory.journal) if storage is None else storage
+    return FoundStudy(optuna.load_study(study_name=name, storage=opened), directory, where)
 
 
 def _file_of(storage: str | None) -> Path | None:

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightningtune._version import __version__
-from lightningtune.config.overrides import Schema
+
+if TYPE_CHECKING:  # jsonargparse comes with it, and who only reads a study need not wait for that
+    from lightningtune.config.overrides import Schema
 
 
 @dataclass(frozen=True)

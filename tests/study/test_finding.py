@@ -17,10 +17,19 @@ def runs(tmp_path, monkeypatch):
 
 
 def test_a_study_is_found_by_its_folder_its_name_and_its_storage(runs):
-    assert find_study("digits").study_name == "digits"
-    assert find_study("lightningtune_runs/faces").study_name == "faces"
-    assert find_study(str(runs / "faces") + "/").study_name == "faces"
-    assert find_study("stored", "sqlite:///study.db").study_name == "stored"
+    assert find_study("digits").study.study_name == "digits"
+    assert find_study("lightningtune_runs/faces").study.study_name == "faces"
+    found = find_study(str(runs / "faces") + "/")
+    assert (found.study.study_name, found.directory.root) == ("faces", runs / "faces")
+    assert found.storage == str(runs / "faces" / "journal.log")
+    found = find_study("stored", "sqlite:///study.db")
+    assert (found.study.study_name, found.storage) == ("stored", "sqlite:///study.db")
+
+
+def test_a_folder_that_was_renamed_holds_its_study_still(runs):
+    (runs / "digits").rename(runs / "old_digits")
+    found = find_study("old_digits")
+    assert (found.study.study_name, found.directory.root.name) == ("digits", "old_digits")
 
 
 @pytest.mark.parametrize(
@@ -43,4 +52,4 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(runs, given, say
 
 def test_a_folder_that_is_no_study_does_not_hide_one_of_that_name(runs):
     (runs.parent / "digits").mkdir()
-    assert find_study("digits").study_name == "digits"
+    assert find_study("digits").study.study_name == "digits"
