@@ -1,0 +1,94 @@
+"""The Trainer of one trial: what it is given where the user leaves a setting alone, and what it may not be."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from lightningtune.errors import ConfigurationError
+from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.sections import one_line
+
+
+def settings_left_alone(directory: Path, callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """Return what a trial's Trainer is given for each setting that the user leaves alone.
+
+    Args:
+        directory: where loggers and anything else of the trial writes.
+        callbacks: the user's.
+    """
+    return {
+        "devices": 1,
+        "logger": CSVLogger(directory, name="", version=""),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "default_root_dir": directory,
+    }
+
+
+def check_settings(given: Mapping[str, Any]) -> int:
+    """Build the Trainer of some settings, without callbacks and loggers, to see whether it can be had on this machine.
+
+    Returns:
+        How many processes train one trial.
+
+    Raises:
+        ConfigurationError: with Lightning's reason.
+    """
+    plain: dict[str, Any] = {
+        name: value for name, value in given.items() if isinstance(value, (int, float, str)) or name == "devices"
+    }
+    bare = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    with quiet_lightning():
+        try:
+            trainer = Trainer(**{"devices": 1, **plain, **bare})
+        except Exception as error:  # Lightning, torch and plugins raise several kinds
+            raise ConfigurationError(f"trainer: {one_line(error)}") from None
+    refuse_barebones(given)
+    if trainer.num_nodes > 1:
+        raise ConfigurationError(f"trainer: a trial trains on one machine, but num_nodes is {trainer.num_nodes}.")
+    return trainer.world_size
+
+
+def refuse_barebones(settings: Mapping[str, Any]) -> None:
+    """Refuse a Trainer without metrics.
+
+    Raises:
+        ConfigurationError: naming the setting.
+    """
+    if settings.get("barebones"):
+        raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
+
+
+def launched_by_us(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with a strategy that leaves starting processes to us: ``ddp`` for ``ddp_spawn``."""
+    strategy = settings.get("strategy")
+    if _IS_RANK not in os.environ or not isinstance(strategy, str):
+        return {**settings}
+    return {**settings, "strategy": re.sub("_(spawn|fork|notebook)", "", strategy)}
+
+
+def refuse_processes(trainer: Trainer) -> None:
+    """Refuse a Trainer that would start processes by itself.
+
+    Raises:
+        ConfigurationError: saying how many.
+    """
+    if trainer.world_size > 1 and _IS_RANK not in os.environ:
+        raise ConfigurationError(
+            f"trainer: {type(trainer.strategy).__name__} would train this trial in {trainer.world_size} processes, "
+            "and its devices or its strategy are sampled. Fix them in the config, or let isolate=True."
+        )
+
+
+_IS_RANK = "LOCAL_RANK"
+"""The variable by which Lightning, too, knows that the processes of a fit were started for it."""
