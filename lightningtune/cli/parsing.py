@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from lightningtune.errors import did_you_mean
 
 NOT_UNDERSTOOD = 2
 """The exit code of a command line that is not understood."""
+
+
+_Number = TypeVar("_Number", int, float)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -52,6 +55,30 @@ class CommandParser(argparse.ArgumentParser):
         end = "" if message.endswith((".", "?")) else "."
         print(f"{self.prog}: {message}{end} See '{self.prog} --help'.", file=sys.stderr)
         raise SystemExit(NOT_UNDERSTOOD)
+
+
+def positive(kind: Callable[[str], _Number]) -> Callable[[str], _Number]:
+    """Return what reads a number above 0.
+
+    Args:
+        kind: ``int`` or ``float``.
+
+    Example:
+        >>> positive(int)("3")
+        3
+    """
+
+    def read(text: str) -> _Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind("0")
+        if not 0 < value < float("inf"):
+            what = "an integer" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {what} above 0, but got '{text}'")
+        return value
+
+    return read
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -6,14 +6,18 @@ import argparse
 import contextlib
 import gc
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightningtune.study.finding import FoundStudy
 
 PATIENCE = 3.0
 """Seconds for which a storage that is away is waited for: somebody sits in front of it."""
+
+
+JSON: Mapping[str, Any] = {"action": "store_true", "help": "print JSON, for programs"}
+"""What the option ``--json`` is."""
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +29,6 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where a study is stored."""
     parser.add_argument("--storage", metavar="URL", help="where it is stored, unless that is the journal in its folder")
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add the option that has a command print for a program."""
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def open_study(study: str, storage: str | None) -> FoundStudy:

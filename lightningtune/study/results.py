@@ -166,21 +166,24 @@ class StudyResults:
         details = Counter(trial.detail for trial in self.trials if trial.detail and trial.continued_by is None)
         return f"Trials: {ended}." + (f" Most frequent reason: {details.most_common(1)[0][0]}" if details else "")
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row of plain values for each trial, with a column for each metric, and ``params.`` ones."""
+        names = [*dict.fromkeys(name for trial in self.trials for name in trial.params)]
+        return [
+            {"number": trial.number, "state": trial.outcome}
+            | dict(zip(self.metrics, trial.values or (None,) * len(self.metrics), strict=True))
+            | {f"params.{name}": trial.params.get(name) for name in names}
+            | {"epochs": trial.epochs, "duration": trial.duration, "baseline": trial.is_baseline}
+            | {"device": trial.facts.device, "parameters": trial.facts.parameters, "memory": trial.facts.memory}
+            | {"reason": trial.reason, "detail": trial.detail, "continued_by": trial.continued_by}
+            for trial in self.trials
+        ]
+
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row for each trial, with a ``params.`` column for each parameter. Needs pandas."""
+        """Return one row for each trial, as `rows` does. Needs pandas."""
         import pandas as pd
 
-        rows = []
-        for trial in self.trials:
-            values = dict(zip(self.metrics, trial.values or (), strict=False))
-            rows.append(
-                {"number": trial.number, "state": trial.state, **values}
-                | {f"params.{name}": value for name, value in trial.params.items()}
-                | {"epochs": trial.epochs, "duration": trial.duration, "baseline": trial.is_baseline}
-                | {"device": trial.facts.device, "parameters": trial.facts.parameters, "memory": trial.facts.memory}
-                | {"reason": trial.reason, "detail": trial.detail, "continued_by": trial.continued_by}
-            )
-        frame: pd.DataFrame = pd.DataFrame(rows)
+        frame: pd.DataFrame = pd.DataFrame(self.rows())
         return frame
 
 

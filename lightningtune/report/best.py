@@ -1,0 +1,59 @@
+"""One trial of a study, its best one as a rule, drawn for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightningtune.report.cells import clock, number, plural, size
+from lightningtune.report.status import gain
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.results import StudyResults, TrialResult
+
+
+def draw_best(results: StudyResults, chosen: int, directory: StudyDirectory) -> str:
+    """Draw a trial: its values, its parameters, the untuned defaults beside it, and where its files lie.
+
+    Args:
+        results: of the study.
+        chosen: the trial's number.
+        directory: the study's folder.
+    """
+    return "\n".join(_lines(results, results.trials[chosen], directory))
+
+
+def _lines(results: StudyResults, trial: TrialResult, directory: StudyDirectory) -> Iterator[str]:
+    is_best = trial.number in results.best_numbers
+    values = "  ".join(_values(results, trial))
+    yield f"Study '{results.study_name}', {'best: ' if is_best else ''}trial {trial.number}"
+    yield f"  {values}{gain(results) if is_best else ''}"
+    yield ""
+    width = max(map(len, trial.params), default=0)
+    yield from (f"  {name:<{width}}  {_short(value)}" for name, value in trial.params.items())
+    yield ""
+    baseline = results.baseline
+    rows = {
+        "Defaults": "  ".join(_values(results, baseline)) if baseline is not None and baseline.values else "",
+        "Took": ", ".join(_costs(trial)),
+        "Config": str(directory.config(trial.number)) if directory.config(trial.number).is_file() else "",
+        "Checkpoint": str(trial.checkpoint or ""),
+    }
+    yield from (f"{name + ':':<12}{text}" for name, text in rows.items() if text)
+
+
+def _values(results: StudyResults, trial: TrialResult) -> Iterator[str]:
+    for metric, value in zip(results.metrics, trial.values or (), strict=True):
+        yield f"{metric} = {number(value)}"
+
+
+def _costs(trial: TrialResult) -> Iterator[str]:
+    if trial.epochs:
+        yield f"{plural(trial.epochs, 'epoch')} in {clock(trial.duration)}"
+    if trial.facts.parameters is not None:
+        yield f"{trial.facts.parameters:,} parameters"
+    if trial.facts.memory is not None:
+        yield size(trial.facts.memory)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,94 @@
+"""How far a study is, drawn for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightningtune.report.cells import about, clock, number, parameters, plural
+from lightningtune.report.tables import cut, table
+from lightningtune.study.progress import RunningTrial, StudyProgress
+from lightningtune.study.results import StudyResults, TrialResult
+
+_LATEST = 10
+
+
+def draw_status(progress: StudyProgress, width: int | None = None, latest: int = _LATEST) -> str:
+    """Draw how far a study is: its counts, the best trial, the time left, what runs and what ended last.
+
+    Args:
+        progress: of the study.
+        width: characters of a line of the table; nothing is cut when not given.
+        latest: how many of the trials that ended last are shown.
+    """
+    results = progress.results
+    aims = ", ".join(f"{way} {metric}" for way, metric in zip(results.directions, results.metrics, strict=True))
+    lines = [f"Study '{results.study_name}': {aims}", *_summary(progress), ""]
+    ended = [trial for trial in results.trials if trial.state not in {"running", "waiting"}]
+    shown = ended[-latest:] if latest else []
+    shown += [trial for trial in results.best_trials if trial not in shown]
+    running = {trial.number: trial for trial in progress.running}
+    rows = [_ended_row(results, trial) for trial in sorted(shown, key=lambda trial: trial.number)]
+    rows += [_running_row(results, trial) for trial in running.values()]
+    if rows:
+        header = ("trial", "", "state", *results.metrics, "epochs", "time", "parameters")
+        lines.append(table(header, rows, right=("trial", *results.metrics, "epochs", "time"), width=width))
+    if len(ended) > len(shown):
+        more = f"{plural(len(ended) - len(shown), 'more trial')}: lightningtune trials {results.study_name}"
+        lines.append(cut(more, width))
+    return "\n".join(lines).rstrip()
+
+
+def _summary(progress: StudyProgress) -> Iterator[str]:
+    results = progress.results
+    counts = ", ".join(f"{count} {state}" for state, count in results.counts.items()) or "none yet"
+    total = "" if progress.total is None else f" of {progress.total}"
+    yield f"Trials: {progress.done}{total} done ({counts})"
+    if len(results.best_numbers) == 1:
+        yield f"Best: trial {results.best.number} with {_values(results, results.best)}{gain(results)}"
+    elif results.best_numbers:
+        yield f"Best: {len(results.best_numbers)} trials on the Pareto front"
+    if progress.rate is not None:
+        left = "" if progress.seconds_left is None else f", {about(progress.seconds_left)} left"
+        yield f"Rate: {progress.rate:.3g} trials an hour{left}"
+    dead = [trial for trial in progress.running if trial.is_dead]
+    if dead:
+        numbers = ", ".join(str(trial.number) for trial in dead)
+        yield f"The process of trial {numbers} has died. Run the study again, and it goes on."
+    elif not progress.running:
+        yield "It has all its trials." if progress.is_over else "Nothing runs now."
+
+
+def gain(results: StudyResults) -> str:
+    """Say what the search has gained over the untuned defaults; nothing where that is not known."""
+    if results.improvement is None:
+        return ""
+    if results.improvement == 0:
+        return ", no better than the untuned defaults"
+    return f", better than the untuned defaults by {number(results.improvement)}"
+
+
+def _values(results: StudyResults, trial: TrialResult) -> str:
+    return ", ".join(
+        f"{metric} {number(value)}" for metric, value in zip(results.metrics, trial.values or (), strict=True)
+    )
+
+
+def _ended_row(results: StudyResults, trial: TrialResult) -> tuple[str, ...]:
+    values = [number(value) for value in trial.values or ()] or [""] * len(results.metrics)
+    mark = "★" if trial.number in results.best_numbers else ""
+    what = parameters(trial.params)
+    if trial.outcome in {"fail", "interrupted"}:
+        what = trial.detail
+    elif trial.is_baseline:
+        what = f"{what} (untuned defaults)"
+    return str(trial.number), mark, trial.outcome, *values, str(trial.epochs), clock(trial.duration), what
+
+
+def _running_row(results: StudyResults, trial: RunningTrial) -> tuple[str, ...]:
+    values = [number(trial.value), *[""] * (len(results.metrics) - 1)]
+    epochs = str(trial.epoch) if trial.epoch is not None else f"{trial.validations} val."
+    if trial.epoch is not None and trial.max_epochs is not None:
+        epochs = f"{trial.epoch}/{trial.max_epochs}"
+    what = parameters(trial.params) + (" (untuned defaults)" if trial.is_baseline else "")
+    state = "died" if trial.is_dead else "running"
+    return str(trial.number), "", state, *values, epochs, clock(trial.seconds), what

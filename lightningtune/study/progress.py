@@ -1,0 +1,197 @@
+"""How far a study is: what runs now and for how long, how fast trials end, and when the last may."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from lightningtune.errors import ConfigError
+from lightningtune.files import read_mapping
+from lightningtune.study.definition import count_finished
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.identity import WORKER, is_dead, read_worker
+from lightningtune.study.reporter import BASELINE
+from lightningtune.study.results import StudyResults, collect_results
+
+_LATEST = 20
+"""Of so many trials that ended last the mean tells how long one takes."""
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial that runs now, or whose process has died and nobody has noticed yet.
+
+    Attributes:
+        number: its number.
+        params: the sampled parameters, as Optuna stores them.
+        validations: how many it has reported.
+        epoch: how many epochs these are; None where validations are not at the end of epochs.
+        max_epochs: to how many it is trained; None where that is not known.
+        value: the latest that it has reported.
+        best: the best that it has reported.
+        seconds: since it began.
+        where: the process that holds it; None where it is none of this library's.
+        is_dead: whether that process has ended; None where that cannot be known from here.
+        is_baseline: whether it trains the untuned defaults.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    validations: int
+    epoch: int | None
+    max_epochs: int | None
+    value: float | None
+    best: float | None
+    seconds: float
+    where: str | None
+    is_dead: bool | None
+    is_baseline: bool
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """How far a study is.
+
+    Attributes:
+        results: what it has found.
+        done: trials that need not be run again.
+        total: trials that were asked for; None where that is not known.
+        running: the trials that run now.
+        trial_seconds: how long one of the latest trials took, on average; None where none has ended.
+    """
+
+    results: StudyResults
+    done: int
+    total: int | None
+    running: tuple[RunningTrial, ...]
+    trial_seconds: float | None
+
+    @property
+    def rate(self) -> float | None:
+        """Trials that end in an hour, with as many at a time as now; None where nothing runs, or none has ended."""
+        alive = self._alive
+        return 3600 * len(alive) / self.trial_seconds if alive and self.trial_seconds else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the last trial ends, if trials go on to take as long; None where that cannot be told."""
+        alive = self._alive
+        if not alive or self.trial_seconds is None or self.total is None:
+            return None
+        trained = sum(min(trial.seconds, self.trial_seconds) for trial in alive)
+        left = max(self.total - self.done, len(alive)) * self.trial_seconds - trained
+        return max(left, 0.0) / len(alive)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has all its trials, and none runs."""
+        return self.total is not None and self.done >= self.total and not self.running
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in short, under the names that ``lightningtune status --json`` prints."""
+        results = self.results
+        return {
+            "study_name": results.study_name,
+            "metrics": results.metrics,
+            "directions": results.directions,
+            "done": self.done,
+            "total": self.total,
+            "counts": results.counts,
+            "best": [{"number": trial.number, "values": trial.values} for trial in results.best_trials],
+            "improvement": results.improvement,
+            "trials_per_hour": self.rate,
+            "seconds_left": self.seconds_left,
+            "running": self.running,
+        }
+
+    @property
+    def _alive(self) -> tuple[RunningTrial, ...]:
+        return tuple(trial for trial in self.running if not trial.is_dead)
+
+
+def metric_names(study: optuna.Study, definition: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a study's metrics are called; of a study that names none, ``value``, or ``value_0`` and so on.
+
+    Args:
+        study: the study.
+        definition: its ``study.yaml``.
+    """
+    names = study.metric_names or definition.get("metric")
+    count = len(study.directions)
+    if isinstance(names, list) and len(names) == count:
+        return tuple(map(str, names))
+    return ("value",) if count == 1 else tuple(f"value_{place}" for place in range(count))
+
+
+def progress_of(study: optuna.Study, directory: StudyDirectory, now: datetime | None = None) -> StudyProgress:
+    """Look at a study.
+
+    Args:
+        study: the study.
+        directory: its folder.
+        now: the time; that of this machine when not given.
+    """
+    asked_for = directory.read_definition()
+    trials = study.get_trials(deepcopy=False)
+    now = datetime.now() if now is None else now
+    total = asked_for.get("n_trials")
+    sign = 1 if study.directions[0].name == "MINIMIZE" else -1
+    return StudyProgress(
+        results=collect_results(study, metric_names(study, asked_for), directory),
+        done=count_finished(study),
+        total=total if isinstance(total, int) else None,
+        running=tuple(_running(trial, directory, sign, now) for trial in trials if trial.state is TrialState.RUNNING),
+        trial_seconds=_mean_seconds(trials),
+    )
+
+
+def _running(trial: FrozenTrial, directory: StudyDirectory, sign: int, now: datetime) -> RunningTrial:
+    values = trial.intermediate_values
+    worker = read_worker(trial.user_attrs.get(WORKER))
+    trainer = _trainer_section(directory, trial.number)
+    limit = trainer.get("max_epochs")
+    return RunningTrial(
+        number=trial.number,
+        params=dict(trial.params),
+        validations=len(values),
+        epoch=_epochs(len(values), trainer),
+        max_epochs=limit if isinstance(limit, int) and limit > 0 else None,
+        value=values[max(values)] if values else None,
+        best=min(values.values(), key=lambda value: sign * value) if values else None,
+        seconds=max((now - trial.datetime_start).total_seconds(), 0.0) if trial.datetime_start else 0.0,
+        where=None if worker is None else str(worker),
+        is_dead=None if worker is None else is_dead(worker),
+        is_baseline=bool(trial.user_attrs.get(BASELINE)),
+    )
+
+
+def _trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]:
+    try:
+        section = read_mapping(directory.config(number)).get("trainer")
+    except ConfigError:  # it has not been written yet, or the study has no folder here
+        return {}
+    return section if isinstance(section, Mapping) else {}
+
+
+def _epochs(validations: int, trainer: Mapping[str, Any]) -> int | None:
+    """Return how many epochs so many validations are, by when the trainer validates."""
+    each = trainer.get("check_val_every_n_epoch", 1)
+    if not trainer or trainer.get("val_check_interval") not in (None, 1.0) or not isinstance(each, int):
+        return None
+    return validations * each
+
+
+def _mean_seconds(trials: Sequence[FrozenTrial]) -> float | None:
+    ended = [
+        (trial.datetime_complete, (trial.datetime_complete - trial.datetime_start).total_seconds())
+        for trial in trials
+        if trial.state.is_finished() and trial.datetime_start is not None and trial.datetime_complete is not None
+    ]
+    latest = sorted(ended)[-_LATEST:]
+    return statistics.fmean(seconds for _, seconds in latest) if latest else None
