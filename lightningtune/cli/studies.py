@@ -16,13 +16,15 @@ PATIENCE = 3.0
 """Seconds for which a storage that is away is waited for: somebody sits in front of it."""
 
 
+STUDY = "the study's folder, or its name in lightningtune_runs"
+"""What the argument ``STUDY`` is."""
 JSON: Mapping[str, Any] = {"action": "store_true", "help": "print JSON, for programs"}
 """What the option ``--json`` is."""
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a study."""
-    parser.add_argument("study", metavar="STUDY", help="the study's folder, or its name in lightningtune_runs")
+    parser.add_argument("study", metavar="STUDY", help=STUDY)
     add_storage(parser)
 
 

@@ -65,7 +65,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str |
         Changed since the last run, for the trials that follow: base_config.model.width added: 4; \
 base_config.trainer.max_epochs 5 → 9.
     """
-    old, new = (dict(_leaves({name: part.get(name) for name in _COMPARED})) for part in (before, now))
+    old, new = (dict(leaves({name: part.get(name) for name in _COMPARED})) for part in (before, now))
     found = []
     for path in sorted({*old, *new}):
         if path not in old:
@@ -80,10 +80,19 @@ base_config.trainer.max_epochs 5 → 9.
     return f"Changed since the last run, for the trials that follow: {'; '.join([*found[:_SHOWN], *more])}."
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what is no mapping, by its dotted path; an empty mapping and None are nothing."""
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what is no mapping, by its dotted path; an empty mapping and None are nothing.
+
+    Args:
+        value: a mapping, or what stands in one.
+        path: where it stands.
+
+    Example:
+        >>> list(leaves({"trainer": {"max_epochs": 5}, "seed": None}))
+        [('trainer.max_epochs', 5)]
+    """
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+            yield from leaves(inner, f"{path}.{name}" if path else str(name))
     elif value is not None:
         yield path, value

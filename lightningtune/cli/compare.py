@@ -1,0 +1,48 @@
+"""``lightningtune compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightningtune.cli.output import print_json, width
+from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.studies import JSON, STUDY, add_storage, open_study
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser(
+        "compare",
+        "Puts studies side by side: what each has found, how many trials, epochs and how much time that took, and what "
+        "differs in their definitions.",
+    )
+    parser.add_argument("study", metavar="STUDY", help=STUDY)
+    parser.add_argument("others", metavar="STUDY", nargs="+", help="another, or several")
+    add_storage(parser)
+    parser.add_argument("--json", **JSON)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Compare studies."""
+    given = parser().parse_args(arguments)
+    studies = [open_study(study, given.storage) for study in (given.study, *given.others)]
+
+    from lightningtune.report.contrast import draw_contrast
+    from lightningtune.study.contrast import contrast, finding_of
+    from lightningtune.study.progress import metric_names
+    from lightningtune.study.results import collect_results
+
+    definitions = [found.directory.read_definition() for found in studies]
+    seen = contrast(
+        [
+            finding_of(collect_results(found.study, metric_names(found.study, definition), found.directory))
+            for found, definition in zip(studies, definitions, strict=True)
+        ],
+        definitions,
+    )
+    if given.json:
+        print_json(seen)
+    else:
+        print(draw_contrast(seen, width()))
+    return 0

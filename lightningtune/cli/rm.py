@@ -1,0 +1,70 @@
+"""``lightningtune rm``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.studies import add_study, open_study
+from lightningtune.errors import ConfigurationError
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser(
+        "rm",
+        "Removes a study: from its storage, and its folder with all that is in it. Asks first. A study that is being "
+        "run is not removed.",
+    )
+    add_study(parser)
+    parser.add_argument("--weights", action="store_true", help="remove only the checkpoints; the study stays")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Remove a study, or its weights."""
+    given = parser().parse_args(arguments)
+    found = open_study(given.study, given.storage)
+
+    from lightningtune.report.cells import plural, size
+    from lightningtune.study.hosts import distant_hosts, living_hosts
+    from lightningtune.study.removal import check_idle, remove_study, remove_weights, size_of, weights_of
+
+    study, directory = found.study, found.directory
+    if not living_hosts(study) and distant_hosts(study):
+        print("A host of another machine may work on it: looking for half a minute.", file=sys.stderr)
+    check_idle(study)
+    weights = weights_of(directory)
+    if given.weights:
+        if not weights:
+            print(f"Study '{study.study_name}' has no weights.")
+            return 0
+        what = f"{plural(len(weights), 'checkpoint')} of study '{study.study_name}', {size(size_of(weights))}"
+        _ask(f"Remove {what} in {directory.root}?", given.yes)
+        remove_weights(directory)
+        print(f"Removed {what}.")
+        return 0
+    trials = plural(len(study.get_trials(deepcopy=False)), "trial")
+    where = f", {size(size_of([directory.root]))} in {directory.root}" if directory.root.is_dir() else ""
+    what = f"study '{study.study_name}' with {trials}{where}"
+    _ask(f"Remove {what}?", given.yes)
+    remove_study(found)
+    print(f"Removed {what}.")
+    return 0
+
+
+def _ask(question: str, is_yes: bool) -> None:
+    """Ask, unless it was said that there is no need.
+
+    Raises:
+        ConfigurationError: when there is nobody to answer, or the answer is no.
+    """
+    if is_yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError("Nothing was removed: nobody is there to be asked. With --yes it is done at once.")
+    print(f"{question} [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise ConfigurationError("Nothing was removed.")
