@@ -5,20 +5,25 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
-from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
+from lightningtune.config.base import load_base_config
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigurationError, did_you_mean
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, combine, in_section
 from lightningtune.search.tunable import search_space_of
 from lightningtune.signatures import import_class
 from lightningtune.study.storage import check_storage
-from lightningtune.training.build import of_pytorch_lightning
+from lightningtune.training.build import Blueprint, of_pytorch_lightning
 from lightningtune.training.callback import TrialCallback
+
+if TYPE_CHECKING:
+    from lightningtune.training.cli_call import CliLike
 
 OPTIMIZE_KWARGS = ("timeout", "catch", "gc_after_trial", "show_progress_bar")
 OPTUNA_KWARGS = ("storage", "load_if_exists", *OPTIMIZE_KWARGS)
@@ -194,6 +199,33 @@ def check_target(what: str, target: Any) -> None:
     raise ConfigurationError(
         f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.{of_pytorch_lightning(target)}"
     )
+
+
+def what_to_train(
+    base_config: str | os.PathLike[str] | Mapping[str, Any] | None,
+    model_class: Callable[..., Any] | None,
+    datamodule_class: Callable[..., Any] | None,
+    cli: CliLike | None,
+) -> tuple[dict[str, Any], Schema, type[Blueprint]]:
+    """Return the base config, what its sections build, and what builds trials: from classes, or by a LightningCLI.
+
+    Raises:
+        ConfigurationError: when one of them cannot be what it is given as, or they contradict each other.
+    """
+    if cli is None:
+        check_target("model_class", model_class)
+        check_target("datamodule_class", datamodule_class)
+        return load_base_config(base_config), Schema(model_class, datamodule_class, Trainer), Blueprint
+    for name, target in (("model_class", model_class), ("datamodule_class", datamodule_class)):
+        if target is not None:
+            raise ConfigurationError(f"{name} and cli both say what to train. Leave {name} out: the CLI has its own.")
+    # imported where it is used: Lightning's module changes settings of jsonargparse
+    from lightningtune.training.cli_call import caught
+    from lightningtune.training.cli_schema import CliSchema, read_cli_config
+    from lightningtune.training.lightning_cli import CliBlueprint
+
+    schema = CliSchema(caught(cli))
+    return read_cli_config(schema, base_config), schema, CliBlueprint
 
 
 def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str, Any]) -> SearchSpace:

@@ -7,10 +7,10 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from rich.console import Console
 
 from lightningtune.arguments import (
@@ -21,14 +21,12 @@ from lightningtune.arguments import (
     check_optuna_kwargs,
     check_seconds,
     check_seeds,
-    check_target,
     check_tolerance,
     sort_callbacks,
     space_of,
+    what_to_train,
 )
-from lightningtune.config.base import load_base_config
 from lightningtune.config.limits import with_limits_of
-from lightningtune.config.overrides import Schema
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigError, ConfigurationError, TrialError
 from lightningtune.host import Host
@@ -47,13 +45,15 @@ from lightningtune.study.objective import direction_names, objective_of
 from lightningtune.study.reporter import SEED, config_sum
 from lightningtune.study.results import Refit, StudyResults, collect_results
 from lightningtune.study.storage import open_storage
-from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
 from lightningtune.workers.devices import plan_slots
 from lightningtune.workers.inline import run_inline
 from lightningtune.workers.processes import TrialProcesses
 from lightningtune.workers.travel import check_travels
+
+if TYPE_CHECKING:
+    from lightningtune.training.cli_call import CliLike
 
 
 class OptunaDrivenOptimizer:
@@ -79,6 +79,8 @@ class OptunaDrivenOptimizer:
         experiment_dir: where the study's folder lies; ``lightningtune_runs`` when not given.
         save_checkpoints: whether trials write checkpoints.
         verbose: whether a live view is printed.
+        cli: in place of the two classes, a LightningCLI or a subclass, a function that constructs one, or the path of a
+            script that does. Trials are built by it, and ``base_config`` is a config of its ``fit``.
         seed: seeds the sampler and each trial; drawn and kept on the study when not given.
         score: which of a trial's values is its score: "best", "last", or a function of all of them.
         non_finite: what NaN or infinity does to a trial: "prune", "fail" or "ignore".
@@ -134,6 +136,7 @@ class OptunaDrivenOptimizer:
         save_checkpoints: bool = True,
         verbose: bool = True,
         *,
+        cli: CliLike | None = None,
         seed: int | None = None,
         score: ScorePolicy = "best",
         non_finite: NonFinitePolicy = "prune",
@@ -168,8 +171,6 @@ class OptunaDrivenOptimizer:
         if not isinstance(baseline, (bool, Mapping)):
             raise ConfigurationError(f"baseline must be True, False or a point of the space, but got {baseline!r}.")
         check_injected(sampler, pruner)
-        check_target("model_class", model_class)
-        check_target("datamodule_class", datamodule_class)
         self._directions = direction_names(direction, metric)
         self._objective = objective_of(metric, None, self._directions, score, non_finite)
         self._directory = StudyDirectory.named(experiment_dir, study_name)
@@ -182,14 +183,13 @@ class OptunaDrivenOptimizer:
         self._trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
         for callback in self._trainer_callbacks:
             refuse_other_mode(callback, self._objective)
-        self._config = load_base_config(base_config)
+        self._config, self._schema, blueprint = what_to_train(base_config, model_class, datamodule_class, cli)
         trainer = self._config.get("trainer", {})
         self._slots, placed = plan_slots(trainer, n_jobs, self._isolate, devices_per_trial, trials_per_device)
         if placed != trainer:
             self._config["trainer"] = placed
-        self._schema = Schema(model_class, datamodule_class, Trainer)
         self._space = space_of(search_space, self._schema, self._config)
-        self._blueprint = Blueprint(self._schema, self._config, share_data)
+        self._blueprint = blueprint(self._schema, self._config, share_data)
         with definition.quiet_optuna():
             check_space(self._space, self._schema, self._config, self._blueprint)
             check_sampler(sampler, self._space, self._directions)

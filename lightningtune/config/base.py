@@ -65,7 +65,7 @@ def check_names(schema: Schema, config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the first that leads nowhere, and the nearest that leads somewhere.
     """
-    for section in SECTIONS:
+    for section in schema.sections:
         _check_block(schema, config, section, config.get(section, {}), owned=True)
 
 

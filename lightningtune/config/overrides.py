@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -29,6 +29,11 @@ class Schema:
     data: Callable[..., Any] | None = None
     trainer: Callable[..., Any] | None = None
 
+    @property
+    def sections(self) -> Sequence[str]:
+        """The parts of a config into which paths may lead."""
+        return SECTIONS
+
     def locate(self, config: Mapping[str, Any], path: str) -> Place:
         """Find where a dotted path, or a bare parameter name, leads in a config.
 
@@ -46,7 +51,7 @@ class Schema:
         head, *rest = path.split(".")
         if not rest:
             head, rest = self._section_of(config, path), [path]
-        place = self._walk(config, head, rest) if head in SECTIONS else None
+        place = self._walk(config, head, rest) if head in self.sections else None
         if place is None:
             hint = did_you_mean(path, [known for known in self.paths(config) if known != path])
             raise ConfigError(f"'{path}' leads nowhere in the config.{hint}")
@@ -89,7 +94,7 @@ class Schema:
 
     def paths(self, config: Mapping[str, Any]) -> list[str]:
         """List the paths that lead somewhere, for suggestions."""
-        return [path for section in SECTIONS for path in self._paths(config, (section,))]
+        return [path for section in self.sections for path in self._paths(config, (section,))]
 
     def _section_of(self, config: Mapping[str, Any], name: str) -> str:
         """Return whether a bare name belongs to the model or to the data."""
@@ -145,8 +150,12 @@ class Schema:
         node = _get(config, owner)
         if isinstance(node, Mapping) and "class_path" in node:
             target = import_class(str(node["class_path"]))
-        else:
-            target = getattr(self, str(owner[0])) if len(owner) == 1 else None
+            return signature_of(target) if target is not None else None
+        return self._own_signature(owner)
+
+    def _own_signature(self, place: Place) -> Signature | None:
+        """Return what is accepted at a place that is no ``class_path`` block."""
+        target = getattr(self, str(place[0])) if len(place) == 1 else None
         return signature_of(target) if target is not None else None
 
     def _paths(self, config: Mapping[str, Any], place: Place) -> Iterator[str]:

@@ -26,6 +26,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", category=PossibleUserWarning)
             # Lightning 2.6 calls what torch 2.15 deprecates; users can do nothing about it
             warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+            # and what jsonargparse 4.49 deprecates
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli")
             warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
             yield
     finally:

@@ -48,11 +48,7 @@ class TrialProcesses:
         starter: Callable[[bytes], ForkServer | Cold] = ForkServer if sys.platform == "linux" else Cold,
         grace: float = 10.0,
     ) -> None:
-        for name, part in {
-            "model_class": blueprint.schema.model,
-            "datamodule_class": blueprint.schema.data,
-            "base_config": blueprint.config,
-        }.items():
+        for name, part in blueprint.parts.items():
             check_travels(name, part)
         self._starter = starter(cloudpickle.dumps(blueprint))
         if blueprint.share_data and not self._starter.shares_memory:

@@ -1,0 +1,287 @@
+"""How a user's script constructs its LightningCLI: caught once, and done again for each trial."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lightningtune.errors import ConfigurationError
+from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.sections import one_line
+
+FIT = "fit"
+CliLike: TypeAlias = "CliCall | Callable[..., Any] | str | os.PathLike[str]"
+"""A LightningCLI, a subclass, a function that constructs one, or the path of a script that does."""
+
+
+@dataclass
+class BuiltCli:
+    """What a LightningCLI has built.
+
+    Attributes:
+        model: the model.
+        datamodule: the datamodule; None where the model has the dataloaders.
+        trainer: the Trainer; None where it was not asked for.
+        fit: the CLI's own method for the subcommand ``fit``, where it has one.
+    """
+
+    model: LightningModule
+    datamodule: LightningDataModule | None
+    trainer: Trainer | None
+    fit: Callable[..., Any] | None
+
+
+@dataclass(frozen=True)
+class CliForm:
+    """What a LightningCLI takes, read from its own parser.
+
+    Attributes:
+        parser: takes a config as the subcommand ``fit`` does.
+        links: target to source, as ``link_arguments`` has linked them.
+        defaults: of every key.
+        trainer_defaults: those that a config could hold.
+    """
+
+    parser: LightningArgumentParser
+    links: Mapping[str, str]
+    defaults: Namespace
+    trainer_defaults: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CliCall:
+    """One construction of a LightningCLI.
+
+    Attributes:
+        cli: the class.
+        state: what the user's ``__init__`` has set before it calls Lightning's.
+        arguments: of Lightning's ``__init__``, by name.
+    """
+
+    cli: type[LightningCLI]
+    state: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The class's name."""
+        return self.cli.__name__
+
+    def form(self) -> CliForm:
+        """Set up the parser, and nothing else.
+
+        Raises:
+            ConfigurationError: when that raises, saying what.
+        """
+        cli, arguments = self._again()
+        links: dict[str, str] = {}
+        make = cli.init_parser
+
+        def init_parser(**kwargs: Any) -> LightningArgumentParser:
+            parser = make(**kwargs)
+            link = parser.link_arguments
+
+            def link_arguments(source: str | tuple[str, ...], target: str, *args: Any, **kwargs: Any) -> None:
+                link(source, target, *args, **kwargs)
+                links[target] = source if isinstance(source, str) else " and ".join(source)
+
+            parser.link_arguments = link_arguments  # type: ignore[method-assign]
+            return parser
+
+        def parse_arguments(parser: Any, args: Any) -> None:
+            raise _Enough
+
+        cli.init_parser, cli.parse_arguments = init_parser, parse_arguments  # type: ignore[method-assign]
+        given = arguments.get("parser_kwargs") or {}
+        names = cli.subcommands()
+        flat = {key: value for key, value in given.items() if key not in names} | given.get(FIT, {})
+        arguments |= {"run": False, "args": {}, "parser_kwargs": {**flat, "exit_on_error": False}}
+        with _understood(f"{self.name} cannot set up its parser"):
+            self._construct(cli, arguments)
+            defaults = cli.parser.get_defaults(skip_validation=True)
+        plain = {key: value for key, value in cli.trainer_defaults.items() if _is_plain(value)}
+        return CliForm(cli.parser, links, defaults, plain)
+
+    def build(self, config: Mapping[str, Any], make_trainer: Callable[..., Trainer] | None = None) -> BuiltCli:
+        """Have the CLI build model, data and Trainer from a config, as ``fit`` does before it trains.
+
+        Args:
+            config: of the subcommand ``fit``.
+            make_trainer: called with the CLI's own ``trainer_class``, and with each of its arguments by name; without
+                it there is no Trainer.
+
+        Raises:
+            ConfigurationError: when the CLI's parser refuses the config.
+        """
+        cli, arguments = self._again()
+        instantiate_trainer = cli.instantiate_trainer
+        own_fit = getattr(cli, FIT, None)
+
+        def with_ours(**kwargs: Any) -> Trainer:
+            if make_trainer is None:
+                raise _Enough
+            trainer_class = cli.trainer_class
+            cli.trainer_class = lambda **settings: make_trainer(trainer_class, **settings)
+            try:
+                return instantiate_trainer(**kwargs)
+            finally:
+                cli.trainer_class = trainer_class
+
+        def stop(**kwargs: Any) -> None:
+            raise _Enough
+
+        cli.instantiate_trainer = with_ours  # type: ignore[method-assign]
+        given: dict[str, Any] = {**(arguments.get("parser_kwargs") or {})}
+        args: dict[str, Any] = copy.deepcopy({**config})
+        if arguments.get("run", True):
+            cli.fit = stop  # type: ignore[attr-defined]
+            names = cli.subcommands()
+            given = {key: value for key, value in given.items() if key == FIT or key not in names}
+            given[FIT] = {**given.get(FIT, {}), "exit_on_error": False}
+            cli.subcommands = lambda: {FIT: names[FIT]}  # type: ignore[method-assign]
+            args = {"subcommand": FIT, FIT: args}
+        arguments |= {"args": args, "parser_kwargs": {**given, "exit_on_error": False}}
+        self._construct(cli, arguments)
+        return BuiltCli(cli.model, cli.datamodule, getattr(cli, "trainer", None), own_fit)
+
+    def _again(self) -> tuple[LightningCLI, dict[str, Any]]:
+        """Return an instance as it was when it called Lightning's ``__init__``, and the arguments for that."""
+        cli = self.cli.__new__(self.cli)
+        try:
+            state, arguments = copy.deepcopy((dict(self.state), dict(self.arguments)))
+        except Exception as error:  # copying runs whatever code the objects have
+            raise ConfigurationError(
+                f"cli: each trial gets a copy of what {self.name} is given, which cannot be copied: {error}."
+            ) from error
+        vars(cli).update(state)
+        return cli, arguments
+
+    def _construct(self, cli: LightningCLI, arguments: Mapping[str, Any]) -> None:
+        with contextlib.suppress(_Enough), _argv(sys.argv[:1]):
+            LightningCLI.__init__(cli, **arguments)
+
+
+def caught(given: CliLike) -> CliCall:
+    """Find out how a LightningCLI is constructed; nothing of it is built.
+
+    Args:
+        given: a LightningCLI, a subclass, a function that constructs one, or the path of a script that does.
+
+    Raises:
+        ConfigurationError: when it is none of these, or constructs none.
+    """
+    if isinstance(given, CliCall):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given).absolute()
+        _check_script(path)
+        return _caught(lambda: _run_script(path), f"the script '{given}'", [str(path)])
+    name = getattr(given, "__name__", repr(given))
+    if not callable(given) or (inspect.isclass(given) and not issubclass(given, LightningCLI)):
+        kind = given.__mro__ if inspect.isclass(given) else type(given).__mro__
+        other = any(base.__module__.startswith("pytorch_lightning") for base in kind)
+        hint = f" {name} is of pytorch_lightning: import lightning.pytorch.cli instead." if other else ""
+        raise ConfigurationError(
+            "cli must be a LightningCLI, a subclass, a function that constructs one, or a path of a script that does, "
+            f"but got {given!r}.{hint}"
+        )
+    return _caught(given, name, sys.argv[:1])
+
+
+class _Enough(BaseException):  # it is no error, and nothing but this file is to catch it
+    """A LightningCLI has got as far as is wanted."""
+
+
+class _Constructed(BaseException):
+    """A LightningCLI is being constructed."""
+
+    def __init__(self, call: CliCall) -> None:
+        self.call = call
+
+
+def _caught(construct: Callable[[], Any], name: str, argv: list[str]) -> CliCall:
+    original = LightningCLI.__init__
+    signature = inspect.signature(original)
+
+    def catch(self: LightningCLI, *args: Any, **kwargs: Any) -> None:
+        bound = dict(signature.bind(self, *args, **kwargs).arguments)
+        bound.pop("self")
+        raise _Constructed(CliCall(type(self), dict(vars(self)), bound))
+
+    LightningCLI.__init__ = catch  # type: ignore[method-assign]
+    try:
+        with _understood(f"cli: {name} cannot be run without arguments to find its LightningCLI"), _argv(argv):
+            construct()
+    except _Constructed as caught:
+        return caught.call
+    finally:
+        LightningCLI.__init__ = original  # type: ignore[method-assign]
+    raise ConfigurationError(f"cli: {name} constructs no LightningCLI.")
+
+
+def _check_script(path: Path) -> None:
+    if not path.is_file():
+        raise ConfigurationError(f"cli: there is no script '{path}'.")
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise ConfigurationError(f"cli: the script '{path.name}' cannot be imported under the name '{path.stem}'.")
+
+
+def _run_script(path: Path) -> None:
+    """Import a script, and then do what it does when it is run: so its classes can be found in trials' processes."""
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = importlib.import_module(path.stem)
+    file = getattr(module, "__file__", None)
+    if file is None or not Path(file).samefile(path):
+        raise ConfigurationError(
+            f"cli: another module is called '{path.stem}', which is '{file or 'built in'}'. Give '{path}' another name."
+        )
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) in _GUARDS:
+            exec(compile(ast.Module(node.body, []), str(path), "exec"), vars(module))
+
+
+_GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")
+
+
+@contextlib.contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Say what it means that the user's code raises."""
+    try:
+        with quiet_lightning():
+            yield
+    except ConfigurationError:
+        raise
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {one_line(error) if isinstance(error, Exception) else error}"
+        raise ConfigurationError(f"{what}: {said}") from error
+
+
+@contextlib.contextmanager
+def _argv(argv: list[str]) -> Iterator[None]:
+    """Hide the command line: it is another program's."""
+    before = sys.argv
+    sys.argv = argv
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return isinstance(value, (bool, int, float, str))

@@ -1,0 +1,178 @@
+"""Where dotted paths lead in a LightningCLI's config, and that config, read."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from lightningtune.config.overrides import SECTIONS, Place, Schema
+from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.files import plain, read_mapping
+from lightningtune.signatures import REQUIRED, Signature, signature_of
+from lightningtune.training.cli_call import FIT, CliCall, CliForm
+from lightningtune.training.sections import one_line
+
+SEED = "seed_everything"
+
+
+class CliSchema(Schema):
+    """What each section of a LightningCLI's config builds: those that every CLI has, and the user's own.
+
+    Args:
+        call: constructs the CLI.
+
+    Raises:
+        ConfigurationError: when it cannot set up its parser.
+    """
+
+    def __init__(self, call: CliCall) -> None:
+        given = call.arguments
+        super().__init__(given.get("model_class"), given.get("datamodule_class"), given.get("trainer_class"))
+        object.__setattr__(self, "call", call)
+        object.__setattr__(self, "form", call.form())
+
+    call: CliCall
+    form: CliForm
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as what it is made from."""
+        return CliSchema, (self.call,)
+
+    @property
+    def sections(self) -> Sequence[str]:
+        """The keys of a config, without the seed."""
+        known = (*vars(self.form.defaults), *(target.partition(".")[0] for target in self.form.links))
+        return [key for key in dict.fromkeys(known) if key not in ("config", SEED)]
+
+    def locate(self, config: Mapping[str, Any], path: str) -> Place:
+        """Find where a dotted path leads; a bare name may be a key of the config's own.
+
+        Raises:
+            ConfigError: when it leads nowhere, or to what ``link_arguments`` sets.
+        """
+        short = _without_init_args(path)
+        if path in self.sections and not self._is_group(path):
+            place: Place = (path,)
+        else:
+            place = super().locate(config, path)
+            short = _without_init_args(".".join(map(str, place)))
+        for target, source in self.form.links.items():
+            if short == _without_init_args(target):
+                raise ConfigError(f"'{path}' is linked: {self.call.name} sets it from '{source}'. Tune that instead.")
+        return place
+
+    def check(self, config: Mapping[str, Any]) -> Namespace:
+        """Have the CLI's own parser parse a config, and return what it makes of it.
+
+        Raises:
+            ConfigError: with its reason.
+        """
+        try:
+            parsed: Namespace = self.form.parser.parse_object(copy.deepcopy({**config}))
+        except Exception as error:  # jsonargparse raises several kinds, each with its own causes
+            raise ConfigError(f"The config is not valid. {one_line(error)}") from None
+        return parsed
+
+    def _own_signature(self, place: Place) -> Signature | None:
+        """Return the keys of a group, which the CLI's parser knows, with its defaults."""
+        node: Any = self.form.defaults
+        for key in place:
+            node = node.get(str(key)) if isinstance(node, Namespace) else None
+        target = getattr(self, str(place[0])) if len(place) == 1 and place[0] in SECTIONS else None
+        links = [
+            link.rpartition(".")[2] for link in self.form.links if link.rpartition(".")[0] == ".".join(map(str, place))
+        ]
+        if not isinstance(node, Namespace) or "class_path" in node:
+            return None
+        required = {} if target is None else signature_of(target).defaults
+        values = {
+            name: REQUIRED if default is None and required.get(name, None) is REQUIRED else default
+            for name, default in vars(node).items()
+        }
+        return Signature({**values, **dict.fromkeys(links)})
+
+    def _is_group(self, key: str) -> bool:
+        default = self.form.defaults.get(key)
+        return isinstance(default, Namespace) and "class_path" not in default
+
+
+def read_cli_config(schema: CliSchema, source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Read a config as the subcommand ``fit`` takes it, with the CLI's own defaults that decide how a trial is run.
+
+    Args:
+        schema: the CLI's.
+        source: a YAML or JSON file, or a mapping.
+
+    Returns:
+        A config that holds class paths in full, and what ``trainer_defaults`` gives.
+
+    Raises:
+        ConfigError: when it is neither, or has a key that the CLI does not know.
+    """
+    folder = Path()
+    if isinstance(source, (str, os.PathLike)):
+        folder, written = Path(source).parent, read_mapping(source)
+    elif source is None or isinstance(source, Mapping):
+        written = {**(source or {})}
+    else:
+        raise ConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
+    if isinstance(written.get(FIT), Mapping) and FIT not in schema.sections:  # a config of the whole command
+        written = {**written[FIT]}
+    allowed = (*schema.sections, SEED)
+    config: dict[str, Any] = {}
+    for name, value in written.items():
+        if value is None:
+            continue
+        if name not in allowed:
+            hint = did_you_mean(str(name), allowed)
+            raise ConfigError(f"{schema.call.name} takes no '{name}'.{hint} It takes: {', '.join(allowed)}.")
+        config[name] = _read(str(name), value, folder)
+    trainer = {**schema.form.trainer_defaults, **(config.get("trainer") or {})}
+    config = {**config, "trainer": trainer} if trainer else config
+    for name in schema.sections:
+        default = schema.form.defaults.get(name)
+        if name not in config and isinstance(default, Namespace) and "class_path" in default:
+            config[name] = _read(name, default.as_dict(), folder)
+    seed = config.get(SEED, schema.form.defaults.get(SEED, True))
+    if not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"{SEED} must be true, false or an integer from 0, but got {seed!r}.")
+    try:
+        parsed = schema.check(config)
+    except ConfigError:  # the space may give what it lacks; what else is wrong is told when its points are checked
+        parsed = schema.form.defaults
+    return {SEED: seed, **{name: _in_full(value, parsed.get(name)) for name, value in config.items() if name != SEED}}
+
+
+def _read(name: str, value: Any, folder: Path) -> Any:
+    """Return a section, from the file of its own that a config may name."""
+    if isinstance(value, str) and value.endswith((".yaml", ".yml", ".json")) and (folder / value).is_file():
+        return read_mapping(folder / value)
+    try:
+        return plain(value)
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}. An object is written with class_path and init_args.") from error
+
+
+def _in_full(written: Any, parsed: Any) -> Any:
+    """Write short names of classes as the CLI's parser has understood them."""
+    is_block = isinstance(parsed, Namespace) and "class_path" in parsed
+    if isinstance(written, str) and is_block:
+        return {"class_path": parsed["class_path"]}
+    if isinstance(written, Mapping):
+        inner = {
+            name: _in_full(value, parsed.get(name) if isinstance(parsed, (Namespace, Mapping)) else None)
+            for name, value in written.items()
+        }
+        return {**inner, "class_path": parsed["class_path"]} if is_block and "class_path" in inner else inner
+    if isinstance(written, list) and isinstance(parsed, list) and len(written) == len(parsed):
+        return [_in_full(*pair) for pair in zip(written, parsed, strict=True)]
+    return written
+
+
+def _without_init_args(path: str) -> str:
+    return path.replace(".init_args.", ".")

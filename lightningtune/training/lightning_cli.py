@@ -1,0 +1,175 @@
+"""Trials of a LightningCLI: each is built by the user's own CLI, from a config that its ``fit`` takes as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from lightningtune.errors import ConfigurationError
+from lightningtune.training.build import Blueprint, Fit
+from lightningtune.training.callback_list import callbacks_of
+from lightningtune.training.cli_call import BuiltCli
+from lightningtune.training.cli_schema import SEED, CliSchema
+from lightningtune.training.data import has_preparation, refuse_other_data, which_data
+from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.trainers import (
+    check_settings,
+    launched_by_us,
+    refuse_barebones,
+    refuse_processes,
+    settings_left_alone,
+)
+
+_WRITTEN_BY_US = "config.yaml"
+"""In a trial's folder; ``SaveConfigCallback`` has the same name for its file."""
+
+
+class CliBlueprint(Blueprint):
+    """Knows how to build trials of a LightningCLI.
+
+    Args:
+        schema: the CLI's.
+        config: any config of its ``fit``.
+        share_data: whether all trials have the data of ``config``.
+
+    Raises:
+        ConfigurationError: when the data cannot be shared.
+    """
+
+    schema: CliSchema
+
+    def __init__(self, schema: CliSchema, config: Mapping[str, Any], share_data: bool = False) -> None:
+        self.schema = schema
+        self.config = config
+        self.share_data = share_data
+        self._shared = which_data(config.get("data")) if share_data else None
+        self._loaded = None
+        self._data_links = [target for target in schema.form.links if target.partition(".")[0] == "data"]
+        if share_data and self._data_links:
+            raise ConfigurationError(
+                f"share_data loads the data once, but {schema.call.name} links '{self._data_links[0]}' to another part "
+                "of the config, so that it may vary from trial to trial. Leave share_data out."
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as what it is made from."""
+        return CliBlueprint, (self.schema, self.config, self.share_data)
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What must travel to a trial's process."""
+        return {"cli": self.schema.call, "base_config": self.config}
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Have the CLI's own parser parse a config.
+
+        Raises:
+            ConfigError: with its reason.
+        """
+        if self._shared is not None:
+            refuse_other_data(self._shared, config.get("data"))
+        self.schema.check(config)
+
+    def check_trainer(self, config: Mapping[str, Any]) -> int:
+        """Build the Trainer of a config without callbacks and loggers, and return how many processes it has.
+
+        Raises:
+            ConfigurationError: with Lightning's reason.
+        """
+        parsed = self.schema.check(config)
+        given = {name: parsed.get(f"trainer.{name}") for name in config.get("trainer") or {}}
+        return check_settings({name: value for name, value in given.items() if value is not None})
+
+    def has_preparation(self, config: Mapping[str, Any]) -> bool:
+        """Whether the datamodule has a ``prepare_data`` of its own, which depends on nothing but the data's section."""
+        return not self._data_links and has_preparation(self.schema.data, config.get("data"))
+
+    def build_model(self, config: Mapping[str, Any]) -> LightningModule:
+        """Build the model, and the data, but no Trainer."""
+        return self._without_trainer(config).model
+
+    def build(
+        self,
+        config: Mapping[str, Any],
+        directory: Path,
+        callbacks: tuple[Callback, ...],
+        own: Callback,
+        data_is_prepared: bool = False,
+    ) -> Fit:
+        """Have the CLI build a fit, with a Trainer that has our callback too.
+
+        Args:
+            config: a resolved config.
+            directory: where loggers and anything else of this trial writes by default.
+            callbacks: the user's, beyond those in the config.
+            own: the callback that watches the trial.
+            data_is_prepared: whether ``prepare_data`` has been called for this config's data.
+        """
+        is_given = (config.get("trainer") or {}).get("devices") is not None
+
+        def make_trainer(trainer_class: Callable[..., Trainer], **settings: Any) -> Trainer:
+            listed = settings.get("callbacks") or []
+            users = [*(listed if isinstance(listed, list) else [listed]), *callbacks]
+            refuse_barebones(settings)
+            if settings.get("devices") == "auto" and not is_given:
+                settings["devices"] = None
+            _keep_apart(users, settings)
+            defaults = settings_left_alone(directory, users)
+            settings |= {name: value for name, value in defaults.items() if settings.get(name, own) is None}
+            settings |= {"callbacks": [*users, own]} if "callbacks" in settings else {}
+            return trainer_class(**launched_by_us(settings))
+
+        built = self._checked(self.schema.call.build(config, make_trainer))
+        if built.trainer is None or own not in callbacks_of(built.trainer):
+            raise ConfigurationError(
+                f"{self.schema.call.name} must build its Trainer by calling self.trainer_class with callbacks, as "
+                "super().instantiate_trainer(...) does: a trial adds its own."
+            )
+        refuse_processes(built.trainer)
+        if built.datamodule is None and not is_overridden("train_dataloader", built.model):
+            raise ConfigurationError(
+                f"There is no data: {self.schema.call.name} has no datamodule, and {type(built.model).__name__} has no "
+                "train_dataloader."
+            )
+        data = {} if built.datamodule is None else {"datamodule": built.datamodule}
+        self._ready(built.datamodule, config, data_is_prepared)
+        return Fit(built.model, built.trainer, data, built.fit)
+
+    def _without_trainer(self, config: Mapping[str, Any]) -> BuiltCli:
+        """Build model and data; the CLI is not to seed what nobody trains."""
+        with quiet_lightning():
+            return self._checked(self.schema.call.build({**config, SEED: False}))
+
+    def _checked(self, built: BuiltCli) -> BuiltCli:
+        if not isinstance(built.model, LightningModule):
+            raise ConfigurationError(
+                f"{self.schema.call.name} must build a LightningModule, but built {built.model!r}."
+            )
+        return built
+
+    def _datamodule(self, config: Mapping[str, Any]) -> LightningDataModule:
+        datamodule = self._without_trainer(config).datamodule
+        if datamodule is None:
+            raise ConfigurationError(f"share_data takes a LightningDataModule, and {self.schema.call.name} has none.")
+        return datamodule
+
+
+def _keep_apart(callbacks: list[Callback], settings: Mapping[str, Any]) -> None:
+    """Have the CLI's ``SaveConfigCallback`` overwrite its own file, and write none where the trial has one.
+
+    A trial that is replayed or goes on would find its file there, and raise. Where nothing says otherwise, Lightning's
+    folder is the trial's, whose config is already written there.
+    """
+    is_ours = settings.get("logger") is None or (not settings["logger"] and settings.get("default_root_dir") is None)
+    for callback in [each for each in callbacks if isinstance(each, SaveConfigCallback)]:
+        if is_ours and type(callback) is SaveConfigCallback and callback.config_filename == _WRITTEN_BY_US:
+            callbacks.remove(callback)
+            continue
+        callback.overwrite = True
+        if is_ours and callback.config_filename == _WRITTEN_BY_US:
+            callback.config_filename = "config_of_cli.yaml"

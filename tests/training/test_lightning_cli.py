@@ -1,0 +1,220 @@
+"""Trials of a LightningCLI, built and trained as the facade has them."""
+
+import sys
+from pathlib import Path
+
+import clis
+import pytest
+import torch
+import yaml
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.cli import LightningCLI
+from nets import Line, Points
+
+from lightningtune import ConfigurationError, OptunaDrivenOptimizer
+from lightningtune.study.comparison import Agreement
+from lightningtune.training.cli_call import caught
+from lightningtune.training.cli_schema import CliSchema, read_cli_config
+from lightningtune.training.lightning_cli import CliBlueprint
+from lightningtune.training.quiet import quiet_lightning
+
+CPU = {"accelerator": "cpu", "max_epochs": 1}
+ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}
+STEPS = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1, "gamma": 0.5}}
+
+
+def blueprint(cli, config=None, **options):
+    schema = CliSchema(caught(cli))
+    return CliBlueprint(schema, read_cli_config(schema, config or {}), **options)
+
+
+def build(tmp_path, cli, config=None, callbacks=()):
+    made = blueprint(cli, config)
+    with quiet_lightning():
+        return made.build({**made.config, "seed_everything": 1}, tmp_path, callbacks, Callback())
+
+
+def test_the_optimizer_and_the_scheduler_are_the_configs(tmp_path):
+    fit = build(tmp_path, clis.linked, {"optimizer": ADAM, "lr_scheduler": STEPS, "trainer": {"max_epochs": 2}})
+    with quiet_lightning():
+        fit.run()
+    assert isinstance(fit.trainer.optimizers[0], torch.optim.Adam)
+    assert fit.trainer.optimizers[0].param_groups[0]["lr"] == 0.025
+    assert [type(callback) for callback in fit.trainer.callbacks if isinstance(callback, EarlyStopping)]
+    assert type(fit.trainer.callbacks[-1]) is Callback, "ours is the last but those that save"
+    assert Path(fit.trainer.log_dir) == tmp_path
+    assert not (tmp_path / "config.yaml").exists(), "the study writes it"
+
+
+def test_what_the_user_says_of_the_trainer_holds(tmp_path):
+    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "logs")}}
+    trainer = {**CPU, "logger": logger, "num_sanity_val_steps": 3, "enable_progress_bar": True}
+    fit = build(tmp_path, clis.plain, {"trainer": trainer}, (EarlyStopping("val_loss"),))
+    assert fit.trainer.num_sanity_val_steps == 3
+    assert fit.trainer.progress_bar_callback is not None
+    with quiet_lightning():
+        fit.run()
+    assert len([*(tmp_path / "logs").rglob("config.yaml")]) == 1, "a logger's folder gets Lightning's file, as always"
+
+
+def test_a_callback_that_saves_the_config_never_breaks_a_trial(tmp_path):
+    (tmp_path / "config.yaml").write_text("the study's")
+    for _ in range(2):
+        fit = build(tmp_path, clis.noting)
+        with quiet_lightning():
+            fit.run()
+    assert "max_epochs: 1" in fit.model.noted
+    assert (tmp_path / "config.yaml").read_text() == "the study's"
+    assert (tmp_path / "config_of_cli.yaml").exists()
+
+
+class OwnFit(LightningCLI):
+    def fit(self, model, datamodule):
+        model.fitted = True
+        self.trainer.fit(model, datamodule)
+
+
+class OwnTrainer(Trainer): ...
+
+
+class TrainerByHand(LightningCLI):
+    def instantiate_trainer(self, **kwargs):
+        return Trainer(**CPU)
+
+
+def test_methods_of_the_cli_are_the_users(tmp_path):
+    fit = build(tmp_path, lambda: OwnFit(Line, Points, trainer_class=OwnTrainer), {"trainer": CPU})
+    with quiet_lightning():
+        fit.run()
+    assert fit.model.fitted
+    assert type(fit.trainer) is OwnTrainer
+    with pytest.raises(ConfigurationError, match="TrainerByHand must build its Trainer by calling self.trainer_class"):
+        build(tmp_path, lambda: TrainerByHand(Line, Points))
+
+
+def barebones():
+    LightningCLI(Line, Points, trainer_defaults={"barebones": True})
+
+
+class NoData(LightningModule): ...
+
+
+def test_what_no_trial_could_do_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="barebones"):
+        build(tmp_path, barebones)
+    with pytest.raises(ConfigurationError, match="NoData has no train_dataloader"):
+        build(tmp_path, lambda: LightningCLI(NoData))
+    with pytest.raises(ConfigurationError, match="share_data takes a LightningDataModule"):
+        blueprint(lambda: LightningCLI(Line), share_data=True).load_data()
+    elsewhere = blueprint(clis.plain, {"trainer": {"accelerator": "the moon"}})
+    with pytest.raises(ConfigurationError, match="the moon"):
+        elsewhere.check_trainer(elsewhere.config)
+
+
+class Prepared(Points):
+    prepared = 0
+
+    def prepare_data(self):
+        Prepared.prepared += 1
+
+
+class DataLinkedCLI(LightningCLI):
+    def add_arguments_to_parser(self, parser):
+        parser.link_arguments("model.width", "data.batch_size")
+
+
+def test_data_is_prepared_once_unless_links_may_change_it(tmp_path):
+    made = blueprint(lambda: LightningCLI(Line, Prepared))
+    assert made.has_preparation(made.config)
+    assert made.prepare_data(made.config)
+    assert Prepared.prepared == 1
+    assert not blueprint(lambda: DataLinkedCLI(Line, Prepared)).has_preparation({})
+    with pytest.raises(ConfigurationError, match="DataLinkedCLI links 'data.batch_size'"):
+        blueprint(lambda: DataLinkedCLI(Line, Prepared), share_data=True)
+
+
+def optimizer(tmp_path, cli=clis.linked, space=None, config=None, **options):
+    options = {"n_trials": 3, "verbose": False, "seed": 1, "experiment_dir": tmp_path, **options}
+    space = space or {"model.width": ("int", 2, 8), "optimizer.lr": ("loguniform", 1e-3, 1.0), "depth": ("int", 1, 5)}
+    config = config if config is not None else {"optimizer": ADAM, "lr_scheduler": STEPS}
+    return OptunaDrivenOptimizer(config, space, cli=cli, **options)
+
+
+def run_by_hand(cli, config, monkeypatch):
+    """Run a CLI as ``python train.py fit --config`` does, and return its best ``val_loss``."""
+    seen = []
+
+    class Watch(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                seen.append(float(trainer.callback_metrics["val_loss"]))
+
+    def fit(self, **kwargs):
+        self.trainer.callbacks.append(Watch())
+        self.trainer.fit(**kwargs)
+
+    monkeypatch.setattr(LightningCLI, "fit", fit, raising=False)
+    monkeypatch.setattr(clis.LinkedCLI, "after_fit", lambda self: None)
+    monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--config", str(config)])
+    with quiet_lightning():
+        cli()
+    monkeypatch.undo()
+    return min(seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cli", [clis.linked, clis.plain], ids=["linked", "plain"])
+def test_a_study_whose_best_config_runs_as_it_is(tmp_path, monkeypatch, cli):
+    monkeypatch.chdir(tmp_path)
+    given = {} if cli is clis.linked else {"space": {"width": ("int", 2, 8)}, "config": {}}
+    tuned = optimizer(tmp_path, cli, **given)
+    study = tuned.optimize()
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
+    best = tuned.directory / "best" / "config.yaml"
+    assert run_by_hand(cli, best, monkeypatch) == study.best_value, "the same score with the same seed"
+    assert yaml.safe_load(best.read_text()) == tuned.get_best_config()
+
+    assert tuned.best_model().hparams.width == tuned.get_best_config()["model"]["width"]
+    assert tuned.replay(study.best_trial.number).agreement is Agreement.IDENTICAL
+    assert tuned.refit(max_epochs=1)[0].score is not None
+    assert len(optimizer(tmp_path, cli, n_trials=4, **given).optimize().trials) == 4
+
+
+@pytest.mark.slow
+def test_trials_in_processes_of_their_own_come_to_the_same(tmp_path):
+    here = optimizer(tmp_path, study_name="here").optimize()
+    apart = optimizer(tmp_path, study_name="apart", isolate=True, share_data=True).optimize()
+    assert [trial.values for trial in here.trials] == [trial.values for trial in apart.trials]
+
+
+@pytest.mark.slow
+def test_a_plain_config_runs_through_a_cli_of_the_same_classes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = {"model": {"width": 4}, "data": {"batch_size": 4}, "trainer": {**CPU, "max_epochs": 2}}
+    options = {"model_class": Line, "datamodule_class": Points, "n_trials": 2, "verbose": False, "seed": 1}
+    tuned = OptunaDrivenOptimizer(config, {"lr": ("loguniform", 1e-3, 1.0)}, experiment_dir=tmp_path, **options)
+    study = tuned.optimize()
+    best = tuned.directory / "best" / "config.yaml"
+    assert run_by_hand(clis.plain, best, monkeypatch) == study.best_value
+
+
+@pytest.mark.parametrize(
+    ("space", "config", "said"),
+    [
+        ({"model.widht": ("int", 1, 2)}, None, "Did you mean 'model.width'"),
+        ({"model.depth": ("int", 1, 2)}, None, "LinkedCLI sets it from 'depth'"),
+        ({"optimizer.lrr": ("uniform", 0.1, 1.0)}, None, "Did you mean 'optimizer.init_args.lr'"),
+        ({"model.width": ("uniform", 0.1, 1.0)}, None, "'model.width'=0.1 does not fit"),
+        ({"width": ("int", 1, 2)}, {"trainer": {"max_epoch": 1}}, "Did you mean 'trainer.max_epochs'"),
+        ({"width": ("int", 1, 2)}, {"optimizer": {"class_path": "torch.optim.Adamm"}}, "Did you mean 'Adam'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_first_epoch(tmp_path, space, config, said):
+    with pytest.raises(ConfigurationError, match=said.replace(".", r"\.")):
+        optimizer(tmp_path, space=space, config=config)
+
+
+def test_the_classes_and_a_cli_are_not_both_given(tmp_path):
+    with pytest.raises(ConfigurationError, match="model_class and cli both say what to train"):
+        optimizer(tmp_path, model_class=Line)
