@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -99,6 +101,34 @@ def load_yaml(text: str, source: str = "YAML") -> Any:
 def dump_yaml(value: Any) -> str:
     """Write plain values as YAML, keys in their own order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def dump_json(value: Any) -> str:
+    """Write a value as JSON: of a dataclass its fields, of a path its text, of NaN and infinity null.
+
+    Example:
+        >>> print(dump_json({"values": (1.5, float("nan")), "path": Path("a")}))
+        {
+          "values": [
+            1.5,
+            null
+          ],
+          "path": "a"
+        }
+    """
+    return json.dumps(_as_json(value), indent=2, ensure_ascii=False)
+
+
+def _as_json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (int, str, type(None))) else str(value)
 
 
 def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:

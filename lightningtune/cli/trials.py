@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lightningtune.cli.output import print_json, width
 from lightningtune.cli.parsing import CommandParser, positive
@@ -49,9 +47,10 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     found = open_study(given.study, given.storage)
 
+    from lightningtune.study.portable import write_table
     from lightningtune.study.progress import metric_names
     from lightningtune.study.results import collect_results
-    from lightningtune.study.selection import columns_of, parse_condition, select
+    from lightningtune.study.selection import parse_condition, select
 
     metrics = metric_names(found.study, found.directory.read_definition())
     everything = collect_results(found.study, metrics, found.directory).rows()
@@ -60,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json(rows)
     elif given.csv:
-        _print_csv(rows, columns_of(everything))
+        write_table(rows, sys.stdout)
     elif rows:
         from lightningtune.report.trials import draw_trials
 
@@ -68,9 +67,3 @@ def run(arguments: Sequence[str]) -> int:
     else:
         print(f"Study '{found.study.study_name}' has no trials{' of that kind' if everything else ''}.")
     return 0
-
-
-def _print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)

@@ -1,0 +1,37 @@
+"""``lightningtune dashboard``."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Sequence
+
+from lightningtune.cli.parsing import CommandParser, positive
+from lightningtune.cli.studies import add_study, open_study
+from lightningtune.errors import ConfigurationError
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser("dashboard", "Opens a study in optuna-dashboard, a page in the browser, until Ctrl-C.")
+    add_study(parser)
+    parser.add_argument("--port", metavar="N", type=positive(int), default=8080, help="(default: 8080)")
+    parser.add_argument("--host", default="localhost", help="the address that it listens at (default: localhost)")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Serve the dashboard."""
+    given = parser().parse_args(arguments)
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        raise ConfigurationError("optuna-dashboard is not installed. Try: pip install 'lightningtune[dashboard]'")
+    found = open_study(given.study, given.storage)
+
+    from optuna_dashboard import run_server
+
+    from lightningtune.study.identifiers import storage_of
+
+    print(f"Study '{found.study.study_name}': http://{given.host}:{given.port}, until Ctrl-C.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # which is how it ends
+        run_server(storage_of(found.study), given.host, given.port)
+    return 0

@@ -1,0 +1,44 @@
+"""``lightningtune export``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.studies import add_study, open_study
+
+_EPILOG = """\
+A .zip holds the study's folder, without weights, and a journal, whatever the
+study is stored in. Unpacked into a folder lightningtune_runs, it is opened by
+its name. A .csv holds the trials; a .json the definition too, and of each trial
+its values and its config.
+"""
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser("export", "Writes a study to one file, to be kept or given to somebody.", _EPILOG)
+    add_study(parser)
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", type=Path, help="ends in .zip, .csv or .json (default: STUDY.zip)"
+    )
+    parser.add_argument("--weights", action="store_true", help="put the best checkpoint into the .zip too")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Export a study."""
+    given = parser().parse_args(arguments)
+    found = open_study(given.study, given.storage)
+
+    from lightningtune.report.cells import size
+    from lightningtune.study.portable import export_study
+
+    name = found.study.study_name
+    target = given.file or Path(f"{name}.zip")
+    export_study(found, target, given.weights)
+    print(f"Wrote '{target}', {size(target.stat().st_size)}.")
+    if target.suffix == ".zip":
+        print(f"To open it: python -m zipfile -e {target} lightningtune_runs, then lightningtune status {name}.")
+    return 0

@@ -1,0 +1,134 @@
+"""A study as one file that goes anywhere: a zip of its folder, or only its trials as CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import filecmp
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+
+from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.files import dump_json, replacing, write_text
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.finding import FoundStudy
+from lightningtune.study.identifiers import storage_of
+from lightningtune.study.progress import metric_names
+from lightningtune.study.results import StudyResults, collect_results
+from lightningtune.study.storage import open_storage
+
+FORMS = (".zip", ".csv", ".json")
+
+
+def export_study(found: FoundStudy, target: Path, with_weights: bool = False) -> None:
+    """Write a study to one file, in the form that the file's name ends with.
+
+    Args:
+        found: the study.
+        target: a ``.zip``, which holds the study's folder with a journal, whatever it is stored in; a ``.csv`` of its
+            trials; or a ``.json`` of its definition, and of its trials with their configs.
+        with_weights: whether the zip holds the best checkpoint.
+
+    Raises:
+        ConfigurationError: when the name ends otherwise, or weights are asked for that there are not.
+    """
+    if target.suffix not in FORMS:
+        raise ConfigurationError(f"'{target}' must end in one of {', '.join(FORMS)}, which says what is written.")
+    if with_weights and target.suffix != ".zip":
+        raise ConfigurationError(f"Weights are exported into a .zip, and '{target}' is none.")
+    if with_weights and not found.directory.best_checkpoint.exists():
+        raise ConfigurationError(f"There are no weights to export: '{found.directory.best_checkpoint}' is not there.")
+    if target.suffix == ".zip":
+        with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            _write_archive(found, archive, with_weights)
+    else:
+        write_text(target, _table_of(found) if target.suffix == ".csv" else f"{_document_of(found)}\n")
+
+
+def _write_archive(found: FoundStudy, archive: zipfile.ZipFile, with_weights: bool) -> None:
+    name, root = found.study.study_name, found.directory.root
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder, "journal.log")
+        if found.storage == str(found.directory.journal):
+            whole = found.directory.journal.read_bytes()
+            journal.write_bytes(whole[: whole.rfind(b"\n") + 1])  # a host may be in the middle of a line
+        else:
+            to = open_storage(None, journal)
+            optuna.copy_study(from_study_name=name, from_storage=storage_of(found.study), to_storage=to)
+        archive.write(journal, f"{name}/journal.log")
+    for path in _files_of(found.directory, with_weights):
+        archive.write(path, f"{name}/{path.relative_to(root).as_posix()}")
+
+
+def _files_of(directory: StudyDirectory, with_weights: bool) -> Iterator[Path]:
+    """Yield the files of a study's folder that are exported: of the weights the best only, and nothing half written."""
+    best = {directory.best_checkpoint, *_copies(directory)} if with_weights else set()
+    for path in sorted(directory.root.rglob("*")):
+        is_left_out = path.name.startswith(".") or path == directory.journal or path.name.endswith(".lock")
+        if path.is_file() and not is_left_out and (path in best or not _is_of_weights(path, directory.root)):
+            yield path
+
+
+def _copies(directory: StudyDirectory) -> Iterator[Path]:
+    """Yield the winner's checkpoint under its trial's name: from there its weights are loaded."""
+    for path in directory.root.glob("trials/*/best.ckpt"):
+        if path.is_file() and filecmp.cmp(path, directory.best_checkpoint):
+            yield path
+
+
+def _is_of_weights(path: Path, root: Path) -> bool:
+    """Whether a file is a checkpoint, or lies in one that is a folder."""
+    return any(part.endswith(".ckpt") for part in path.relative_to(root).parts)
+
+
+def _results(found: FoundStudy) -> StudyResults:
+    metrics = metric_names(found.study, found.directory.read_definition())
+    return collect_results(found.study, metrics, found.directory)
+
+
+def _table_of(found: FoundStudy) -> str:
+    text = io.StringIO()
+    write_table(_results(found).rows(), text)
+    return text.getvalue()
+
+
+def _document_of(found: FoundStudy) -> str:
+    results = _results(found)
+    curves = [trial.intermediate_values for trial in found.study.get_trials(deepcopy=False)]
+    return dump_json(
+        {
+            "study_name": results.study_name,
+            "metrics": results.metrics,
+            "directions": results.directions,
+            "best": results.best_numbers,
+            "definition": found.directory.read_definition(),
+            "trials": [
+                {**row, "validations": curve, "config": _config_of(found.directory, trial.number)}
+                for row, curve, trial in zip(results.rows(), curves, results.trials, strict=False)
+            ],
+        }
+    )
+
+
+def _config_of(directory: StudyDirectory, number: int) -> dict[str, Any] | None:
+    try:
+        return directory.read_config(number)
+    except ConfigError:  # it never began, or its folder is elsewhere
+        return None
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], file: IO[str]) -> None:
+    """Write rows as CSV.
+
+    Args:
+        rows: all with the same columns.
+        file: where to.
+    """
+    writer = csv.DictWriter(file, [*rows[0]] if rows else ["number"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
