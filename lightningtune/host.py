@@ -341,6 +341,7 @@ class Host:
         shown = {n: trial_result(trials[n], self.directory, heirs.get(n)) for n in (*best, trial.number)}
         self.view.trial_ended(shown[trial.number], tuple(shown[number] for number in best))
         tell()
+        self._recovery.look()
         is_full = definition.count_finished(study) >= self.n_trials  # other processes may have had a share
         if is_full or self._interruption.stop is not None:
             study.stop()

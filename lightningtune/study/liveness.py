@@ -10,9 +10,7 @@ ones have failed, which is final in every storage.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 import random
 import secrets
 import time
@@ -29,7 +27,6 @@ from lightningtune.contract import StopReason
 from lightningtune.search.distributions import parse_parameter
 from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
-from lightningtune.study.periodic import every
 from lightningtune.study.reporter import DETAIL, REASON, SEED
 from lightningtune.study.succession import (
     ATTEMPTS,
@@ -41,8 +38,6 @@ from lightningtune.study.succession import (
     successors,
     withdraw,
 )
-
-log = logging.getLogger(__name__)
 
 HOST = "lightningtune:host:"
 """Begins the name of a host's word on a study."""
@@ -161,8 +156,8 @@ class Watch:
     def rescue(self) -> list[int]:
         """Fail the trials whose process has died, and give them out again.
 
-        To be called before a host asks for its first trial, and every `RENEWAL` seconds from then on; in one thread at
-        a time, which may be another than asks.
+        To be called before a host asks for its first trial, and every `RENEWAL` seconds from then on, from one thread
+        at a time.
 
         Returns:
             The numbers of the trials that go on.
@@ -198,17 +193,6 @@ class Watch:
         replaced = successors(trials)
         ended = [trial.number for trial in trials if self._is_cut_short(trial) and trial.number not in replaced]
         return [number for number in ended if next_attempt(line_of(trials, number)) > self._attempts]
-
-    def kept(self) -> contextlib.AbstractContextManager[None]:
-        """Give signs of life and rescue again and again, in a thread of its own."""
-
-        def work() -> None:
-            try:
-                self.rescue()
-            except Exception as error:  # the storage may be away; the trials that run will say so
-                log.warning("The study's other hosts could not be looked after: %s", error)
-
-        return every(RENEWAL, work, "lightningtune-watch")
 
     def _hosts(self) -> dict[Worker, Any]:
         """Return the hosts that have been seen at this study, and their last words."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigError
 from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.liveness import Watch
+from lightningtune.study.liveness import RENEWAL, Watch
+from lightningtune.study.periodic import every
 from lightningtune.study.reporter import REASON, config_sum
 from lightningtune.study.succession import CONTINUES, line_of, requeue
+
+log = logging.getLogger(__name__)
 
 
 class Recovery:
@@ -34,6 +39,8 @@ class Recovery:
     ) -> None:
         self._study, self._directory, self._n_trials, self._tell = study, directory, n_trials, tell
         self._watch = Watch(study, again=(StopReason.KILLED, StopReason.INTERRUPTED))
+        self._turn = threading.Lock()
+        self._told: set[int] = set()
 
     def begin(self, reseed: bool) -> None:
         """Give out again what the runs before have left.
@@ -42,13 +49,20 @@ class Recovery:
             reseed: whether the sampler is seeded anew where another host works on the study, whose points it would
                 repeat else.
         """
-        self._tell_of(self._watch.rescue())
+        self._look()
         if reseed and self._watch.has_others():
             self._study.sampler.reseed_rng()
 
     def kept(self) -> contextlib.AbstractContextManager[None]:
-        """Give signs of life, and rescue the trials of other hosts, in a thread of its own."""
-        return self._watch.kept()
+        """Give signs of life, and rescue the trials of other hosts, again and again in a thread of its own."""
+        return every(RENEWAL, self.look, "lightningtune-watch")
+
+    def look(self) -> None:
+        """Rescue the trials of hosts that have died; to be called after each trial, for the study may end with it."""
+        try:
+            self._look()
+        except Exception as error:  # the storage may be away; the trials that run will say so
+            log.warning("The study's other hosts could not be looked after: %s", error)
 
     def give_again(self, trial: FrozenTrial) -> Callable[[], None]:
         """Give a trial out again whose process was killed.
@@ -84,11 +98,16 @@ class Recovery:
         except OSError as error:  # the disk may be full; the trial is recorded all the same
             self._tell(f"Why trial {number} failed could not be written to its folder: {error}")
 
+    def _look(self) -> None:
+        with self._turn:
+            self._tell_of(self._watch.rescue())
+
     def _tell_of(self, again: Sequence[int]) -> None:
         """Say which trials have been given out again, and, once, which have been given up."""
         trials = self._study.get_trials(deepcopy=False)
         is_full = count_finished(self._study) >= self._n_trials
-        for number in again:
+        for number in sorted({*again} - self._told):  # another thread may give out the same
+            self._told.add(number)
             before = trials[number].user_attrs[CONTINUES]
             what = "goes on from its checkpoint" if self.checkpoint_of(before) else "starts afresh with its parameters"
             what = f"waits, for the study has its {self._n_trials} trials" if is_full else what

@@ -1,5 +1,9 @@
 """What a host says of the trials that it gives out again."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -10,6 +14,21 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import claim
 from lightningtune.study.recovery import Recovery
 from lightningtune.study.reporter import record_outcome
+from lightningtune.study.storage import open_storage
+
+BESIDE = """
+import sys, time
+from pathlib import Path
+import optuna
+from lightningtune.study.liveness import Watch, claim
+from lightningtune.study.storage import open_storage
+
+study = optuna.load_study(study_name="s", storage=open_storage(None, Path(sys.argv[1])))
+Watch(study).rescue()
+claim(study.ask())
+print("claimed", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -56,6 +75,24 @@ def test_a_trial_of_a_study_that_is_full_waits(study, tmp_path):
     recovery, told = recover(study, tmp_path, n_trials=1)
     recovery.begin(reseed=False)
     assert told == ["Trial 0 was cut short; trial 2 waits, for the study has its 1 trials."]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a killed process is noticed by /proc")
+def test_a_host_that_dies_beside_this_one_is_noticed_by_the_next_look(tmp_path):
+    journal = tmp_path / "journal.log"
+    sampler = optuna.samplers.RandomSampler()
+    study = open_study("s", open_storage(None, journal), ["minimize"], ["val_loss"], True, sampler, None, 1)
+    recovery, told = recover(study, tmp_path)
+    recovery.begin(reseed=False)
+    command = [sys.executable, "-c", BESIDE, str(journal)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as other:
+        assert other.stdout.readline() == "claimed\n"
+        recovery.look()
+        assert told == []
+        other.kill()
+    recovery.look()
+    recovery.look()
+    assert told == ["Trial 0 was cut short; trial 1 starts afresh with its parameters."]
 
 
 def test_one_that_failed_by_itself_is_not_given_out_again(study, tmp_path):
