@@ -92,8 +92,7 @@ def test_an_interrupted_trial_does_not_stay_running(tmp_path, number, code, name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
-@pytest.mark.parametrize("to_all", [False, True], ids=["one", "all"])
+@pytest.mark.parametrize(("strategy", "to_all"), [("ddp_spawn", True), ("ddp_fork", False)])  # each way is slow
 @SIGNALS
 def test_an_interrupted_trial_of_several_processes_does_not_stay_running(
     tmp_path, strategy, to_all, number, code, name
@@ -208,8 +207,7 @@ STORAGES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
-@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+@pytest.mark.parametrize(("strategy", "storage"), [("ddp_spawn", "journal"), ("ddp_fork", "sqlite")])
 def test_spawned_and_forked_ranks_report_one_value_and_stop_together(tmp_path, strategy, storage):
     body = RANKS.format(strategy=strategy, storage=STORAGES[storage])
     done, folder = run_script(tmp_path, body)
