@@ -87,7 +87,7 @@ def config_sum(study: optuna.Study, number: int) -> str | None:
 
 def provenance_of(trial: FrozenTrial) -> Provenance | None:
     """Return where a trial comes from; None where it never began."""
-    kept = {name: value for name, value in trial.user_attrs.get(PROVENANCE, {}).items() if name != "config"}
+    kept = _known(Provenance, trial.user_attrs.get(PROVENANCE, {}))
     return Provenance(**kept) if kept else None
 
 
@@ -103,5 +103,10 @@ def record_outcome(trial: Any, outcome: TrialOutcome) -> None:
 
 def facts_of(trial: FrozenTrial) -> tuple[int, float, TrialFacts]:
     """Return a trial's epochs, its seconds, and what it was trained with, as far as that is known."""
-    kept = dict(trial.user_attrs.get(FACTS, {}))
-    return kept.pop("epochs", 0), kept.pop("seconds", 0.0), TrialFacts(**kept)
+    kept = trial.user_attrs.get(FACTS, {})
+    return kept.get("epochs", 0), kept.get("seconds", 0.0), TrialFacts(**_known(TrialFacts, kept))
+
+
+def _known(kind: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a dataclass has of what is kept, for another version may have kept more."""
+    return {field.name: kept[field.name] for field in dataclasses.fields(kind) if field.name in kept}

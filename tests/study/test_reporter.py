@@ -11,6 +11,8 @@ from lightningtune.contract import Stop, StopReason, TrialFacts, TrialOutcome
 from lightningtune.study.provenance import Provenance
 from lightningtune.study.reporter import (
     BASELINE,
+    FACTS,
+    PROVENANCE,
     OptunaReporter,
     config_sum,
     facts_of,
@@ -127,3 +129,10 @@ def test_where_a_trial_comes_from_is_kept_on_it(storage, commit):
 
 def test_of_a_trial_that_never_ended_nothing_is_known():
     assert facts_of(optuna.trial.create_trial(value=1.0)) == (0, 0.0, TrialFacts())
+
+
+def test_what_another_version_has_kept_beyond_this_ones_is_left_alone():
+    attrs = {PROVENANCE: {"config": "x", "versions": {}, "new": 1}, FACTS: {"epochs": 2, "device": "cpu", "new": 1}}
+    trial = optuna.trial.create_trial(value=1.0, user_attrs=attrs)
+    assert provenance_of(trial) == Provenance({})
+    assert facts_of(trial) == (2, 0.0, TrialFacts(device="cpu"))
