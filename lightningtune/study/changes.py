@@ -10,10 +10,11 @@ import optuna
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
 from lightningtune.search.spaces import SearchSpace, SimpleSearchSpace
-from lightningtune.study.provenance import name_of, names_of, versions
+from lightningtune.study.provenance import name_of, names_of, script, versions
 from lightningtune.study.reporter import SEED
 
-_COMPARED = ("model_class", "datamodule_class", "search_space", "base_config", "score", "sampler", "pruner", "versions")
+_BUILDERS = ("cli", "model_class", "datamodule_class")
+_COMPARED = (*_BUILDERS, "search_space", "base_config", "score", "sampler", "pruner", "versions")
 """The other parts of a definition may not change, or change nothing of a trial."""
 _SHOWN = 8
 
@@ -36,6 +37,7 @@ def define(
         space: what is sampled.
         config: the base config.
     """
+    file = script()
     return {
         "study_name": study.study_name,
         "metric": list(objective.monitor),
@@ -46,6 +48,7 @@ def define(
         "sampler": type(study.sampler).__name__,
         "pruner": type(study.pruner).__name__,
         **names_of(schema),
+        "script": None if file is None else str(file),
         "search_space": space.to_dict() if isinstance(space, SimpleSearchSpace) else repr(space),
         "base_config": config,
         "versions": versions(),

@@ -47,12 +47,12 @@ def provenance_here(schema: Schema, timeout: float = 3.0) -> Provenance:
         schema: what builds the model and the data.
         timeout: seconds that git may take over each of two questions.
     """
-    script = _script()
+    file = script()
     try:
-        folder = Path.cwd() if script is None else script.parent
+        folder = Path.cwd() if file is None else file.parent
     except OSError:  # the working directory has been removed
         return Provenance(versions(), classes=names_of(schema))
-    commit, is_dirty = _git(folder, script, timeout)
+    commit, is_dirty = _git(folder, file, timeout)
     return Provenance(versions(), commit, is_dirty, names_of(schema))
 
 
@@ -65,7 +65,7 @@ def versions() -> Mapping[str, str]:
 
 def names_of(schema: Schema) -> Mapping[str, str | None]:
     """Name what builds the model and the data."""
-    return {"model_class": name_of(schema.model), "datamodule_class": name_of(schema.data)}
+    return {name: name_of(part) for name, part in schema.parts.items()}
 
 
 def name_of(target: Any) -> str | None:
@@ -81,20 +81,20 @@ def name_of(target: Any) -> str | None:
     return f"{target.__module__}.{own}" if own else re.sub(r" at 0x[0-9a-f]+", "", repr(target))
 
 
-def _script() -> Path | None:
+def script() -> Path | None:
     """Return the user's script; None in a notebook, and for a command that is installed."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     path = Path(file).absolute() if file else None
     return None if path is None or path.is_relative_to(sys.prefix) or not path.exists() else path
 
 
-def _git(folder: Path, script: Path | None, timeout: float) -> tuple[str | None, bool | None]:
+def _git(folder: Path, file: Path | None, timeout: float) -> tuple[str | None, bool | None]:
     status = _ask(timeout, folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
     lines = (status or "").splitlines()
     commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), None)
     if commit in (None, "(initial)"):
         return None, None
-    is_known = script is None or _ask(timeout, folder, "ls-files", "--error-unmatch", "--", script.name) is not None
+    is_known = file is None or _ask(timeout, folder, "ls-files", "--error-unmatch", "--", file.name) is not None
     return commit, not is_known or any(not line.startswith("#") for line in lines)
 
 

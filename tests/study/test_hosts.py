@@ -1,0 +1,56 @@
+import dataclasses
+import os
+
+import optuna
+import pytest
+
+from lightningtune.study.hosts import distant_hosts, give_signs, living_hosts
+from lightningtune.study.identity import WORKER, Worker
+from lightningtune.study.liveness import word_of
+
+ELSEWHERE = Worker("elsewhere", "another machine", 7, 3)
+DEAD = dataclasses.replace(Worker.this(), started=1)
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study()
+
+
+def says(study, worker, word="1"):
+    study.set_user_attr(word_of(worker), {**dataclasses.asdict(worker), "word": word})
+
+
+def test_of_this_machine_only_those_that_live_count_and_not_this_process(study):
+    parent = Worker.of(os.getppid())
+    for worker in (DEAD, Worker.this(), parent):
+        says(study, worker)
+    assert living_hosts(study) == [parent]
+    assert distant_hosts(study) == []
+
+
+def test_who_holds_a_trial_is_a_host_too(study):
+    study.ask().set_user_attr(WORKER, dataclasses.asdict(ELSEWHERE))
+    assert (living_hosts(study), distant_hosts(study)) == ([], [ELSEWHERE])
+    study.tell(0, 1.0)
+    assert distant_hosts(study) == []
+
+
+def test_one_of_another_machine_lives_if_its_word_changes(study):
+    says(study, ELSEWHERE)
+    waited = []
+
+    def wait(seconds):
+        waited.append(seconds)
+        if len(waited) == 3:
+            says(study, ELSEWHERE, "2")
+
+    assert give_signs(study, [ELSEWHERE], seconds=30, wait=wait) == [ELSEWHERE]
+    assert len(waited) == 3
+
+
+def test_one_that_says_nothing_more_has_gone(study):
+    says(study, ELSEWHERE)
+    waited = []
+    assert give_signs(study, [ELSEWHERE], seconds=2.5, wait=waited.append) == []
+    assert waited == [1.0, 1.0, 0.5]
