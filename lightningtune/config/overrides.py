@@ -30,6 +30,11 @@ class Schema:
     trainer: Callable[..., Any] | None = None
 
     @property
+    def parts(self) -> Mapping[str, Any]:
+        """What builds the model and the data, under the names by which users give it."""
+        return {"model_class": self.model, "datamodule_class": self.data}
+
+    @property
     def sections(self) -> Sequence[str]:
         """The parts of a config into which paths may lead."""
         return SECTIONS

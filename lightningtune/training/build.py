@@ -90,8 +90,7 @@ class Blueprint:
     @property
     def parts(self) -> Mapping[str, Any]:
         """What must travel to a trial's process, under the names by which users give it."""
-        given = {"model_class": self.schema.model, "datamodule_class": self.schema.data}
-        return {**given, "base_config": self.config}
+        return {**self.schema.parts, "base_config": self.config}
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Parse a config without building anything.

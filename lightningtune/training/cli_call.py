@@ -23,6 +23,7 @@ from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.sections import one_line
 
 FIT = "fit"
+_PARAMETERS = inspect.signature(LightningCLI.__init__)
 CliLike: TypeAlias = "CliCall | Callable[..., Any] | str | os.PathLike[str]"
 """A LightningCLI, a subclass, a function that constructs one, or the path of a script that does."""
 
@@ -74,6 +75,13 @@ class CliCall:
     cli: type[LightningCLI]
     state: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cli: LightningCLI, *args: Any, **kwargs: Any) -> CliCall:
+        """Return the call in which an instance is about to be given these arguments."""
+        arguments = dict(_PARAMETERS.bind(cli, *args, **kwargs).arguments)
+        arguments.pop("self")
+        return cls(type(cli), dict(vars(cli)), arguments)
 
     @property
     def name(self) -> str:
@@ -214,12 +222,9 @@ class _Constructed(BaseException):
 
 def _caught(construct: Callable[[], Any], name: str, argv: list[str]) -> CliCall:
     original = LightningCLI.__init__
-    signature = inspect.signature(original)
 
     def catch(self: LightningCLI, *args: Any, **kwargs: Any) -> None:
-        bound = dict(signature.bind(self, *args, **kwargs).arguments)
-        bound.pop("self")
-        raise _Constructed(CliCall(type(self), dict(vars(self)), bound))
+        raise _Constructed(CliCall.of(self, *args, **kwargs))
 
     LightningCLI.__init__ = catch  # type: ignore[method-assign]
     try:

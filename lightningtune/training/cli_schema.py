@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from lightningtune.config.overrides import SECTIONS, Place, Schema
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import plain, read_mapping
-from lightningtune.signatures import REQUIRED, Signature, signature_of
+from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
 from lightningtune.training.sections import one_line
 
@@ -42,6 +42,11 @@ class CliSchema(Schema):
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what it is made from."""
         return CliSchema, (self.call,)
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What builds the model and the data."""
+        return {"cli": self.call.cli, **super().parts}
 
     @property
     def sections(self) -> Sequence[str]:
@@ -146,6 +151,34 @@ def read_cli_config(schema: CliSchema, source: str | os.PathLike[str] | Mapping[
     except ConfigError:  # the space may give what it lacks; what else is wrong is told when its points are checked
         parsed = schema.form.defaults
     return {SEED: seed, **{name: _in_full(value, parsed.get(name)) for name, value in config.items() if name != SEED}}
+
+
+def without_defaults(value: Any) -> Any:
+    """Leave out of every ``class_path`` block what it has by default, which another class may not take.
+
+    Example:
+        >>> block = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1, "betas": [0.9, 0.999]}}
+        >>> without_defaults({"optimizer": block})
+        {'optimizer': {'class_path': 'torch.optim.Adam', 'init_args': {'lr': 0.1}}}
+    """
+    if isinstance(value, list):
+        return [without_defaults(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    inner = {name: without_defaults(item) for name, item in value.items()}
+    target = import_class(str(inner.get("class_path")))
+    if target is None or not isinstance(inner.get("init_args"), Mapping):
+        return inner
+    defaults = signature_of(target).defaults
+    kept = {name: item for name, item in inner["init_args"].items() if not _is(item, defaults.get(name, REQUIRED))}
+    return {**inner, "init_args": kept}
+
+
+def _is(written: Any, default: Any) -> bool:
+    try:
+        return bool(plain(default) == written)
+    except TypeError:  # it is no plain value
+        return False
 
 
 def _read(name: str, value: Any, folder: Path) -> Any:
