@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.errors import ConfigurationError
@@ -163,11 +164,13 @@ def _keep_apart(callbacks: list[Callback], settings: Mapping[str, Any]) -> None:
     """Have the CLI's ``SaveConfigCallback`` overwrite its own file, and write none where the trial has one.
 
     A trial that is replayed or goes on would find its file there, and raise. Where nothing says otherwise, Lightning's
-    folder is the trial's, whose config is already written there.
+    folder is the trial's, whose config is already written there; a rehearsal's logger has no folder.
     """
-    is_ours = settings.get("logger") is None or (not settings["logger"] and settings.get("default_root_dir") is None)
+    logger = settings.get("logger")
+    is_ours = logger is None or (not logger and settings.get("default_root_dir") is None)
     for callback in [each for each in callbacks if isinstance(each, SaveConfigCallback)]:
-        if is_ours and type(callback) is SaveConfigCallback and callback.config_filename == _WRITTEN_BY_US:
+        is_needless = is_ours and type(callback) is SaveConfigCallback and callback.config_filename == _WRITTEN_BY_US
+        if is_needless or isinstance(logger, DummyLogger):
             callbacks.remove(callback)
             continue
         callback.overwrite = True

@@ -10,6 +10,7 @@ import yaml
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers.logger import DummyLogger
 from nets import Line, Points
 
 from lightningtune import ConfigurationError, OptunaDrivenOptimizer
@@ -67,6 +68,14 @@ def test_a_callback_that_saves_the_config_never_breaks_a_trial(tmp_path):
     assert "max_epochs: 1" in fit.model.noted
     assert (tmp_path / "config.yaml").read_text() == "the study's"
     assert (tmp_path / "config_of_cli.yaml").exists()
+
+
+def test_a_rehearsal_saves_no_config(tmp_path):
+    fit = build(tmp_path, clis.noting, {"trainer": {"logger": {"class_path": DummyLogger.__module__ + ".DummyLogger"}}})
+    with quiet_lightning():
+        fit.run()
+    assert fit.trainer.log_dir is None
+    assert not [*tmp_path.iterdir()]
 
 
 class OwnFit(LightningCLI):
