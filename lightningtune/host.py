@@ -259,6 +259,7 @@ class Host:
         slot = free.get()
         try:
             record_placement(trial, dataclasses.asdict(slot))
+            self.view.trial_placed(trial.number, ",".join(f"device {device}" for device in slot.devices))
             spec = self._with_data(spec, lambda: processes.prepare_data(spec.config, slot, spec.directory))
             outcome = processes.run(spec, slot, self._reporter(trial), ranks, self.trial_timeout)
         except BaseException as error:  # the data may fail to be prepared, the storage may be away
@@ -283,9 +284,9 @@ class Host:
 
     def _begin(self, trial: optuna.Trial) -> TrialSpec | TrialOutcome:
         """Sample and freeze a trial, or say why it ends before it starts."""
-        self.view.trial_started(trial.number, is_baseline=BASELINE in trial.user_attrs)
         try:
             overrides = self.space.suggest(trial)
+            self.view.trial_started(trial.number, trial.params, is_baseline=BASELINE in trial.user_attrs)
             config = self.blueprint.schema.merge(self.blueprint.config, overrides)
             directory, before = self.directory.trial(trial.number), trial.user_attrs.get(CONTINUES)
             recorded = None if before is None else self._recovery.config_of(before)

@@ -251,7 +251,8 @@ class OptunaDrivenOptimizer:
         self._host.rescue(study, reseed=self._sampler is None)
         definition.start_over(study)
         done = definition.count_finished(study)
-        self._view.begin(done, self._n_trials, headline(self._study_name, self._objective, done, self._n_trials))
+        line = headline(self._study_name, self._objective, done, self._n_trials)
+        self._view.begin(self.results(), self._n_trials, line)
         try:
             self._run(study, done)
         except (KeyboardInterrupt, SystemExit):

@@ -1,52 +1,66 @@
-"""The live view of a running study: one line for each finished trial, and in a terminal a line of what runs now."""
+"""The live view of a running study: one line for each finished trial, and below them, where it can, what runs now."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
 from lightningtune.contract import Reporter, Stop, Values
-from lightningtune.study.results import TrialResult
+from lightningtune.report.notebook import NotebookOutput
+from lightningtune.report.progress import Progress, named, shown
+from lightningtune.study.results import StudyResults, TrialResult
 
 log = logging.getLogger(__name__)
 
+_REFRESHES = 2
+"""Times in a second that a terminal is drawn anew."""
+_QUIET = 300.0
+"""Seconds after which a log that is no terminal is told how far the study is."""
+_STYLES = {"complete": "green", "pruned": "yellow", "interrupted": "yellow"}
+
 
 class LiveView:
-    """Prints to a console, and keeps one line alive at its bottom where that is a terminal.
+    """Prints to a console, and keeps some lines alive at its bottom where that is a terminal.
+
+    In a notebook all is one output, which is updated; in a log, long trials have a line now and then.
 
     Args:
         metrics: the names of the tuned metrics.
         console: where to print; a quiet console shows nothing.
+        clock: tells seconds.
     """
 
-    def __init__(self, metrics: tuple[str, ...], console: Console) -> None:
+    def __init__(self, metrics: tuple[str, ...], console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
         self._metrics = metrics
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            console=self.console,
-            transient=True,
-            expand=False,
-        )
-        self._task = self._progress.add_task("starting")
-        self._live: Live | None = self._progress.live if console.is_terminal and not console.quiet else None
-        self._total = self._done = 0
-        self._session_done = 0
-        self._started = time.monotonic()
-        self._best = ""
-        self._running: set[int] = set()
+        self._clock = clock
+        self._progress = Progress(metrics, clock)
+        self._live: Live | None = None
+        self._notebook: NotebookOutput | None = None
+        self._said = clock()
 
     def __enter__(self) -> LiveView:
-        if self._live is not None:
+        self._said = self._clock()
+        if self.console.quiet:
+            return self
+        if self.console.is_jupyter:
+            self._notebook = NotebookOutput(self._progress.lines)
+        elif self.console.is_terminal:
+            self._live = Live(
+                console=self.console,
+                get_renderable=self._now,
+                refresh_per_second=_REFRESHES,
+                transient=True,
+            )
             self._live.start(refresh=True)
         return self
 
@@ -55,39 +69,50 @@ class LiveView:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._notebook is not None:
+            self._notebook.close()
+        self._live = self._notebook = None
 
-    def begin(self, done: int, total: int, headline: str) -> None:
-        """Print the head of a session that goes from ``done`` trials to ``total``."""
-        self._done, self._total, self._session_done = done, total, 0
-        self._started = time.monotonic()
+    def begin(self, so_far: StudyResults, total: int, headline: str) -> None:
+        """Print the head of a session.
+
+        Args:
+            so_far: what the study has come to before.
+            total: how many trials it is to have.
+            headline: what is about to run.
+        """
+        self._progress.begin(so_far, total)
         self.console.print(headline, markup=False, soft_wrap=True)
 
-    def trial_started(self, number: int, is_baseline: bool) -> None:
+    def trial_started(self, number: int, params: Mapping[str, Any], is_baseline: bool) -> None:
         """Show that a trial runs."""
-        self._running.add(number)
-        self._show(f"trial {number}{' (untuned defaults)' if is_baseline else ''}", now=True)
+        self._progress.started(number, "untuned defaults" if is_baseline else shown(params))
+        self._refresh()
+
+    def trial_placed(self, number: int, place: str) -> None:
+        """Show which accelerators a trial has."""
+        self._progress.placed(number, place)
 
     def value_reported(self, number: int, values: Values, step: int) -> None:
-        """Show the latest value of the running trial."""
-        self._show(f"trial {number}: {self._named(values)} at validation {step}")
+        """Show the latest value of a running trial."""
+        self._progress.reported(number, values, step)
+        if self._notebook is not None:
+            self._notebook.update()
+        elif self._live is None and self._clock() - self._said >= _QUIET:
+            self._print(Text(" · ".join(line.plain.strip() for line in self._progress.lines())))
 
     def trial_ended(self, trial: TrialResult, best: tuple[TrialResult, ...]) -> None:
         """Print the line of a finished trial."""
-        self._running.discard(trial.number)
-        if trial.outcome != "interrupted" and trial.continued_by is None:
-            self._done, self._session_done = self._done + 1, self._session_done + 1
-        self._best = self._best_of(best)
+        self._progress.ended(trial, best)
         is_complete = trial.state == "complete" and trial.values is not None
-        result = self._named(trial.values or ()) if is_complete else trial.detail.removeprefix("pruned by ")
-        shown = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.params.items())
-        style = {"complete": "green", "pruned": "yellow", "interrupted": "yellow"}.get(trial.outcome, "red")
+        result = named(self._metrics, trial.values or ()) if is_complete else trial.detail.removeprefix("pruned by ")
+        style = _STYLES.get(trial.outcome, "red")
         mark = "[bold green]★[/]" if trial in best else " "
-        line = (
-            f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(result)}  [dim]{escape(shown)}[/]"
+        self._print(
+            f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(result)}  "
+            f"[dim]{escape(shown(trial.params))}[/]"
         )
-        wrapping: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"}
-        self.console.print(line, **(wrapping if self.console.is_terminal else {"soft_wrap": True}))
-        self._show("")
+        self._refresh()
 
     def urgent(self, text: str) -> None:
         """Print at once, from within a signal handler, where nothing else may be touched."""
@@ -110,27 +135,25 @@ class LiveView:
             log.warning(text)
         self.console.print(f"\n{escape(text)}", soft_wrap=True)
 
-    def _named(self, values: Values) -> str:
-        return " ".join(f"{name} {value:.4g}" for name, value in zip(self._metrics, values, strict=True))
-
-    def _best_of(self, best: tuple[TrialResult, ...]) -> str:
-        if len(self._metrics) > 1:
-            return f"{len(best)} on the Pareto front"
-        return f"best {best[0].value:.4g} (trial {best[0].number})" if best else ""
-
-    def _show(self, running: str, now: bool = False) -> None:
-        if self._live is None:
+    def _print(self, line: str | Text) -> None:
+        self._said = self._clock()
+        if self._notebook is not None:
+            self._notebook.add(Text.from_markup(line) if isinstance(line, str) else line)
             return
-        several = f"{len(self._running)} running" if len(self._running) > 1 else ""
-        parts = [f"{self._done}/{self._total}", self._time_left(), self._best, several, running]
-        self._progress.update(self._task, description=escape(" · ".join(part for part in parts if part)), refresh=now)
+        wrapping: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"}
+        self.console.print(line, **(wrapping if self.console.is_terminal else {"soft_wrap": True}))
 
-    def _time_left(self) -> str:
-        if not self._session_done:
-            return ""
-        each = (time.monotonic() - self._started) / self._session_done
-        seconds = round(each * max(self._total - self._done, 0))
-        return f"{seconds // 60}:{seconds % 60:02d} left"
+    def _refresh(self) -> None:
+        if self._notebook is not None:
+            self._notebook.update(now=True)
+        elif self._live is not None:
+            self._live.refresh()
+
+    def _now(self) -> Group:
+        lines = self._progress.lines()
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group("", *lines)
 
 
 class WatchedReporter:
@@ -145,7 +168,3 @@ class WatchedReporter:
         """Report, and show."""
         self._view.value_reported(self._number, values, step)
         return self._reporter.report(values, step)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,12 +1,22 @@
 import dataclasses
 import io
+import os
+import pty
 import re
+import struct
+import sys
+import termios
+from fcntl import ioctl
+from pathlib import Path
 
+import pyte
 import pytest
 from rich.console import Console
 
 from lightningtune.report.live import LiveView, WatchedReporter
-from lightningtune.study.results import TrialResult
+from lightningtune.study.results import StudyResults, TrialResult
+
+NOTHING = StudyResults("s", ("val_acc",), ("maximize",), (), ())
 
 
 def ended(number, state="complete", values=(0.5,), detail="", params=None):
@@ -23,9 +33,9 @@ def console(out, terminal=False, width=80):
 
 
 def run(view):
-    view.begin(0, 2, "Study 's'")
+    view.begin(NOTHING, 2, "Study 's'")
     with view:
-        view.trial_started(0, is_baseline=True)
+        view.trial_started(0, {}, is_baseline=True)
         view.value_reported(0, (0.25,), 0)
         view.trial_ended(ended(0), (ended(0),))
         view.trial_ended(ended(1, "pruned", (0.1,), "pruned by X"), (ended(0),))
@@ -48,14 +58,15 @@ def test_outside_a_terminal_each_trial_is_a_plain_line(out):
 def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, width):
     run(LiveView(("val_acc",), console(out, terminal=True, width=width)))
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    assert "0/2" in text
-    assert "(untuned defaults)" in text or "trial 0: val_acc 0.25 at validation 0" in text
+    assert "0/2 trials" in text
+    assert "no validation yet  0:00  untuned defaults" in text
+    assert "best val_acc 0.5 (trial 0)" in text
     assert max(len(line) for line in re.split(r"[\r\n]", text)) <= width
 
 
 def test_an_interrupted_trial_is_called_so_and_is_not_done(out):
     view = LiveView(("val_acc",), console(out, terminal=True))
-    view.begin(0, 2, "Study 's'")
+    view.begin(NOTHING, 2, "Study 's'")
     interrupted = dataclasses.replace(ended(0, "fail", None, "interrupted by Ctrl-C"), reason="interrupted")
     with view:
         view.trial_ended(interrupted, ())
@@ -78,7 +89,7 @@ def test_a_quiet_console_shows_nothing(out):
 
 def test_values_of_users_are_not_markup(out):
     view = LiveView(("val_acc",), console(out))
-    view.begin(0, 1, "Study '[red]s[/]'")
+    view.begin(NOTHING, 1, "Study '[red]s[/]'")
     view.trial_ended(ended(0, "fail", None, "ValueError: [bold]x[/bold]", {"[blink]": "[/]"}), ())
     view.note("[red]note[/red]")
     assert "Study '[red]s[/]'" in out.getvalue()
@@ -98,13 +109,93 @@ def test_that_nothing_was_found_is_logged_where_nothing_is_shown(out, caplog):
     assert (out.getvalue(), caplog.messages) == ("", ["nothing"])
 
 
-def test_several_running_trials_are_counted(out):
-    view = LiveView(("val_acc",), console(out, terminal=True))
-    view.begin(0, 4, "Study 's'")
+def test_a_log_is_told_now_and_then_how_far_a_long_trial_is(out):
+    now = [0.0]
+    view = LiveView(("val_acc",), console(out), clock=lambda: now[0])
+    view.begin(NOTHING, 2, "Study 's'")
     with view:
-        view.trial_started(0, is_baseline=True)
-        view.trial_started(1, is_baseline=False)
-    assert "2 running" in out.getvalue()
+        view.trial_started(0, {"model.lr": 0.1}, is_baseline=False)
+        for step in range(7):
+            now[0] += 100
+            view.value_reported(0, (step / 10,), step)
+    lines = [re.sub(" +", " ", line).strip() for line in out.getvalue().splitlines()]
+    assert lines == [
+        "Study 's'",
+        "0/2 trials · 0 ▁▅█ 0.2 at validation 2 5:00 lr=0.1",
+        "0/2 trials · 0 ▁▂▄▅▇█ 0.5 at validation 5 10:00 lr=0.1",
+    ]
+
+
+STUDY = """
+import sys
+import lightning as L
+from nets import Line, Points
+from lightningtune import OptunaDrivenOptimizer
+
+class Waits(L.Callback):
+    def on_validation_end(self, trainer, pl_module):
+        if trainer.current_epoch == 2 and not trainer.sanity_checking:
+            open("reached", "w").close()
+            open("go_on").close()
+
+OptunaDrivenOptimizer(
+    {"trainer": {"max_epochs": 4, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Line, Points,
+    n_trials=2, experiment_dir="runs", seed=0, callbacks=[Waits()],
+).optimize()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_terminal_shows_what_has_ended_and_below_it_what_runs(tmp_path, width):
+    os.mkfifo(tmp_path / "reached")
+    os.mkfifo(tmp_path / "go_on")
+    screen, pid, shots = pyte.Screen(width, 24), None, []
+    stream = pyte.ByteStream(screen)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    environment |= {"TERM": "xterm-256color", "PYTHONWARNINGS": "ignore"}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, [sys.executable, "-c", STUDY], environment)
+    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+
+    def shown():
+        return [line.rstrip() for line in screen.display if line.strip()]
+
+    def read():
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            data = b""
+        stream.feed(data)
+        return data
+
+    def is_under_way(trial):
+        return any(line.startswith(f"   {trial}  ") and "at validation 1" in line for line in shown())
+
+    for trial in range(2):
+        while not is_under_way(trial) and read():
+            pass
+        with (tmp_path / "reached").open():
+            shots.append(shown())
+        with (tmp_path / "go_on").open("w"):
+            pass
+    while read():
+        pass
+    assert os.waitpid(pid, 0)[1] == 0
+    first, second = shots
+    assert first[0] == second[0] == "Study 'optuna_study': minimize val_loss, 2 trials."
+    assert first[1] == "0/2 trials"
+    assert re.fullmatch(r"   0  █.* at validation \d  \d:\d\d  untuned defaults", first[2])
+    assert second[1].startswith("   0 ★ complete val_loss ")
+    assert re.match(r"1/2 trials · \d+:\d\d left", second[2])
+    assert second[3].startswith("best val_loss ")
+    assert second[4].startswith("   1  █")
+    final = shown()
+    assert final[2].startswith("   1 ")
+    assert final[3] == "Study 'optuna_study': 2 complete"
+    assert not any("at validation" in line for line in final)
 
 
 def test_a_watched_reporter_passes_values_and_the_verdict_on(out):

@@ -1,0 +1,240 @@
+"""What a running study says of itself in a few lines: how far it is, what is best, what runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.text import Text
+
+from lightningtune.contract import Values
+from lightningtune.study.results import StudyResults, TrialResult
+
+_BARS = "▁▂▃▄▅▆▇█"
+_CURVE = 12
+"""Values of a trial that its curve shows."""
+_SHOWN = 10
+"""Running trials that have a line."""
+
+
+@dataclass
+class Running:
+    """A trial that runs.
+
+    Attributes:
+        number: its number.
+        tries: its parameters in a line.
+        since: when it began, by the clock of the progress.
+        place: the accelerators it has; "" on a CPU.
+        values: its latest values of the first metric.
+        step: of the latest.
+    """
+
+    number: int
+    tries: str
+    since: float
+    place: str = ""
+    values: deque[float] = field(default_factory=lambda: deque(maxlen=_CURVE))
+    step: int = -1
+
+
+class Progress:
+    """Counts what has ended, and knows what runs.
+
+    Args:
+        metrics: the names of the tuned metrics.
+        clock: tells seconds.
+    """
+
+    def __init__(self, metrics: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
+        self.metrics = metrics
+        self.running: dict[int, Running] = {}
+        self._clock = clock
+        self._total = self._before = 0
+        self._since = clock()
+        self._counts: Counter[str] = Counter()
+        self._epochs: dict[str, list[int]] = {"complete": [], "pruned": []}
+        self._failure = self._best = ""
+        self._baseline: TrialResult | None = None
+        self._sign = 1.0
+
+    def begin(self, so_far: StudyResults, total: int) -> None:
+        """Take over what a study has come to before.
+
+        Args:
+            so_far: the study's.
+            total: how many trials it is to have.
+        """
+        self._total, self._since = total, self._clock()
+        self._sign = 1.0 if so_far.directions[0] == "maximize" else -1.0
+        self._counts.clear()
+        for trial in so_far.trials:
+            self._count(trial)
+        self._failure = ""
+        self._before = self.done
+        self._best = self._best_of(so_far.best_trials)
+
+    def started(self, number: int, tries: str) -> None:
+        """Note that a trial runs."""
+        self.running[number] = Running(number, tries, self._clock())
+
+    def placed(self, number: int, place: str) -> None:
+        """Note which accelerators a trial has."""
+        if number in self.running:
+            self.running[number].place = place
+
+    def reported(self, number: int, values: Values, step: int) -> None:
+        """Note the values of a validation."""
+        trial = self.running.get(number)
+        if trial is not None:
+            trial.values.append(values[0])
+            trial.step = step
+
+    def ended(self, trial: TrialResult, best: Sequence[TrialResult]) -> None:
+        """Note a trial's end, and which are the best now."""
+        self.running.pop(trial.number, None)
+        self._count(trial)
+        self._best = self._best_of(best)
+
+    @property
+    def done(self) -> int:
+        """How many trials need not be run again."""
+        return sum(self._counts[outcome] for outcome in ("complete", "pruned", "fail"))
+
+    def lines(self) -> list[Text]:
+        """Return what there is to say, each line on its own."""
+        parts = [f"{self.done}/{self._total} trials", self._time_left()]
+        lines = [Text(" · ".join(part for part in parts if part))]
+        if self._best:
+            lines.append(Text(f"best {self._best}"))
+        ended = [part for part in (self._pruned(), self._failed()) if part]
+        if ended:
+            lines.append(Text(" · ".join(ended), style="dim"))
+        running = [*self.running.values()]
+        lines += [self._line(trial) for trial in running[:_SHOWN]]
+        if len(running) > _SHOWN:
+            lines.append(Text(f"and {len(running) - _SHOWN} more run", style="dim"))
+        return lines
+
+    def _count(self, trial: TrialResult) -> None:
+        if trial.continued_by is not None:
+            return
+        self._counts[trial.outcome] += 1
+        if trial.outcome in self._epochs:
+            self._epochs[trial.outcome].append(trial.epochs)
+        if trial.outcome == "fail":
+            self._failure = trial.detail
+        if trial.is_baseline and trial.state == "complete":
+            self._baseline = trial
+
+    def _time_left(self) -> str:
+        """By the pace of this session."""
+        in_session = self.done - self._before
+        if in_session < 1:
+            return ""
+        left = (self._clock() - self._since) / in_session * max(self._total - self.done, 0)
+        return f"{duration(left)} left"
+
+    def _best_of(self, best: Sequence[TrialResult]) -> str:
+        if not best:
+            return ""
+        if len(self.metrics) > 1:
+            return f"{len(best)} on the Pareto front"
+        text = f"{named(self.metrics, best[0].values or ())} (trial {best[0].number})"
+        base, value = self._baseline, best[0].value
+        if base is None or base.value is None or value is None or value == base.value:
+            return text
+        return f"{text}, better by {self._sign * (value - base.value):.3g} than the untuned defaults"
+
+    def _pruned(self) -> str:
+        count = self._counts["pruned"]
+        saved = saved_by_pruning(self._epochs["complete"], self._epochs["pruned"])
+        return f"{count} pruned" + (f", which saved {saved} epochs" if saved else "") if count else ""
+
+    def _failed(self) -> str:
+        count = self._counts["fail"]
+        return f"{count} failed" + (f", the last with {self._failure}" if self._failure else "") if count else ""
+
+    def _line(self, trial: Running) -> Text:
+        values = [*trial.values]
+        said = f"{values[-1]:.4g} at validation {trial.step}" if values else "no validation yet"
+        taken = duration(self._clock() - trial.since)
+        line = Text(f"{trial.number:>4}  ", style="dim")
+        line.append(f"{sparkline(values):<{_CURVE}} ", style="cyan")
+        line.append(f"{said}  ", style="default")
+        return line.append("  ".join(part for part in (taken, trial.place, trial.tries) if part))
+
+
+def saved_by_pruning(complete: Sequence[float], pruned: Sequence[float]) -> int:
+    """Return how many epochs more the pruned trials would have had, had each been as long as the median complete one.
+
+    Args:
+        complete: the epochs of each completed trial.
+        pruned: those of each pruned one.
+
+    Example:
+        >>> saved_by_pruning([10, 10, 4], [3, 1])
+        16
+    """
+    if not complete:
+        return 0
+    full = statistics.median(complete)
+    return round(sum(max(0.0, full - epochs) for epochs in pruned))
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Draw a curve in one line, its lowest value lowest; what is not finite is a gap.
+
+    Example:
+        >>> sparkline([0.1, 0.5, float("nan"), 0.9])
+        '▁▅ █'
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return " " * len(values)
+    low, span = min(finite), max(finite) - min(finite)
+    if span == 0 or not math.isfinite(span):
+        return "".join("▁" if math.isfinite(value) else " " for value in values)
+    heights = (len(_BARS) - 1) / span
+    return "".join(_BARS[round((v - low) * heights)] if math.isfinite(v) else " " for v in values)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as a clock shows it.
+
+    Example:
+        >>> duration(75.4), duration(3675)
+        ('1:15', '1:01:15')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def named(metrics: Sequence[str], values: Values) -> str:
+    """Write values with their metrics.
+
+    Example:
+        >>> named(("val_loss",), (0.12345,))
+        'val_loss 0.1235'
+    """
+    return " ".join(f"{name} {value:.4g}" for name, value in zip(metrics, values, strict=True))
+
+
+def shown(params: Mapping[str, Any]) -> str:
+    """Write parameters by the last part of their names.
+
+    Example:
+        >>> shown({"model.lr": 0.00123, "model.act": "relu"})
+        'lr=0.00123 act=relu'
+    """
+    return " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in params.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

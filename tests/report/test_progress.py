@@ -1,0 +1,126 @@
+"""What a study says of itself while it runs."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightningtune.report.progress import Progress, duration, sparkline
+from lightningtune.study.results import StudyResults, TrialResult
+
+
+def trial(number, value=0.5, state="complete", **changed):
+    values = (value,) if state == "complete" else None
+    result = TrialResult(number, state, values, {"model.lr": 0.01}, "", "", 10, 1.0, number == 0, None, None)
+    return dataclasses.replace(result, **changed)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def begun(clock, *so_far, total=10, direction="maximize"):
+    progress = Progress(("val_acc",), clock)
+    best = sorted((t for t in so_far if t.state == "complete"), key=lambda t: t.value, reverse=direction == "maximize")
+    numbers = tuple(t.number for t in best[:1])
+    progress.begin(StudyResults("s", ("val_acc",), (direction,), so_far, numbers), total)
+    return progress
+
+
+def said(progress):
+    return [line.plain.rstrip() for line in progress.lines()]
+
+
+def test_a_new_study_has_only_its_size_to_tell(clock):
+    assert said(begun(clock)) == ["0/10 trials"]
+
+
+def test_what_was_there_before_counts_and_the_pace_is_of_this_session(clock):
+    progress = begun(clock, trial(0, 0.4), trial(1, 0.9), trial(2, state="pruned", epochs=3), trial(3, state="fail"))
+    assert said(progress) == [
+        "4/10 trials",
+        "best val_acc 0.9 (trial 1), better by 0.5 than the untuned defaults",
+        "1 pruned, which saved 7 epochs · 1 failed",
+    ]
+    progress.started(4, "lr=0.01")
+    clock.now = 30.0
+    progress.ended(trial(4, 0.95), (trial(4, 0.95),))
+    assert said(progress)[:2] == [
+        "5/10 trials · 2:30 left",
+        "best val_acc 0.95 (trial 4), better by 0.55 than the untuned defaults",
+    ]
+
+
+def test_smaller_is_better_where_the_metric_is_minimized(clock):
+    progress = begun(clock, trial(0, 0.4), trial(1, 0.1), direction="minimize")
+    assert said(progress)[1] == "best val_acc 0.1 (trial 1), better by 0.3 than the untuned defaults"
+
+
+def test_an_interrupted_trial_and_one_that_goes_on_elsewhere_are_not_done(clock):
+    progress = begun(clock)
+    progress.ended(trial(0, state="fail", reason="interrupted", detail="interrupted by Ctrl-C"), ())
+    progress.ended(trial(1, state="fail", reason="killed", continued_by=2), ())
+    assert said(progress) == ["0/10 trials"]
+
+
+def test_failures_are_told_with_the_last_reason(clock):
+    progress = begun(clock)
+    progress.ended(trial(0, state="fail", detail="ValueError: x"), ())
+    progress.ended(trial(1, state="fail", detail="RuntimeError: y"), ())
+    assert said(progress)[1] == "2 failed, the last with RuntimeError: y"
+
+
+def test_each_running_trial_has_a_line(clock):
+    progress = begun(clock)
+    progress.started(0, "untuned defaults")
+    progress.started(1, "lr=0.1")
+    progress.placed(1, "device 1")
+    for step, value in enumerate((0.1, 0.2, 0.3)):
+        progress.reported(1, (value,), step)
+    clock.now = 65.0
+    assert said(progress)[1:] == [
+        "   0               no validation yet  1:05  untuned defaults",
+        "   1  ▁▅█          0.3 at validation 2  1:05  device 1  lr=0.1",
+    ]
+
+
+def test_of_many_running_trials_the_first_ten_are_shown(clock):
+    progress = begun(clock, total=100)
+    for number in range(13):
+        progress.started(number, "")
+    assert len(said(progress)) == 12
+    assert said(progress)[-1] == "and 3 more run"
+
+
+def test_a_value_of_a_trial_that_has_ended_is_let_go(clock):
+    progress = begun(clock)
+    progress.reported(7, (0.1,), 0)
+    assert said(progress) == ["0/10 trials"]
+
+
+@given(st.lists(st.floats()))
+def test_a_curve_has_a_mark_for_each_value_and_gaps_where_there_is_none(values):
+    drawn = sparkline(values)
+    assert [mark == " " for mark in drawn] == [not math.isfinite(value) for value in values]
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2))
+def test_a_higher_value_is_never_drawn_lower(values):
+    pairs = sorted(zip(values, sparkline(values), strict=True))
+    assert [mark for _, mark in pairs] == sorted(mark for _, mark in pairs)
+
+
+@given(st.integers(0, 10**6))
+def test_a_duration_reads_back(seconds):
+    parts = [int(part) for part in duration(seconds).split(":")]
+    assert sum(part * 60**place for place, part in enumerate(reversed(parts))) == seconds
