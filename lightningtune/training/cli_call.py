@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import functools
 import importlib
 import inspect
 import os
@@ -148,7 +149,10 @@ class CliCall:
             finally:
                 cli.trainer_class = trainer_class
 
+        given_to_fit: dict[str, Any] = {}
+
         def stop(**kwargs: Any) -> None:
+            given_to_fit.update(kwargs)
             raise _Enough
 
         cli.instantiate_trainer = with_ours  # type: ignore[method-assign]
@@ -163,7 +167,8 @@ class CliCall:
             args = {"subcommand": FIT, FIT: args}
         arguments |= {"args": args, "parser_kwargs": {**given, "exit_on_error": False}}
         self._construct(cli, arguments)
-        return BuiltCli(cli.model, cli.datamodule, getattr(cli, "trainer", None), own_fit)
+        fit = None if own_fit is None else functools.partial(own_fit, **given_to_fit)
+        return BuiltCli(cli.model, cli.datamodule, getattr(cli, "trainer", None), fit)
 
     def _again(self) -> tuple[LightningCLI, dict[str, Any]]:
         """Return an instance as it was when it called Lightning's ``__init__``, and the arguments for that."""

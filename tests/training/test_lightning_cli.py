@@ -11,10 +11,12 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
-from nets import Line, Points
+from nets import DiesOnce, Line, Points
 
 from lightningtune import ConfigurationError, OptunaDrivenOptimizer
+from lightningtune.contract import StopReason
 from lightningtune.study.comparison import Agreement
+from lightningtune.study.reporter import REASON
 from lightningtune.training.cli_call import caught
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
 from lightningtune.training.lightning_cli import CliBlueprint
@@ -79,9 +81,9 @@ def test_a_rehearsal_saves_no_config(tmp_path):
 
 
 class OwnFit(LightningCLI):
-    def fit(self, model, datamodule):
+    def fit(self, model, datamodule, ckpt_path, **kwargs):
         model.fitted = True
-        self.trainer.fit(model, datamodule)
+        self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **kwargs)
 
 
 class OwnTrainer(Trainer): ...
@@ -195,6 +197,21 @@ def test_trials_in_processes_of_their_own_come_to_the_same(tmp_path):
     here = optimizer(tmp_path, study_name="here").optimize()
     apart = optimizer(tmp_path, study_name="apart", isolate=True, share_data=True).optimize()
     assert [trial.values for trial in here.trials] == [trial.values for trial in apart.trials]
+
+
+@pytest.mark.slow
+def test_a_trial_that_is_killed_goes_on_where_it_was(tmp_path):
+    mark = tmp_path / "mark"
+    tuned = OptunaDrivenOptimizer(
+        {"model": {"mark": str(mark)}, "trainer": {"accelerator": "cpu", "max_epochs": 6}},
+        {"lr": ("loguniform", 1e-3, 1e-2)},
+        cli=lambda: LightningCLI(DiesOnce, Points),
+        **{"n_trials": 1, "isolate": True, "verbose": False, "experiment_dir": tmp_path},
+    )
+    killed, successor = tuned.optimize().trials
+    assert (killed.user_attrs[REASON], len(killed.intermediate_values)) == (StopReason.KILLED.value, 3)
+    assert [*successor.intermediate_values] == [*range(6)]
+    assert mark.exists()
 
 
 @pytest.mark.slow
