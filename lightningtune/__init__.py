@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightningtune.callback import TuneCallback
     from lightningtune.errors import ConfigurationError, LightningTuneError, NoResultError, TrialError
     from lightningtune.optimizer import OptunaDrivenOptimizer
+    from lightningtune.report.html.writer import study_report
     from lightningtune.search.spaces import AdvancedSearchSpace, SimpleSearchSpace
     from lightningtune.search.tunable import tunable
 
@@ -24,6 +25,7 @@ __all__ = [
     "TrialError",
     "TuneCallback",
     "__version__",
+    "study_report",
     "tunable",
 ]
 
@@ -36,6 +38,7 @@ _HOMES = {
     "SimpleSearchSpace": "lightningtune.search.spaces",
     "TrialError": "lightningtune.errors",
     "TuneCallback": "lightningtune.callback",
+    "study_report": "lightningtune.report.html.writer",
     "tunable": "lightningtune.search.tunable",
 }
 

@@ -69,6 +69,17 @@ def test_durability_prints_every_figure():
 
 
 @pytest.mark.slow
+def test_report_prints_every_figure():
+    printed = printed_by("report.py")
+    assert {what: target for what, (_, target) in printed.items()} == {
+        "megabytes of a report of 500 trials": "5.00",
+        "seconds to write it": "2.00",
+        "seconds to write the first of a process, of 30 trials": "6.00",
+        "share of reports in a study of 1-second trials": "0.01",
+    }
+
+
+@pytest.mark.slow
 def test_packing_needs_a_gpu_and_says_so():
     script = BENCHMARKS / "gpu_packing.py"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

@@ -1,0 +1,80 @@
+"""What a report costs and how large it is: ``python benchmarks/report.py``, or with ``--quick`` to try it.
+
+The study is made up: 500 trials of 5 parameters and 25 validations, every fifth pruned and every ninth failed. The
+first report of a process is written in one of its own, and imports what draws; the others are medians. While a study
+runs, the report waits for its share of the time: a clock is moved on by a second for each trial, beside the real one.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from overhead import machine, show
+
+from lightningtune.report.html.writer import ReportWriter, study_report
+from lightningtune.study.directory import StudyDirectory
+
+TESTS = Path(__file__).parents[1] / "tests"
+FIRST = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import reported
+study = reported.ours(30)
+start = time.perf_counter()
+from lightningtune.report.html.writer import study_report
+study_report(study, sys.argv[2])
+print(time.perf_counter() - start)
+"""
+
+
+class Clock:
+    """Tells the time, and can be moved on."""
+
+    skipped = 0.0
+
+    def __call__(self):
+        return time.monotonic() + self.skipped
+
+
+def share_of(trials, folder):
+    """Return the share of a study of trials of a second that its reports take, but for the last."""
+    clock, study, spent = Clock(), ours(30), 0.0
+    writer = ReportWriter(StudyDirectory(folder), clock=clock)
+    began = clock()
+    for _ in range(trials):
+        clock.skipped += 1
+        start = time.monotonic()
+        writer(study)
+        spent += time.monotonic() - start
+    return spent / (clock() - began)
+
+
+def main(arguments):
+    print(machine())
+    count, repetitions, trials = (60, 1, 300) if arguments.quick else (500, 5, 2000)
+    with tempfile.TemporaryDirectory() as folder:
+        path, study = Path(folder, "report.html"), ours(count, epochs=25)
+        seconds = []
+        for _ in range(repetitions + 1):  # the first imports
+            start = time.perf_counter()
+            study_report(study, path)
+            seconds.append(time.perf_counter() - start)
+        show("megabytes of a report of 500 trials", path.stat().st_size / 1e6, 5.0, f"{count} trials")
+        show("seconds to write it", statistics.median(seconds[1:]), 2.0, f"{count} trials")
+        command = [sys.executable, "-c", FIRST, TESTS, path]
+        first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        show("seconds to write the first of a process, of 30 trials", float(first), 6.0)
+        show("share of reports in a study of 1-second trials", share_of(trials, Path(folder)), 0.01, f"{trials} trials")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(TESTS))
+    from reported import ours
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only show that it runs")
+    main(parser.parse_args())

@@ -1,0 +1,270 @@
+"""How figures look: one style for Optuna's and for our own, on light and on dark paper."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial
+
+from lightningtune.report.html.grid import binned
+from lightningtune.report.html.timeline import Bar, Lane
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# each is readable on white and on near black
+COLORS = {
+    "complete": "#3d8fd1",
+    "best": "#12a37a",
+    "pruned": "#e0993a",
+    "fail": "#d9534f",
+    "interrupted": "#9b7fd4",
+    "running": "#37b3c4",
+    "waiting": "#9aa5b1",
+    "baseline": "#c2569b",
+}
+SCALE = ["#f2b134", "#7fbf7b", "#2fa3a0", "#3673b5", "#5b3f99"]
+"""From worse to better; no end of it is lost on white or on near black."""
+_AXIS = {
+    "gridcolor": "rgba(128,136,148,0.18)",
+    "zeroline": False,
+    "linecolor": "rgba(128,136,148,0.5)",
+    "automargin": True,
+    "title": {"standoff": 8},
+    "exponentformat": "power",
+}
+_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+
+
+def curves(trials: Sequence[FrozenTrial], best: Collection[int], metric: str) -> go.Figure:
+    """Draw learning curves: one trace for each kind of ending, so that hundreds of trials stay quick.
+
+    Args:
+        trials: of a study.
+        best: the numbers of the best.
+        metric: what was reported.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    kinds = {"fail": "failed", "running": "running", "pruned": "pruned", "complete": "complete", "best": "best"}
+    ended: dict[str, list[Any]] = {"x": [], "y": [], "text": []}
+    for kind, name in kinds.items():
+        x: list[float | None] = []
+        y: list[float | None] = []
+        text: list[str | None] = []
+        for trial in trials:
+            state = "best" if trial.number in best else trial.state.name.lower()
+            points = [(s, v) for s, v in sorted(trial.intermediate_values.items()) if math.isfinite(v)]
+            if state != kind or not points:
+                continue
+            x += [step for step, _ in points] + [None]
+            y += [value for _, value in points] + [None]
+            text += [f"trial {trial.number}"] * len(points) + [None]
+            if kind == "pruned":
+                ended["x"].append(points[-1][0])
+                ended["y"].append(points[-1][1])
+                ended["text"].append(f"trial {trial.number} pruned")
+        if x:
+            width, opacity = (2.5, 1.0) if kind == "best" else (1.2, 0.45)
+            figure.add_scatter(
+                x=x,
+                y=y,
+                text=text,
+                name=name,
+                mode="lines+markers" if len(x) < 3 * len(trials) else "lines",
+                marker={"size": 4},
+                opacity=opacity,
+                line={"color": COLORS[kind], "width": width},
+                hovertemplate="%{text}<br>%{x}: %{y:.4g}<extra></extra>",
+            )
+    if ended["x"]:
+        marker = {"symbol": "x-thin", "size": 7, "line": {"color": COLORS["pruned"], "width": 1.5}}
+        hover = "%{text} at %{x}: %{y:.4g}<extra></extra>"
+        figure.add_scatter(**ended, mode="markers", marker=marker, name="where pruned", hovertemplate=hover)
+    figure.update_layout(xaxis_title="validation", yaxis_title=metric)
+    styled(figure)
+    return figure.update_layout(margin={"t": 48})  # a phone needs two lines of legend
+
+
+def timeline(lanes: Sequence[Lane]) -> go.Figure:
+    """Draw bars in their lanes; each begins with the time that it waited."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    bars = [(lane.name, bar) for lane in lanes for bar in lane.bars]
+    names = {"complete": "complete", "pruned": "pruned", "fail": "failed", "interrupted": "interrupted"}
+    names |= {"running": "running"}
+
+    def add(kind: str, name: str, chosen: list[tuple[str, Bar]], waiting: bool) -> None:
+        figure.add_bar(
+            orientation="h",
+            y=[place for place, _ in chosen],
+            base=[(bar.start.timestamp() - origin + (0 if waiting else bar.waiting)) / size for _, bar in chosen],
+            x=[(bar.waiting if waiting else bar.training) / size for _, bar in chosen],
+            name=name,
+            customdata=[[bar.number, bar.outcome, bar.waiting if waiting else bar.training] for _, bar in chosen],
+            marker={"color": COLORS[kind], "line": {"width": 0}},
+            width=0.7,
+            hovertemplate="trial %{customdata[0]}, %{customdata[1]}<br>"
+            f"{name if waiting else 'trained'} %{{customdata[2]:.3g}} s<extra></extra>",
+        )
+
+    origin = min(bar.start.timestamp() for _, bar in bars)
+    whole = max(bar.end.timestamp() for _, bar in bars) - origin
+    size, unit = next(pair for pair in _UNITS if whole >= 2 * pair[0] or pair[0] == 1)
+    add("waiting", "waiting", [pair for pair in bars if pair[1].waiting > 0], waiting=True)
+    for kind, name in names.items():
+        chosen = [pair for pair in bars if pair[1].outcome == kind]
+        if chosen:
+            add(kind, name, chosen, waiting=False)
+    figure.update_layout(
+        barmode="overlay",
+        xaxis_title=f"{unit} since the first trial began",
+        yaxis={"categoryarray": [lane.name for lane in reversed(lanes)], "categoryorder": "array", "showgrid": False},
+        height=max(180, 110 + 26 * len(lanes)),
+    )
+    return styled(figure)
+
+
+@functools.cache
+def _paper() -> go.layout.Template:
+    """Return the style, as a template: setting the same on each axis of each figure takes five times as long."""
+    import plotly.graph_objects as go
+
+    layout = {
+        "margin": {"l": 64, "r": 16, "t": 34, "b": 48},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#9aa5b1", "activecolor": "#3d8fd1"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#4b5563"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+        "hoverlabel": {"font": {"family": "ui-monospace, Menlo, Consolas, monospace", "size": 11}},
+        "colorway": [COLORS[name] for name in ("complete", "best", "pruned", "interrupted", "running", "baseline")],
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+    }
+    return go.layout.Template(layout=layout)
+
+
+def styled(figure: go.Figure) -> go.Figure:
+    """Put a figure on our paper: no title of its own, thin lines, the legend above."""
+    height = figure.layout.height or 360
+    return figure.update_layout(template=_paper(), title=None, plot_bgcolor=None, height=height)
+
+
+def styled_history(figure: go.Figure) -> go.Figure:
+    """Tell the trials from the best so far."""
+    for trace in figure.data:
+        if trace.mode == "markers":
+            color = COLORS["waiting"] if "Infeasible" in (trace.name or "") else COLORS["complete"]
+            trace.marker = {"color": color, "size": 6, "opacity": 0.75}
+        else:
+            trace.name = "best so far"
+            trace.line = {"color": COLORS["best"], "width": 2.5, "shape": "hv"}
+    return styled(_without_empty(figure))
+
+
+def styled_importances(several: Sequence[go.Figure], metrics: Sequence[str]) -> go.Figure:
+    """Draw the bars of each metric side by side; their number decides the height.
+
+    Args:
+        several: Optuna's figure of each metric.
+        metrics: their names.
+    """
+    colors = [COLORS[name] for name in ("complete", "pruned", "best")]
+    figure, others = several[0], several[1:]
+    figure.add_traces([trace for other in others for trace in other.data])
+    for index, (trace, metric) in enumerate(zip(figure.data, metrics, strict=False)):
+        trace.update(name=metric, marker={"color": colors[index % len(colors)]})
+    count = sum(len(trace.y) for trace in figure.data)
+    figure.update_layout(height=max(190, 110 + 26 * count), bargap=0.35, xaxis_title="importance")
+    figure.update_layout(showlegend=len(figure.data) > 1)
+    styled(figure)
+    return figure.update_yaxes(title=None, showgrid=False)
+
+
+def styled_parallel(figure: go.Figure, direction: str | None) -> go.Figure:
+    """Colour the lines by their value, in our scale.
+
+    Args:
+        figure: Optuna's.
+        direction: in which way the first axis, which is the value's, is better; None of several objectives, where the
+            colours are ranks.
+    """
+    from plotly.colors import sample_colorscale
+
+    figure = styled(_recolored(figure))
+    figure.update_annotations(name="value")  # the page lays paper under them, so that they can be read
+    for trace in figure.data:
+        if trace.mode == "lines" and direction is not None and trace.y[0] is not None:
+            better = trace.y[0] if direction == "maximize" else 1 - trace.y[0]
+            trace.line.color = sample_colorscale(SCALE, [min(max(better, 0.0), 1.0)])[0]
+    figure.update_layout(margin={"l": 40, "r": 24, "t": 24, "b": 56}, height=340)
+    return figure
+
+
+def styled_slices(figure: go.Figure) -> go.Figure:
+    """Colour the points by the trial's number."""
+    figure = _recolored(figure)
+    for trace in figure.data:
+        trace.marker.line = {"width": 0}
+        trace.marker.size = 6
+    figure.update_layout(width=None, height=300)
+    figure = styled(figure)
+    figure.update_xaxes(tickangle=0, nticks=4)
+    return figure
+
+
+def styled_contours(figure: go.Figure) -> go.Figure:
+    """Make the cells fewer, and the trials' points small."""
+    import plotly.graph_objects as go
+
+    contour = figure.data[0]
+    x, y, z = binned(contour.x, contour.y, contour.z, (figure.layout.xaxis.type, figure.layout.yaxis.type))
+    contour.update(x=x, y=y, z=z)
+    for trace in figure.data:
+        if isinstance(trace, go.Scatter):
+            color = "rgba(20,24,32,0.75)" if trace.name == "Feasible Trial" else "rgba(255,255,255,0.6)"
+            trace.marker = {"color": color, "size": 4, "line": {"width": 0.8, "color": "rgba(255,255,255,0.7)"}}
+    figure.update_layout(height=440)
+    return styled(_recolored(figure))
+
+
+def styled_front(figure: go.Figure) -> go.Figure:
+    """Tell the front, which Optuna draws last, from the others."""
+    for trace in figure.data:
+        is_front = trace is figure.data[-1]
+        size = 9 if is_front else 6
+        marker = {"color": COLORS["best" if is_front else "waiting"], "size": size, "opacity": 0.85}
+        name = (
+            "Pareto front"
+            if is_front
+            else "infeasible trials"
+            if "Infeasible" in trace.hovertemplate
+            else "other trials"
+        )
+        trace.update(name=name, showlegend=True)
+        trace.marker = marker
+    return styled(_without_empty(figure))
+
+
+def _without_empty(figure: go.Figure) -> go.Figure:
+    """Leave out what would only stand in the legend."""
+    figure.data = tuple(trace for trace in figure.data if len(trace.x or ()))
+    return figure
+
+
+def _recolored(figure: go.Figure) -> go.Figure:
+    """Exchange Optuna's colour scale, one end of which is lost on any paper, for ours."""
+    scale = [[index / (len(SCALE) - 1), color] for index, color in enumerate(SCALE)]
+    bar = {"thickness": 10, "outlinewidth": 0, "len": 0.9, "xpad": 10}
+    for trace in figure.data:
+        if trace.type == "contour":
+            trace.update(colorscale=scale, colorbar=bar, line={"width": 0.4})
+        elif trace.marker.colorscale is not None:
+            trace.marker.update(colorscale=scale, colorbar=bar)
+    return figure

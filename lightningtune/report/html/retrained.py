@@ -1,0 +1,43 @@
+"""What more trainings of a trial's config came to: the only measure of how much one training differs from the next."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from lightningtune.study.directory import StudyDirectory
+
+
+def retrained(directory: StudyDirectory, metric: str, direction: str, score: str = "best") -> Mapping[int, list[float]]:
+    """Read the scores of refits from the tables that they have written.
+
+    Args:
+        directory: the study's folder.
+        metric: the tuned metric.
+        direction: "minimize" or "maximize".
+        score: "best" or "last"; of another score nothing can be read from a table.
+
+    Returns:
+        The scores by the trial's number, one for each seed, but for those that wrote no table.
+    """
+    if score not in ("best", "last"):
+        return {}
+    best = min if direction == "minimize" else max
+    found: defaultdict[int, list[float]] = defaultdict(list)
+    for folder in sorted((directory.root / "refit").glob("*_seed_*")):
+        number, values = folder.name.partition("_")[0], _column(folder / "metrics.csv", metric)
+        if number.isdecimal() and values:
+            found[int(number)].append(best(values) if score == "best" else values[-1])
+    return dict(found)
+
+
+def _column(table: Path, name: str) -> list[float]:
+    """Return the finite numbers of a column; none where there is no such table."""
+    values = []
+    with suppress(OSError, ValueError, csv.Error), table.open(newline="", encoding="utf-8") as file:
+        values = [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+    return [value for value in values if math.isfinite(value)]

@@ -1,0 +1,117 @@
+"""The figures of a report, each with its title and a sentence on how to read it; or why it is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lightningtune.errors import NoResultError
+from lightningtune.report.html.figures import ENOUGH, MANY, Figures
+from lightningtune.report.html.record import Record, parameters_of
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Section:
+    """One figure of the page.
+
+    Attributes:
+        name: what its address ends with.
+        title: over it.
+        reading: how to read it.
+        figure: as JSON that can stand in a page; "" where there is none.
+        missing: why there is none.
+        width: pixels that it needs; a narrower screen scrolls.
+        height: pixels that it takes.
+    """
+
+    name: str
+    title: str
+    reading: str
+    figure: str = ""
+    missing: str = ""
+    width: int = 0
+    height: int = 0
+
+
+def sections_of(record: Record) -> list[Section]:
+    """Draw all figures of a study.
+
+    Args:
+        record: the study.
+    """
+    return [_drawn(*planned) for planned in _planned(record)]
+
+
+def safe_json(figure: go.Figure) -> str:
+    """Return a figure as JSON that ends no script element, whatever its names are.
+
+    Args:
+        figure: of Plotly's.
+    """
+    text: str = figure.to_json()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _drawn(name: str, title: str, reading: str, draw: Callable[[], go.Figure], width: int) -> Section:
+    try:
+        figure = draw()
+    except NoResultError as reason:
+        return Section(name, title, reading, missing=str(reason))
+    return Section(name, title, reading, safe_json(figure), width=width, height=int(figure.layout.height))
+
+
+def _front(record: Record, figures: Figures) -> go.Figure:
+    if len(record.results.metrics) > 2:  # a figure in three dimensions needs what the page forbids: to make code
+        raise NoResultError(
+            "Only two metrics can be drawn here. Parallel coordinates show which trials are better than which, and "
+            "results().plot_pareto_front() draws three in a notebook."
+        )
+    return figures.pareto_front()
+
+
+def _importances(record: Record, figures: Figures) -> go.Figure:
+    complete = record.results.counts.get("complete", 0)
+    if complete < ENOUGH:
+        raise NoResultError(
+            f"Which parameter decides can be said from {ENOUGH} completed trials on; there are {complete}."
+        )
+    return figures.importances()
+
+
+def _planned(record: Record) -> Iterator[tuple[str, str, str, Callable[[], go.Figure], int]]:
+    """Yield what is drawn, in its order: the answer's neighbours first."""
+    figures, metrics = Figures(record), record.results.metrics
+    wide = min(max(len(parameters_of(record.trials)), 1), MANY)
+
+    def each(
+        name: str, title: str, reading: str, draw: Callable[[int], go.Figure], width: int
+    ) -> Iterator[tuple[str, str, str, Callable[[], go.Figure], int]]:
+        for index, metric in enumerate(metrics):
+            of = f" of {metric}" if len(metrics) > 1 else ""
+            yield f"{name}-{index}" if index else name, f"{title}{of}", reading, partial(draw, index), width
+
+    if len(metrics) > 1:
+        text = "No trial is better than one of the front in every metric."
+        yield "front", "Pareto front", text, partial(_front, record, figures), 0
+    text = "Each completed trial, and the best so far."
+    yield from each("history", "History", text, figures.history, 0)
+    if len(metrics) == 1:
+        text = "What each trial reported while it trained; a cross is where it was pruned."
+        yield "curves", "Learning curves", text, figures.curves, 0
+    text = "How much of what separates the better trials from the others each parameter decides."
+    yield "importances", "Importances", text, partial(_importances, record, figures), 0
+    text = "Each line is a completed trial; dark ones are the best."
+    yield "parallel", "Parallel coordinates", text, figures.parallel_coordinates, 110 * (wide + 1)
+    text = "The value over each parameter; darker points are later trials."
+    yield from each("slices", "Slices", text, figures.slices, 170 * wide)
+    text = "The value over the two most important parameters; darker is better, and between the points it is a guess."
+    yield from each("contours", "Contours", text, figures.contours, 0)
+    text = "When which trial ran where. Grey is the time that it waited for its process and its data."
+    yield "timeline", "Timeline", text, figures.timeline, 0

@@ -1,0 +1,126 @@
+"""The table of trials: what stands in its cells, and by what they are sorted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lightningtune.report.cells import size
+from lightningtune.report.html.record import Record, parameters_of
+from lightningtune.report.html.wording import short, spent
+from lightningtune.study.results import TrialResult
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what is shown.
+        key: what it is sorted by, a number where it is one; empty cells come last.
+        whole: the value in full, where the text is shorter.
+        link: where a click leads; "" nowhere.
+    """
+
+    text: str
+    key: str = ""
+    whole: str = ""
+    link: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is sorted as a number, and stands to the right."""
+        try:
+            float(self.key)
+        except ValueError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial.
+
+    Attributes:
+        outcome: how it ended.
+        is_best: whether it is the best, or on the Pareto front.
+        cells: one for each column.
+    """
+
+    outcome: str
+    is_best: bool
+    cells: tuple[Cell, ...]
+
+
+def columns_of(record: Record) -> list[str]:
+    """Return the heads of the table's columns."""
+    work = ["epochs" if record.is_ours else "reports", "time"]
+    own = ["memory", "note"] if record.is_ours else []
+    return ["trial", "state", *record.results.metrics, *parameters_of(record.trials), *work, *own]
+
+
+def rows_of(record: Record, page: Path) -> list[Row]:
+    """Return a row for each trial.
+
+    Args:
+        record: the study.
+        page: where the report will lie, from which links to folders lead.
+    """
+    names, best = parameters_of(record.trials), {*record.results.best_numbers}
+    return [
+        Row(
+            outcome=trial.outcome,
+            is_best=trial.number in best,
+            cells=tuple(_cells(trial, len(record.results.metrics), names, page, record.is_ours)),
+        )
+        for trial in record.results.trials
+    ]
+
+
+def link_to(path: Path, page: Path, is_folder: bool) -> str:
+    """Return the address of a file or a folder beside the page; "" where there is none."""
+    if not (path.is_dir() if is_folder else path.is_file()):
+        return ""
+    try:
+        relative = os.path.relpath(path, page.parent)
+    except ValueError:  # another drive
+        return path.absolute().as_uri()
+    return quote(Path(relative).as_posix()) + ("/" if is_folder else "")
+
+
+def _cells(trial: TrialResult, metrics: int, names: Sequence[str], page: Path, is_ours: bool) -> list[Cell]:
+    values = trial.values or (None,) * metrics
+    own = [Cell(_note(trial))]
+    if trial.facts.memory is not None:
+        own.insert(0, Cell(size(trial.facts.memory), str(trial.facts.memory)))
+    else:
+        own.insert(0, Cell(""))
+    return [
+        Cell(str(trial.number), str(trial.number), link=link_to(trial.directory, page, True) if is_ours else ""),
+        Cell(trial.outcome, trial.outcome),
+        *(_cell(value) for value in values),
+        *(_cell(trial.params.get(name)) for name in names),
+        Cell(str(trial.epochs), str(trial.epochs)),
+        Cell(spent(trial.duration) if trial.duration else "", str(trial.duration) if trial.duration else ""),
+        *(own if is_ours else ()),
+    ]
+
+
+def _note(trial: TrialResult) -> str:
+    notes = ["untuned defaults"] if trial.is_baseline else []
+    if trial.continues is not None:
+        notes.append(f"goes on from trial {trial.continues}")
+    if trial.continued_by is not None:
+        notes.append(f"trial {trial.continued_by} goes on from it")
+    return "; ".join([*notes, *([trial.detail] if trial.detail else [])])
+
+
+def _cell(value: Any) -> Cell:
+    shown = short(value)
+    whole = "" if value is None or str(value) == shown else str(value)
+    key = "" if value is None else str(float(value)) if isinstance(value, (int, float)) else str(value)
+    return Cell(shown, key, whole)

@@ -1,0 +1,84 @@
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightningtune.report.html.answer import Choice, find_answer, find_gain
+from lightningtune.report.html.certainty import gain_line, how_sure
+from lightningtune.study.results import StudyResults, TrialResult
+
+BASE = TrialResult(0, "complete", (0.5,), {"lr": 0.001, "act": "relu"}, "completed", "", 3, 1.0, True, Path(), None)
+BEST = dataclasses.replace(BASE, number=1, values=(0.75,), params={"lr": 0.01, "act": "relu"}, is_baseline=False)
+SCORES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=5)
+
+
+def study(trials, best, directions=("maximize",)):
+    return StudyResults("s", ("val_acc",), directions, trials, best)
+
+
+def test_the_best_stands_beside_the_defaults():
+    answer = find_answer(study((BASE, BEST), (1,)), {})
+    assert answer.gain.value == 0.25
+    assert answer.choices == (Choice("lr", 0.01, 0.001), Choice("act", "relu", "relu"))
+    assert [choice.is_changed for choice in answer.choices] == [True, False]
+    assert gain_line(answer) == "0.25 better than the untuned defaults (0.5)"
+    assert how_sure(answer)[0] == "The 2 best trials lie within 0.25 of each other."
+    assert "The gain is no larger than that." in how_sure(answer)
+    assert "was not measured" in how_sure(answer)[-1]
+
+
+def test_less_is_better_where_it_is_minimized():
+    answer = find_answer(study((BEST, dataclasses.replace(BASE, number=1, is_baseline=False)), (1,), ("minimize",)), {})
+    assert answer.gain is None
+    assert gain_line(answer) == "There is no completed trial of the untuned defaults to compare with."
+
+
+def test_defaults_that_nothing_beats_gain_nothing():
+    answer = find_answer(study((BASE,), (0,)), {})
+    assert answer.gain.value == 0
+    assert gain_line(answer) == "These are the untuned defaults (0.5): nothing better was found."
+    assert len(how_sure(answer)) == 1
+
+
+def test_refits_take_the_place_of_the_lucky_score():
+    answer = find_answer(study((BASE, BEST), (1,)), {1: [0.7, 0.6, 0.65]})
+    assert answer.gain.value == pytest.approx(0.15)
+    assert answer.gain.error == pytest.approx(math.sqrt(0.0025 / 3 + 0.0025))
+    assert gain_line(answer) == "0.15 ± 0.058 better than the untuned defaults (0.5)"
+    assert how_sure(answer)[0].startswith("Trained again with 3 seeds, trial 1 comes to 0.65 ± 0.05")
+    assert "1 training of the defaults, whose variance is taken to be the same" in how_sure(answer)[1]
+
+
+def test_what_was_only_luck_is_called_worse():
+    answer = find_answer(study((BASE, BEST), (1,)), {1: [0.4, 0.45], 0: [0.5, 0.55]})
+    assert gain_line(answer).startswith("0.1 ± 0.035 worse than")
+    assert answer.gain.seeds == (2, 2)
+
+
+def test_one_refit_says_nothing_of_how_they_differ():
+    assert find_answer(study((BASE, BEST), (1,)), {1: [0.7]}).gain.error is None
+
+
+def test_there_is_no_single_answer_to_several_objectives_or_to_none():
+    assert find_answer(study((BASE,), ()), {}) is None
+    both = StudyResults("s", ("a", "b"), ("maximize", "minimize"), (BASE,), (0,))
+    assert find_answer(both, {}) is None
+
+
+@given(SCORES, SCORES)
+def test_the_direction_changes_only_the_sign(own, others):
+    up = find_gain(BEST, BASE, {1: own, 0: others}, 1)
+    turned = {1: [-value for value in own], 0: [-value for value in others]}
+    down = find_gain(BEST, BASE, turned, -1)
+    assert up.value == pytest.approx(down.value)
+    assert up.error == pytest.approx(down.error)
+
+
+@given(SCORES, SCORES, st.floats(-100, 100))
+def test_a_gain_does_not_depend_on_where_zero_is(own, others, by):
+    gain = find_gain(BEST, BASE, {1: own, 0: others}, 1)
+    moved = find_gain(BEST, BASE, {1: [v + by for v in own], 0: [v + by for v in others]}, 1)
+    assert moved.value == pytest.approx(gain.value, abs=1e-9)

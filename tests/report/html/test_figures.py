@@ -1,0 +1,132 @@
+import json
+
+import optuna
+import pytest
+from reported import ours, theirs
+
+from lightningtune import NoResultError
+from lightningtune.report.html import drawing
+from lightningtune.report.html.figures import Figures
+from lightningtune.report.html.record import read_study
+from lightningtune.study.directory import StudyDirectory
+
+HERE = StudyDirectory.named(None, "nowhere")
+
+
+def figures(study):
+    return Figures(read_study(study, HERE))
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return figures(ours(60))
+
+
+def test_the_history_has_the_trials_the_best_so_far_and_the_defaults(drawn):
+    figure = drawn.history()
+    assert [trace.name for trace in figure.data] == ["value", "best so far"]
+    assert [annotation.text for annotation in figure.layout.annotations] == ["untuned defaults"]
+
+
+def test_curves_are_one_trace_for_each_ending_and_crosses_where_trials_were_pruned(drawn):
+    traces = {trace.name: trace for trace in drawn.curves().data}
+    assert [*traces] == ["pruned", "complete", "best", "where pruned"]
+    pruned = [trial for trial in ours(60).trials if trial.state is optuna.trial.TrialState.PRUNED]
+    assert [*traces["where pruned"].x] == [trial.last_step for trial in pruned]
+    assert len(traces["best"].x) == 13, "12 validations, and the gap"
+
+
+def test_values_that_are_no_numbers_leave_no_gap_in_json():
+    study = optuna.create_study()
+    for values in ({0: float("nan"), 1: 2.0}, {0: float("inf")}):
+        study.add_trial(optuna.trial.create_trial(value=1.0, intermediate_values=values))
+    json.loads(figures(study).curves().to_json(), parse_constant=pytest.fail)
+
+
+def test_importances_order_what_is_drawn(drawn):
+    names = [*drawn.importances().data[0].y]
+    assert {*names} == {"lr", "width", "dropout", "act", "batch_size"}
+    most = [drawn.contours().layout.xaxis.title.text, drawn.contours().layout.yaxis.title.text]
+    assert {*most} == {*names[-2:]}
+
+
+def test_all_figures_have_our_paper(drawn):
+    for draw in (drawn.parallel_coordinates, drawn.slices, drawn.contours, drawn.timeline):
+        figure = draw()
+        assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)"
+        assert figure.layout.plot_bgcolor is None
+        assert figure.layout.height
+        assert figure.layout.title.text is None
+
+
+def test_the_best_line_is_the_darkest(drawn):
+    lines = [trace for trace in drawn.parallel_coordinates().data if trace.mode == "lines"]
+    best = max(lines, key=lambda trace: trace.y[0])
+    assert best.line.color == "rgb(91, 63, 153)", drawing.SCALE[-1]
+
+
+def test_a_contour_of_hundreds_of_trials_stays_small(drawn):
+    contour = drawn.contours().data[0]
+    assert len(contour.x) <= 36
+    assert len(contour.y) <= 36
+    known = [value for row in contour.z for value in row if value is not None]
+    complete = [trial.value for trial in ours(60).trials if trial.state is optuna.trial.TrialState.COMPLETE]
+    assert min(complete) - 1e-9 <= min(known) <= max(known) <= max(complete) + 1e-9
+
+
+def test_the_timeline_has_a_row_for_each_place(drawn):
+    figure = drawn.timeline()
+    assert [trace.name for trace in figure.data] == ["waiting", "complete", "pruned", "failed"]
+    assert [*figure.layout.yaxis.categoryarray] == ["core 1", "core 0"]
+    assert figure.layout.xaxis.title.text == "minutes since the first trial began"
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_objectives_have_a_front_and_a_history_each(count):
+    drawn = figures(theirs(["minimize"] * count))
+    assert [trace.name for trace in drawn.pareto_front().data] == ["other trials", "Pareto front"]
+    assert drawn.history(count - 1).layout.yaxis.title.text == f"value_{count - 1}"
+    assert drawn.slices(0).data
+    assert drawn.parallel_coordinates().data
+    with pytest.raises(NoResultError, match="several objectives"):
+        drawn.curves()
+    with pytest.raises(NoResultError, match=f"from 0 to {count - 1}, but is 7"):
+        drawn.history(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("history", "A history needs a completed trial; there are none"),
+        ("importances", "2 completed trials"),
+        ("contours", "2 completed trials"),
+        ("slices", "a completed trial"),
+        ("parallel_coordinates", "a completed trial"),
+        ("pareto_front", "a completed trial"),
+        ("curves", "No trial reported any"),
+        ("timeline", "No trial has begun"),
+    ],
+)
+def test_an_empty_study_says_why_there_is_nothing_to_draw(name, why):
+    with pytest.raises(NoResultError, match=why):
+        getattr(figures(optuna.create_study()), name)()
+
+
+def test_a_study_without_parameters_or_with_one_says_so():
+    study = optuna.create_study()
+    study.optimize(lambda trial: 1.0, n_trials=2)
+    with pytest.raises(NoResultError, match="no parameters"):
+        figures(study).slices()
+    one = optuna.create_study()
+    one.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    with pytest.raises(NoResultError, match="two parameters"):
+        figures(one).contours()
+    with pytest.raises(NoResultError, match="1 objectives|2 or 3"):
+        figures(one).pareto_front()
+
+
+def test_parameters_that_never_meet_have_no_contour():
+    study = optuna.create_study()
+    study.optimize(lambda trial: trial.suggest_float("ab"[trial.number % 2], 0, 1), n_trials=4)
+    with pytest.raises(NoResultError, match="No trial has both 'a' and 'b'"):
+        figures(study).contours()

@@ -1,0 +1,149 @@
+import datetime
+import gzip
+import re
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+
+import optuna
+import pytest
+from reported import DISTRIBUTIONS, START, ours, theirs
+
+from lightningtune.files import dump_yaml
+from lightningtune.report.html.page import plotly_packed, render
+from lightningtune.report.html.record import read_study
+from lightningtune.study.directory import StudyDirectory
+
+EVIL = '</script><script>alert("1")</script>'
+
+
+class Reader(HTMLParser):
+    """Reads a page: its elements, its words, and what each script holds."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.words, self.scripts, self.targets = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.targets += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data):
+        (self.scripts if self.tags[-1:] == ["script"] else self.words).append(data.strip())
+
+    @property
+    def text(self):
+        return " ".join(filter(None, self.words))
+
+
+def page(study, folder=Path("nowhere")):
+    directory = StudyDirectory(folder)
+    return render(read_study(study, directory), directory, folder / "report.html", START + datetime.timedelta(hours=1))
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return Reader(page(ours(40)))
+
+
+def test_the_answer_comes_first(reader):
+    assert reader.text.index("Best value") < reader.text.index("History")
+    assert "better than the untuned defaults" in reader.text
+    assert "24 complete" in reader.text or "complete" in reader.text
+
+
+def test_every_section_is_there(reader):
+    for title in (
+        "History",
+        "Learning curves",
+        "Importances",
+        "Parallel coordinates",
+        "Slices",
+        "Contours",
+        "Timeline",
+        "Cost",
+        "Failures",
+        "Trials",
+        "Environment",
+    ):
+        assert title in reader.words, title
+    assert "RuntimeError: out of luck at 8" in reader.text
+    assert "2.15.0" in reader.words
+    assert "epochs saved by pruning" in reader.text
+
+
+def test_nothing_is_asked_of_a_network(reader):
+    assert all(target.startswith(("#", "data:")) for target in reader.targets), reader.targets
+    assert "link" in reader.tags
+
+
+def test_plotly_comes_along_packed():
+    assert b"plotly.js v" in gzip.decompress(b64decode(plotly_packed()))[:300]
+    assert len(plotly_packed()) < 2.2e6
+
+
+def test_names_and_values_of_users_are_only_shown():
+    distributions = {
+        EVIL: optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
+        "width": optuna.distributions.CategoricalDistribution([EVIL, "<img src=x onerror=alert(2)>"]),
+    }
+    study = ours(20, distributions=distributions)
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names([EVIL])
+    written = page(study)
+    assert 'alert("1")' not in re.sub(r"&lt;/script&gt;&lt;script&gt;alert\(&#34;1&#34;\)", "", written)
+    assert "<img" not in written
+    reader = Reader(written)
+    assert reader.tags.count("script") == Reader(page(ours(20))).tags.count("script")
+    assert EVIL in reader.words
+
+
+def test_five_hundred_trials_stay_below_five_megabytes():
+    assert len(page(ours(500, epochs=25)).encode()) < 5e6
+
+
+def test_a_study_of_ours_links_to_its_folders(tmp_path):
+    directory = StudyDirectory(tmp_path / "a study")
+    study = ours(12)
+    best = study.best_trial.number
+    directory.begin(directory.trial(best), {"model": {"lr": 0.5}})
+    directory.write_error(8, "Traceback")
+    directory.write_definition({"sampler": "GPSampler", "seed": 7, "score": "best"})
+    reader = Reader(page(study, directory.root))
+    assert f"trials/{best:04d}/" in reader.targets
+    assert "trials/0008/error.txt" in reader.targets
+    assert "GPSampler" in reader.words
+    assert dump_yaml({"model": {"lr": 0.5}}).strip() in reader.words
+    assert f"optimizer.refit(number={best}, seeds=[1, 2, 3])" in reader.words
+
+
+def test_another_study_has_no_baseline_and_no_folders(tmp_path):
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
+    reader = Reader(page(theirs(), tmp_path))
+    assert "There is no completed trial of the untuned defaults" in reader.text
+    assert not [target for target in reader.targets if target.startswith("trials/")]
+    assert "reports" in reader.words
+    assert "study.enqueue_trial(" in reader.text
+
+
+def test_several_objectives_have_their_front():
+    reader = Reader(page(theirs(["minimize", "minimize"])))
+    assert "Pareto front" in reader.words
+    assert "History of value_1" in reader.words
+    assert re.search(r"\d+ on the Pareto front", reader.text)
+
+
+@pytest.mark.parametrize("running", [0, 1])
+def test_a_study_that_has_nothing_says_so(running):
+    study = optuna.create_study(study_name="new")
+    for _ in range(running):
+        study.ask()
+    reader = Reader(page(study))
+    assert "No trial has completed." in reader.text
+    assert ("1 running" in reader.text) == bool(running)
+
+
+def test_one_trial_is_enough():
+    distributions = {"lr": DISTRIBUTIONS["lr"]}
+    assert "These are the untuned defaults" in Reader(page(ours(1, distributions=distributions))).text
