@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lightningtune.cli.output import print_json, width
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, STUDY, add_storage, open_study
+from lightningtune.cli.suggesting import studies_here, suggest
 
 
 def parser() -> CommandParser:
@@ -16,8 +17,8 @@ def parser() -> CommandParser:
         "Puts studies side by side: what each has found, how many trials, epochs and how much time that took, and what "
         "differs in their definitions.",
     )
-    parser.add_argument("study", metavar="STUDY", help=STUDY)
-    parser.add_argument("others", metavar="STUDY", nargs="+", help="another, or several")
+    suggest(parser.add_argument("study", metavar="STUDY", help=STUDY), studies_here)
+    suggest(parser.add_argument("others", metavar="STUDY", nargs="+", help="another, or several"), studies_here)
     add_storage(parser)
     parser.add_argument("--json", **JSON)
     return parser

@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError, ValueError):  # a stream that somebody has put in its place
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks what may stand where the cursor is
+            from lightningtune.cli.completion import complete
+
+            complete()
         code = _dispatch(given)
         sys.stdout.flush()
     except SystemExit as end:

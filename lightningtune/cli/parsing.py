@@ -44,11 +44,15 @@ class CommandParser(argparse.ArgumentParser):
         """Parse the arguments; of an option that is not known, name the nearest."""
         given, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            options = [text for action in self._actions for text in action.option_strings if text.startswith("--")]
             what = "option" if unknown[0].startswith("-") else "argument"
-            near = did_you_mean(unknown[0].partition("=")[0], options) if what == "option" else ""
+            near = self.near(unknown[0].partition("=")[0].lstrip("-")) if what == "option" else ""
             self.error(f"there is no such {what} here: '{unknown[0]}'.{near}")
         return given
+
+    def near(self, name: str) -> str:
+        """Say which option is meant by one that is not known; the name has no dashes before it."""
+        options = [text[2:] for action in self._actions for text in action.option_strings if text.startswith("--")]
+        return did_you_mean(name, options).replace(" '", " '--")
 
     def error(self, message: str) -> NoReturn:
         """End the command with what was not understood."""

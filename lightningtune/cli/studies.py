@@ -9,6 +9,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lightningtune.cli.suggesting import studies_here, suggest
+
 if TYPE_CHECKING:
     from lightningtune.study.finding import FoundStudy
 
@@ -24,7 +26,7 @@ JSON: Mapping[str, Any] = {"action": "store_true", "help": "print JSON, for prog
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a study."""
-    parser.add_argument("study", metavar="STUDY", help=STUDY)
+    suggest(parser.add_argument("study", metavar="STUDY", help=STUDY), studies_here)
     add_storage(parser)
 
 

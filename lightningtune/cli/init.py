@@ -1,0 +1,96 @@
+"""``lightningtune init``: a commented study file for a model of the user's own."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightningtune.cli.importing import import_named, search_also
+from lightningtune.cli.parsing import CommandParser
+from lightningtune.errors import ConfigurationError
+from lightningtune.files import write_text
+
+_EPILOG = """\
+examples:
+  lightningtune init train.py:Net --data train.py:Data
+  lightningtune init mypackage.net.Net --output digits.yaml"""
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser(
+        "init",
+        "Writes a commented study file for a model of yours. The search space is guessed from the arguments of its "
+        "__init__: by name, annotation and default.",
+        _EPILOG,
+    )
+    named = "as package.module:Name, package.module.Name or train.py:Name"
+    parser.add_argument("model", metavar="MODEL", help=f"the LightningModule, {named}")
+    parser.add_argument(
+        "--data", metavar="DATA", help="its LightningDataModule; the one of the model's module when not given"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", default="study.yaml", help="the file that is written (default: study.yaml)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the file if it is there")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Write a study file."""
+    given = parser().parse_args(arguments)
+    output = Path(given.output)
+    if output.suffix not in (".yaml", ".yml"):
+        raise ConfigurationError(f"--output must be a file that ends in .yaml, but got '{output}'.")
+    if output.exists() and not given.force:
+        raise ConfigurationError(
+            f"'{output}' is there already. Replace it with --force, or name another with --output."
+        )
+
+    # imported where it is used: --help is not to wait for torch
+    from lightningtune.arguments import check_target
+    from lightningtune.cli.drafting import Part, draft_of
+
+    search_also(Path())
+    model = import_named("MODEL", given.model)
+    check_target("model_class", model)
+    data = None
+    name = given.data or _data_beside(model, given.model)
+    if name is not None:
+        found = import_named("--data", name)
+        check_target("datamodule_class", found)
+        data = Part("data", _from(output, name), found)
+    base: Any = import_named("MODEL", "lightning.pytorch.LightningModule")
+    brings_data = getattr(model, "train_dataloader", base.train_dataloader) is not base.train_dataloader
+    draft = draft_of(Part("model", _from(output, given.model), model), data, brings_data)
+    write_text(output, draft.text)
+    print(f"Wrote '{output}': {draft.tuned} to tune, {draft.left} more to look at.")
+    for what in draft.missing:
+        print(f"Fill in: {what}.")
+    print(f"Then: lightningtune tune {output}")
+    return 0
+
+
+def _data_beside(model: Any, name: str) -> str | None:
+    """Return the datamodule of the model's module, named as the model is; None unless there is exactly one."""
+    module = sys.modules[model.__module__]
+    base: Any = import_named("--data", "lightning.pytorch.LightningDataModule")
+    found = [
+        key
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == model.__module__
+    ]
+    mark = ":" if ":" in name else "."
+    return f"{name.rpartition(mark)[0]}{mark}{found[0]}" if len(found) == 1 else None
+
+
+def _from(output: Path, name: str) -> str:
+    """Return a name as it is found from the folder of the study file: a script's path begins there."""
+    script, mark, rest = name.partition(".py:")
+    if not mark:
+        return name
+    return os.path.relpath(f"{script}.py", output.parent) + f":{rest}"

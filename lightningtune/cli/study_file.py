@@ -1,0 +1,279 @@
+"""The study file: all of a study in one YAML or JSON file. It is read and checked here without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType, NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from lightningtune.cli.placing import place_at
+from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.files import dump_yaml, load_yaml, read_mapping
+
+FILES = (".yaml", ".yml", ".json")
+SECTIONS = ("model", "data", "trainer")
+"""Those of every config; a LightningCLI may have more."""
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """What a study file may hold, under the names of `OptunaDrivenOptimizer`.
+
+    A class or a function is named as ``package.module.Name``, ``package.module:Name`` or ``train.py:Name``. It is found
+    in the study file's folder and in the working directory too.
+
+    Attributes:
+        base_config: what is trained: the sections model, data and trainer, in plain form or with class_path and
+            init_args; or the path of a file with them, as LightningCLI writes it.
+        search_space: what may vary: names or dotted paths to ranges and choices; or the path of a file with them, or
+            the name of a function of the trial. When not given, what @tunable declares.
+        model_class: the LightningModule, or a function that builds one; may be left out where the config has a
+            class_path.
+        datamodule_class: the LightningDataModule, or a function that builds one, or that returns dataloaders.
+        cli: in place of the two classes, a LightningCLI or a subclass, a function that constructs one, or the path of a
+            script that does. Trials are built by it, and the config is one of its fit.
+        sampler: an Optuna sampler, as a name (TPESampler) or with class_path and init_args; TPE when not given.
+        pruner: an Optuna pruner, as a name (MedianPruner) or with class_path and init_args; Optuna's default when not
+            given.
+        study_name: the study's name, and its folder's; the name of the study file when not given.
+        direction: minimize or maximize, one for each metric.
+        n_trials: the study's total. Running again goes on up to it.
+        metric: the metric to tune, as the model logs it; a list for several objectives.
+        callbacks: a list of Lightning and Optuna callbacks, as names or with class_path and init_args.
+        experiment_dir: where the study's folder lies; lightningtune_runs when not given.
+        save_checkpoints: whether trials write checkpoints.
+        verbose: whether a live view is printed.
+        seed: seeds the sampler and each trial; drawn and kept on the study when not given.
+        score: which of a trial's values is its score: best, last, or the name of a function of all of them.
+        non_finite: what NaN or infinity does to a trial: prune, fail or ignore.
+        baseline: whether the untuned defaults are the first trial, which is never pruned; or that point of the space,
+            by parameter name, where it cannot be told from the defaults.
+        save_top_k: of how many of the best trials the weights are kept.
+        max_failures: how many trials in a row may fail the same way before the study ends.
+        n_jobs: how many trials run at a time, each in a process of its own; -1 for as many as fit this machine: one for
+            each accelerator, otherwise one for each core.
+        isolate: whether a trial runs in a process of its own with one job too. Set it to false to debug a trial.
+        trial_timeout: seconds above 0 that one trial may take.
+        devices_per_trial: accelerators of one trial; as many as the trainer's devices when not given.
+        trials_per_device: how many trials share one accelerator.
+        share_data: whether the datamodule is built and set up once, and every trial's process shares its memory.
+        storage: where the study is stored: a URL such as sqlite:///study.db, or the path of a journal file; a journal
+            in the study's folder when not given.
+        load_if_exists: whether a study of this name goes on; otherwise it is an error that there is one.
+        timeout: seconds after which no more trials begin.
+        catch: names of the exceptions that fail a trial and not the study; all when not given.
+
+    Example:
+        >>> StudyFile(metric="val_acc", direction="maximize").n_trials
+        100
+    """
+
+    base_config: str | dict[str, Any] | None = None
+    search_space: str | dict[str, Any] | None = None
+    model_class: str | None = None
+    datamodule_class: str | None = None
+    cli: str | None = None
+    sampler: str | dict[str, Any] | None = None
+    pruner: str | dict[str, Any] | None = None
+    study_name: str | None = None
+    direction: str | list[str] = "minimize"
+    n_trials: int = 100
+    metric: str | list[str] = "val_loss"
+    callbacks: list[Any] | None = None
+    experiment_dir: str | None = None
+    save_checkpoints: bool = True
+    verbose: bool = True
+    seed: int | None = None
+    score: str = "best"
+    non_finite: Literal["prune", "fail", "ignore"] = "prune"
+    baseline: bool | dict[str, Any] = True
+    save_top_k: int = 1
+    max_failures: int = 3
+    n_jobs: int = 1
+    isolate: bool = True
+    trial_timeout: float | None = None
+    devices_per_trial: int | None = None
+    trials_per_device: int = 1
+    share_data: bool = False
+    storage: str | None = None
+    load_if_exists: bool = True
+    timeout: float | None = None
+    catch: list[str] | None = None
+
+    def to_yaml(self) -> str:
+        """Write the whole of it, with the defaults too; what is written reads back."""
+        return dump_yaml(dataclasses.asdict(self))
+
+
+@functools.cache
+def hints() -> Mapping[str, Any]:
+    """Return what each name of a study file may hold, as annotations."""
+    return MappingProxyType(get_type_hints(StudyFile))
+
+
+@functools.cache
+def descriptions() -> Mapping[str, str]:
+    """Return what the docstring says of each name.
+
+    Example:
+        >>> descriptions()["n_trials"]
+        "the study's total. Running again goes on up to it."
+    """
+    text = inspect.cleandoc(StudyFile.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
+    return MappingProxyType({name: " ".join(said.split()) for name, said in found})
+
+
+def read_study(
+    path: str | os.PathLike[str] | None,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    placed: Sequence[tuple[str, Any]] = (),
+) -> StudyFile:
+    """Read a study file, and put in place what the command line gives.
+
+    Args:
+        path: the file; None for a study that stands on the command line alone.
+        given: name to value, in place of the file's.
+        placed: dotted path to value: into what a name of the file holds, or into the config.
+
+    Returns:
+        The study, with the files that it names read.
+
+    Raises:
+        ConfigError: naming what is wrong, what would be right, and what is near it.
+    """
+    folder = Path() if path is None else Path(path).parent
+    if path is not None and Path(path).suffix not in FILES:
+        script = " A script that constructs a LightningCLI is given as --cli." if Path(path).suffix == ".py" else ""
+        raise ConfigError(f"'{path}' is no study file, whose name ends in {', '.join(FILES)}.{script}")
+    values = {} if path is None else read_mapping(path)
+    for name in values:
+        _check_name(path, str(name))
+    values = _with_files(values, folder) | _with_files(given, Path())
+    for name, default in (("sampler", "TPESampler"), ("pruner", "MedianPruner")):
+        is_placed = any(dotted.startswith(f"{name}.") for dotted, _ in placed)
+        if isinstance(values.get(name), str) or (values.get(name) is None and is_placed):
+            values[name] = {"class_path": values.get(name) or default}
+    for dotted, value in placed:
+        head, _, rest = dotted.partition(".")
+        if head not in hints() and head not in SECTIONS and values.get("cli") is None:
+            near = did_you_mean(head, (*SECTIONS, *hints()))
+            raise ConfigError(f"--{dotted}: there is no '{head}' in a study file or its config.{near}")
+        name, inner = (head, rest) if head in hints() else ("base_config", dotted)
+        values[name] = place_at(values.get(name), name, inner, value)
+    for name, value in values.items():
+        if not fits(hints()[name], value):
+            raise ConfigError(
+                f"{name} must be {allowed(hints()[name])}, but got {_shown(value)}.{_remedy(name, value)}"
+            )
+    if values.get("study_name") is None:
+        values["study_name"] = "optuna_study" if path is None else Path(path).stem
+    return StudyFile(**values)
+
+
+def _with_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the values with the files read that hold the config and the space; their paths begin at a folder."""
+    read = dict(values)
+    for name in ("base_config", "search_space"):
+        value = read.get(name)
+        if isinstance(value, str) and (name == "base_config" or value.endswith(FILES)):
+            try:
+                read[name] = read_mapping(folder / value)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from error
+    return read
+
+
+def _check_name(path: Any, name: str) -> None:
+    if name in hints():
+        return
+    if name in (*SECTIONS, "seed_everything"):
+        raise ConfigError(f"'{path}': '{name}' is a part of the config, and belongs under base_config.")
+    raise ConfigError(
+        f"'{path}': there is no '{name}' in a study file.{did_you_mean(name, hints())} Allowed: {', '.join(hints())}."
+    )
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it stands in YAML, where Python writes it otherwise."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def _remedy(name: str, value: Any) -> str:
+    if isinstance(value, (bool, int, float)) and str in get_args(hints()[name]):
+        return " Text that reads as something else is quoted."
+    return did_you_mean(str(value), get_args(hints()[name])) if get_origin(hints()[name]) is Literal else ""
+
+
+def read_value(name: str, text: str) -> Any:
+    """Return what the command line's text means for a name of the study file.
+
+    Raises:
+        ConfigError: saying what would be right.
+
+    Example:
+        >>> read_value("timeout", "1e3"), read_value("study_name", "7"), read_value("metric", "[val_loss, val_acc]")
+        (1000.0, '7', ['val_loss', 'val_acc'])
+    """
+    hint = hints()[name]
+    try:
+        value = load_yaml(text, f"'{text}'")
+    except ConfigError:
+        value = text
+    if fits(hint, value):
+        return value
+    if fits(hint, text):
+        return text
+    raise ConfigError(f"must be {allowed(hint)}, but got {text!r}.{_remedy(name, text)}")
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a value read from YAML is what an annotation of `StudyFile` asks for.
+
+    Example:
+        >>> fits(int | None, True), fits(float | None, 3), fits(list[str], ["a", 1])
+        (False, True, False)
+    """
+    if hint is Any:
+        return True
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in inner
+    if origin is list:
+        return isinstance(value, list) and all(fits(inner[0], item) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if inner:
+        return any(fits(one, value) for one in inner)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+_NAMES = MappingProxyType(
+    {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null", Any: "anything"}
+)
+
+
+def allowed(hint: Any) -> str:
+    """Say in words what an annotation of `StudyFile` asks for.
+
+    Example:
+        >>> allowed(str | list[str]), allowed(int | None), allowed(Literal["a", "b"])
+        ('text or a list of text', 'an integer or null', "'a' or 'b'")
+    """
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is list:
+        return "a list" if inner[0] is Any else f"a list of {allowed(inner[0])}"
+    if origin is dict:
+        return "a mapping"
+    words = [repr(one) if origin is Literal else allowed(one) for one in inner] or [_NAMES[hint]]
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

@@ -1,0 +1,196 @@
+"""``lightningtune tune``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
+from lightningtune.cli.suggesting import one_of, study_files, suggest
+from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.files import load_yaml
+
+ALSO = {"base_config": "--config", "search_space": "--space"}
+"""Shorter options for two names."""
+_EPILOG = """\
+What stands inside the config, the space, the sampler or the pruner is given by its path:
+  --trainer.max_epochs 20  --model.lr 0.1  --search_space.lr.high 0.01  --sampler.seed 1
+
+examples:
+  lightningtune init train.py:Net --data train.py:Data    writes study.yaml
+  lightningtune tune study.yaml
+  lightningtune tune study.yaml --n_trials 100 --trainer.max_epochs 20
+  lightningtune tune study.yaml --print_config > resolved.yaml"""
+
+
+class StudyParser(CommandParser):
+    """The parser of a command that takes a study file, and any value of it as an option.
+
+    Args:
+        name: the command's.
+        description: what it does.
+        epilog: what stands below the options.
+
+    Example:
+        >>> parser = StudyParser("tune", "Runs a study.")
+        >>> parser.parse_study(["--n_trials=5", "--study_name", "digits", "--trainer.max_epochs", "2"])[1].base_config
+        {'trainer': {'max_epochs': 2}}
+    """
+
+    def __init__(self, name: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(name, description, epilog)
+        self.usage = f"{self.prog} [STUDY.yaml] [--NAME VALUE ...]"
+        file = self.add_argument("study", metavar="STUDY.yaml", nargs="?", help="the study file, YAML or JSON")
+        suggest(file, study_files)
+        group = self.add_argument_group("values of the study file, which an option overrides")
+        defaults = {field.name: field.default for field in dataclasses.fields(StudyFile)}
+        for field, hint in hints().items():
+            described = descriptions()[field]
+            shown = defaults[field]
+            if shown is not None:
+                described += f" (default: {str(shown).lower() if isinstance(shown, bool) else shown})"
+            options: dict[str, Any] = {"type": _reader(field), "default": argparse.SUPPRESS, "metavar": _metavar(hint)}
+            option = group.add_argument(f"--{field}", help=described.replace("%", "%%"), **options)
+            suggest(option, _suggested(field, hint))
+            if field in ALSO:
+                group.add_argument(ALSO[field], dest=field, help=f"the same as --{field}", **options)
+
+    def near(self, name: str) -> str:
+        """Say which option is meant, or how to reach what is no option of its own."""
+        return super().near(name) or " What stands in the config is given by its path, such as --model.lr."
+
+    def parse_study(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, StudyFile]:
+        """Parse the command line, and read the study that it asks for.
+
+        Returns:
+            What the command's own options are, and the study.
+
+        Raises:
+            ConfigError: when the study is not right.
+        """
+        rest, placed = self._placed(arguments)
+        given = self.parse_args(rest)
+        values = {name: value for name, value in vars(given).items() if name in hints()}
+        if given.study is None and not values and not placed:
+            self.error("there is no study file. 'lightningtune init package.module:Net' writes one")
+        study = read_study(given.study, values, placed)
+        for path, value in placed:
+            if varies(study, path):
+                print(
+                    f"{self.prog}: '{path}' is tuned: {value!r} is that of the untuned defaults only.", file=sys.stderr
+                )
+        return given, study
+
+    def _placed(self, arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+        """Take out the options that are paths, whose names no parser can know."""
+        rest, placed, left = [], [], [*arguments]
+        while left:
+            argument = left.pop(0)
+            option, is_given, text = argument.partition("=")
+            if not option.startswith("--") or "." not in option:
+                rest.append(argument)
+                if option.removeprefix("--") in hints() and not is_given and left:
+                    rest.append(left.pop(0))  # a value may have a dot, and begin with dashes
+                continue
+            if not is_given:
+                if not left:
+                    self.error(f"{option} needs a value")
+                text = left.pop(0)
+            placed.append((option.removeprefix("--"), _read_any(text)))
+        return rest, placed
+
+
+def varies(study: StudyFile, path: str) -> bool:
+    """Whether a path into the config is in the search space too, as far as that is no function and is not declared.
+
+    Example:
+        >>> varies(StudyFile(search_space={"lr": ["uniform", 0, 1]}), "model.init_args.lr")
+        True
+    """
+    if not isinstance(study.search_space, dict):
+        return False
+    section, *inner = path.replace(".init_args", "").split(".")
+    names = {path.replace(".init_args", ""), *(inner if len(inner) == 1 and section in ("model", "data") else ())}
+    fed = [
+        sampled
+        for name, spec in study.search_space.items()
+        for sampled in (spec.get("paths") or [name] if isinstance(spec, dict) else [name])
+    ]
+    return any(str(sampled).replace(".init_args", "") in names for sampled in fed)
+
+
+def parser() -> StudyParser:
+    """Return the command's parser."""
+    parser = StudyParser(
+        "tune",
+        "Runs the study of a study file, or goes on with it. Each trial runs in a process of its own.",
+        _EPILOG,
+    )
+    parser.add_argument("--no-check", action="store_true", help="begin without the check that comes before")
+    parser.add_argument("--print_config", action="store_true", help="print the whole study, resolved, and do nothing")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a study."""
+    given, study = parser().parse_study(arguments)
+    if given.print_config:
+        print(study.to_yaml(), end="")
+        return 0
+
+    # imported where it is used: --help is not to wait for Optuna and torch
+    from lightningtune.cli.building import build_optimizer
+    from lightningtune.cli.kept import keep
+
+    folder = Path(given.study or "").parent
+    optimizer = build_optimizer(study, folder)
+    if not given.no_check:
+        from lightningtune.cli.check import allows
+
+        if not allows(optimizer):
+            raise ConfigurationError("The study was not begun, since the check found errors. Skip it with --no-check.")
+    keep(optimizer.study, study, folder)
+    optimizer.optimize()
+    return 0 if optimizer.results().best_trials else 1
+
+
+def _reader(field: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return read_value(field, text)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
+def _read_any(text: str) -> Any:
+    try:
+        return load_yaml(text)
+    except ConfigError:
+        return text
+
+
+def _suggested(field: str, hint: Any) -> Callable[..., Iterable[str]]:
+    """Return what a shell may complete a value with."""
+    if get_origin(hint) is Literal:
+        return one_of(*get_args(hint))
+    if hint is bool:
+        return one_of("true", "false")
+    known = {"direction": one_of("minimize", "maximize"), "score": one_of("best", "last")}
+    return known.get(field, study_files if field in ALSO else one_of())
+
+
+def _metavar(hint: Any) -> str:
+    inner = get_args(hint)
+    if get_origin(hint) is Literal:
+        return "|".join(inner)
+    plain = [one for one in inner or [hint] if one is not NoneType]
+    names = {int: "N", float: "SECONDS", bool: "BOOL", str: "TEXT"}
+    return names.get(plain[0], "LIST") if len(plain) == 1 else "VALUE"

@@ -1,0 +1,158 @@
+"""``lightningtune tune``: a study from one file."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from lightningtune.cli.main import main
+from lightningtune.cli.study_file import StudyFile
+from lightningtune.cli.tune import varies
+from lightningtune.files import dump_yaml, load_yaml
+from lightningtune.study.finding import find_study
+
+COMMAND = str(Path(sysconfig.get_path("scripts"), "lightningtune"))
+STUDY = {
+    "model_class": "nets.Line",
+    "datamodule_class": "nets.Points",
+    "base_config": {"trainer": {"max_epochs": 1, "accelerator": "cpu"}},
+    "search_space": {"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-1}},
+    "n_trials": 2,
+    "verbose": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("study.yaml").write_text(dump_yaml(STUDY))
+    return tmp_path
+
+
+def here(*line):
+    """Run in this process, trials too."""
+    return main(["tune", *line, "--no-check", "--isolate=false"])
+
+
+def trials(name="study"):
+    return find_study(name, None).study.trials
+
+
+def test_a_study_runs_goes_on_and_is_extended():
+    assert here("study.yaml") == 0
+    assert here("study.yaml") == 0
+    assert len(trials()) == 2
+    assert here("study.yaml", "--n_trials", "3") == 0
+    assert [trial.number for trial in trials()] == [0, 1, 2]
+    assert main(["resume", "study", "--n_trials", "4"]) == 0
+    assert len(trials()) == 4
+
+
+def test_values_of_the_command_line_reach_the_trials():
+    line = ["--study_name", "other", "--trainer.max_epochs", "2", "--model.width=2", "--data.batch_size", "4"]
+    line += ["--search_space.lr.low", "0.05", "--sampler.seed", "1", "--baseline", "false"]
+    assert here("study.yaml", *line) == 0
+    found = trials("other")
+    assert [len(trial.intermediate_values) for trial in found] == [2, 2]
+    assert all(trial.params["lr"] >= 0.05 for trial in found)
+    config = load_yaml(Path("lightningtune_runs/other/best/config.yaml").read_text())
+    assert (config["model"]["width"], config["data"]["batch_size"]) == (2, 4)
+
+
+def test_all_can_stand_on_the_command_line():
+    Path("config.yaml").write_text(dump_yaml(STUDY["base_config"]))
+    Path("space.yaml").write_text(dump_yaml(STUDY["search_space"]))
+    line = ["--config", "config.yaml", "--space", "space.yaml", "--model_class", "nets.Line", "--verbose", "false"]
+    assert here(*line, "--datamodule_class", "nets:Points", "--n_trials", "1") == 0
+    assert len(trials("optuna_study")) == 1
+
+
+def test_the_whole_study_is_printed_and_runs_as_it_is(capsys):
+    line = ["study.yaml", "--trainer.max_epochs", "2", "--sampler", "RandomSampler"]
+    assert main(["tune", *line, "--print_config"]) == 0
+    printed = capsys.readouterr().out
+    assert load_yaml(printed)["base_config"]["trainer"]["max_epochs"] == 2
+    assert load_yaml(printed)["non_finite"] == "prune"
+    assert not Path("lightningtune_runs").exists()
+    Path("whole.yaml").write_text(printed)
+    assert main(["tune", "whole.yaml", "--print_config"]) == 0
+    assert capsys.readouterr().out == printed
+    assert here("whole.yaml") == 0
+
+
+def test_a_study_without_a_result_is_a_failure():
+    assert here("study.yaml", "--model.explode_at", "-1", "--max_failures", "9") == 1
+    assert {trial.state.name for trial in trials()} == {"FAIL"}
+
+
+def test_a_value_that_is_tuned_too_is_told_of(capsys):
+    assert main(["tune", "study.yaml", "--print_config", "--model.lr", "0.1", "--model.width", "3"]) == 0
+    said = capsys.readouterr().err
+    assert said == "lightningtune tune: 'model.lr' is tuned: 0.1 is that of the untuned defaults only.\n"
+    space = {"width": {"type": "int", "low": 1, "high": 2, "paths": ["model.init_args.a.width"]}}
+    assert varies(StudyFile(search_space=space), "model.a.init_args.width")
+    assert not varies(StudyFile(search_space=space), "model.width")
+    assert not varies(StudyFile(search_space="own.space"), "model.width")
+
+
+def test_the_check_comes_before_and_keeps_a_study_from_being_made(capsys):
+    assert main(["tune", "study.yaml", "--metric", "val_los", "--isolate=false"]) == 1
+    captured = capsys.readouterr()
+    assert "Did you mean 'val_loss'?" in captured.out
+    assert captured.err == (
+        "lightningtune: The study was not begun, since the check found errors. Skip it with --no-check.\n"
+    )
+    assert not Path("lightningtune_runs").exists()
+
+
+def test_neither_help_nor_printing_imports_torch_or_optuna():
+    code = (
+        "import sys; from lightningtune.cli.main import main\n"
+        "for line in (['--help'], ['tune', '--help'], ['init', '--help'], ['tune', 'study.yaml', '--print_config']):\n"
+        "    main(line)\n"
+        "print(sorted({'torch', 'lightning', 'optuna', 'jsonargparse'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_the_command_as_it_is_used(folder):
+    """Checks, isolates, and ends softly at Ctrl-C; what is found lies in the study file's folder too."""
+    parts = folder / "parts"
+    parts.mkdir()
+    (parts / "train.py").write_text(
+        "import os\nfrom nets import Line, Points\n"
+        "class Net(Line):\n"
+        "    def on_validation_epoch_end(self):\n"
+        "        self.log('pid', float(os.getpid()))\n"
+        "if __name__ == '__main__':\n    raise RuntimeError\n"
+    )
+    changes = {"model_class": "train.py:Net", "datamodule_class": "train:Points", "n_trials": 1000, "verbose": True}
+    (parts / "own.yaml").write_text(dump_yaml({**STUDY, **changes}))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONUNBUFFERED": "1"}
+    line = [COMMAND, "tune", "parts/own.yaml", "--seed", "1"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        said = ""
+        while not re.search(r"^ +2 .*complete", said, re.MULTILINE):
+            read = running.stdout.readline()
+            assert read, (said, running.stderr.read())
+            said += read
+        running.send_signal(signal.SIGINT)
+        said += running.stdout.read()
+    assert running.returncode == 130
+    assert "Interrupted." in said
+    finished = [trial for trial in trials("own") if trial.state.name == "COMPLETE"]
+    assert len(finished) >= 3
+    pids = [
+        [float(row["pid"]) for row in csv.DictReader(path.read_text().splitlines()) if row["pid"]][-1]
+        for path in Path("lightningtune_runs/own/trials").glob("000[012]/metrics.csv")
+    ]
+    assert len({*pids, float(running.pid)}) == 4
