@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch.loggers import Logger
 
 from lightningtune.config.overrides import SECTIONS, Place, Schema
 from lightningtune.errors import ConfigError, did_you_mean
@@ -80,26 +83,26 @@ class CliSchema(Schema):
         try:
             parsed: Namespace = self.form.parser.parse_object(copy.deepcopy({**config}))
         except Exception as error:  # jsonargparse raises several kinds, each with its own causes
-            raise ConfigError(f"The config is not valid. {one_line(error)}") from None
+            near = next(filter(None, map(_nearest_class, _short_names(config))), "")
+            raise ConfigError(f"The config is not valid. {one_line(error)}{near}") from None
         return parsed
 
     def _own_signature(self, place: Place) -> Signature | None:
-        """Return the keys of a group, which the CLI's parser knows, with its defaults."""
+        """Return the keys of a group, which the CLI's parser knows, with its defaults; what is linked is a key too."""
         node: Any = self.form.defaults
         for key in place:
             node = node.get(str(key)) if isinstance(node, Namespace) else None
-        target = getattr(self, str(place[0])) if len(place) == 1 and place[0] in SECTIONS else None
-        links = [
-            link.rpartition(".")[2] for link in self.form.links if link.rpartition(".")[0] == ".".join(map(str, place))
-        ]
-        if not isinstance(node, Namespace) or "class_path" in node:
+        path = ".".join(map(str, place))
+        linked = [name for group, _, name in (target.rpartition(".") for target in self.form.links) if group == path]
+        is_group = isinstance(node, Namespace) and "class_path" not in node
+        if not is_group and not linked:
             return None
-        required = {} if target is None else signature_of(target).defaults
-        values = {
-            name: REQUIRED if default is None and required.get(name, None) is REQUIRED else default
-            for name, default in vars(node).items()
-        }
-        return Signature({**values, **dict.fromkeys(links)})
+        target = getattr(self, path) if path in SECTIONS else None
+        own = {} if target is None else signature_of(target).defaults
+        defaults: dict[str, Any] = dict.fromkeys(linked)
+        for name, default in vars(node).items() if is_group else ():
+            defaults[name] = REQUIRED if default is None and own.get(name) is REQUIRED else default
+        return Signature(defaults)
 
     def _is_group(self, key: str) -> bool:
         default = self.form.defaults.get(key)
@@ -205,6 +208,32 @@ def _in_full(written: Any, parsed: Any) -> Any:
     if isinstance(written, list) and isinstance(parsed, list) and len(written) == len(parsed):
         return [_in_full(*pair) for pair in zip(written, parsed, strict=True)]
     return written
+
+
+def _short_names(node: Any) -> Iterator[str]:
+    """Yield the classes that a config names without their module."""
+    if isinstance(node, Mapping):
+        name = node.get("class_path")
+        if isinstance(name, str) and "." not in name:
+            yield name
+    for inner in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+        yield from _short_names(inner)
+
+
+def _nearest_class(name: str) -> str:
+    """Suggest a class that a config could name so; nothing where there is one of that name."""
+    known, left = set[str](), [*_NAMED_WITHOUT_MODULE]
+    while left:
+        base = left.pop()
+        known.add(base.__name__)
+        left += base.__subclasses__()
+    return "" if name in known else did_you_mean(name, sorted(known))
+
+
+_NAMED_WITHOUT_MODULE: tuple[type, ...] = (
+    *(LightningModule, LightningDataModule, Callback, Logger),
+    *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
+)
 
 
 def _without_init_args(path: str) -> str:

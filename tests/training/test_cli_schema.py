@@ -1,6 +1,8 @@
 import clis
 import pytest
-from nets import Line
+import torch
+from lightning.pytorch.cli import LightningCLI
+from nets import Line, Points
 
 from lightningtune import ConfigurationError
 from lightningtune.files import dump_yaml
@@ -106,6 +108,28 @@ def test_short_names_are_written_in_full(any_subclass):
     )
 
 
+class TwoOptimizersCLI(LightningCLI):
+    def add_arguments_to_parser(self, parser):
+        parser.add_optimizer_args(torch.optim.Adam, "first", link_to="model.first")
+        parser.add_optimizer_args((torch.optim.Optimizer,), "second", link_to="model.second")
+
+
+class TwoOptimizers(Line):
+    def __init__(self, first: dict, second: dict):
+        super().__init__()
+
+
+def test_an_optimizer_that_the_cli_adds_is_a_part_of_the_config():
+    schema = CliSchema(caught(lambda: TwoOptimizersCLI(TwoOptimizers, Points)))
+    config = read_cli_config(schema, {"second": {"class_path": "SGD", "init_args": {"lr": 0.1}}})
+    assert config["second"]["class_path"] == "torch.optim.SGD"
+    merged = schema.merge(config, {"first.lr": 0.5, "second.momentum": 0.9})
+    assert (merged["first"], merged["second"]["init_args"]) == ({"lr": 0.5}, {"lr": 0.1, "momentum": 0.9})
+    assert schema.check(merged)["model"]["first"]["init_args"]["lr"] == 0.5
+    with pytest.raises(ConfigurationError, match="TwoOptimizersCLI sets it from 'second'"):
+        schema.locate(config, "model.second")
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
@@ -124,5 +148,7 @@ def test_a_config_that_the_cli_would_not_take_is_refused(linked, config, said):
 def test_the_parser_says_what_does_not_fit(linked):
     with pytest.raises(ConfigurationError, match="not valid.*widht"):
         linked.check({"model": {"widht": 3}})
+    with pytest.raises(ConfigurationError, match="Adamm.*Did you mean 'Adam'"):
+        linked.check({"model": {"width": 3}, "optimizer": {"class_path": "Adamm"}})
     with pytest.raises(ConfigurationError, match=r"not valid.*model\.width"):
         linked.check({"model": {"width": "wide"}})

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from nets import DiesOnce, Line, Points
 
-from lightningtune import ConfigurationError, OptunaDrivenOptimizer
+from lightningtune import ConfigurationError, OptunaDrivenOptimizer, tunable
 from lightningtune.contract import StopReason
 from lightningtune.study.comparison import Agreement
 from lightningtune.study.reporter import REASON
@@ -197,6 +197,24 @@ def test_trials_in_processes_of_their_own_come_to_the_same(tmp_path):
     here = optimizer(tmp_path, study_name="here").optimize()
     apart = optimizer(tmp_path, study_name="apart", isolate=True, share_data=True).optimize()
     assert [trial.values for trial in here.trials] == [trial.values for trial in apart.trials]
+
+
+@tunable(search_space={"lr": ("loguniform", 1e-3, 1.0)})
+class Declared(Line): ...
+
+
+class OfDeclared(LightningCLI):
+    def __init__(self):
+        super().__init__(Declared, Points, trainer_defaults=CPU)
+
+
+@pytest.mark.slow
+def test_what_the_model_declares_is_searched_and_a_class_may_know_its_own(tmp_path):
+    tuned = OptunaDrivenOptimizer(cli=OfDeclared, n_trials=2, verbose=False, experiment_dir=tmp_path)
+    assert [trial.params.keys() for trial in tuned.optimize().trials] == [{"lr"}, {"lr"}]
+    definition = yaml.safe_load((tuned.directory / "study.yaml").read_text())
+    assert definition["cli"].endswith(".OfDeclared")
+    assert definition["model_class"].endswith(".Declared")
 
 
 @pytest.mark.slow
