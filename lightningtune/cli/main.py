@@ -116,10 +116,9 @@ def _said(error: Exception) -> str:
         return text
     if is_away(error):
         reason = " ".join(str(error.__cause__ or error).split())[:200]
-        return f"The storage is away: {reason} Try again when it is back."
-    if isinstance(error, OSError):
-        return f"{text}. With --debug there is the traceback."
-    return f"{type(error).__name__}: {text} With --debug there is the traceback."
+        return f"The storage is away: {reason.rstrip('.')}. Try again when it is back."
+    kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+    return f"{kind}{text.rstrip('.')}. With --debug there is the traceback."
 
 
 def _forget_output() -> None:

@@ -29,12 +29,15 @@ def run(arguments: Sequence[str]) -> int:
     found = open_study(given.study, given.storage)
 
     from lightningtune.report.cells import plural, size
-    from lightningtune.study.hosts import distant_hosts, living_hosts
+    from lightningtune.study.hosts import busy_hosts, idle_hosts
     from lightningtune.study.removal import check_idle, remove_study, remove_weights, size_of, weights_of
 
     study, directory = found.study, found.directory
-    if not living_hosts(study) and distant_hosts(study):
-        print("A host of another machine may work on it: looking for half a minute.", file=sys.stderr)
+    if not busy_hosts(study) and (hosts := idle_hosts(study)):
+        who = f"{hosts[0]} has" if len(hosts) == 1 else f"{len(hosts)} processes have"
+        print(
+            f"{who[:1].upper()}{who[1:]} worked on it: looking for half a minute whether that goes on.", file=sys.stderr
+        )
     check_idle(study)
     weights = weights_of(directory)
     if given.weights:

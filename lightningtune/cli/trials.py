@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     from lightningtune.study.portable import write_table
     from lightningtune.study.progress import metric_names
     from lightningtune.study.results import collect_results
-    from lightningtune.study.selection import parse_condition, select
+    from lightningtune.study.selection import columns_of, parse_condition, select
 
     metrics = metric_names(found.study, found.directory.read_definition())
     everything = collect_results(found.study, metrics, found.directory).rows()
@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json(rows)
     elif given.csv:
-        write_table(rows, sys.stdout)
+        write_table(rows, columns_of(everything), sys.stdout)
     elif rows:
         from lightningtune.report.trials import draw_trials
 

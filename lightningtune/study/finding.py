@@ -10,7 +10,7 @@ import optuna
 from lightningtune.errors import ConfigurationError, did_you_mean
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.patience import PATIENCE
-from lightningtune.study.storage import open_storage
+from lightningtune.study.storage import check_storage, open_storage
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def find_study(study: str, storage: str | None = None, patience: float = PATIENC
         directory = StudyDirectory.named(None, study)
     if storage is None and not directory.journal.is_file():
         raise ConfigurationError(f"There is no study in {directory.root}.{_others(directory)}")
+    check_storage(storage)
     file = _file_of(storage)
     if file is not None and not file.is_file():  # opening it would make it
         files = [path.name for path in file.parent.glob("*") if path.is_file()]

@@ -16,14 +16,19 @@ _LONGER = 1.5
 """How much longer than `RENEWAL` a word is looked at: a host may be a little late."""
 
 
-def living_hosts(study: optuna.Study) -> list[Worker]:
-    """Return the processes of this machine that live and have worked on a study, this one left out."""
-    return [worker for worker in _hosts(study) if is_dead(worker) is False and worker != Worker.this()]
+def busy_hosts(study: optuna.Study) -> list[Worker]:
+    """Return the processes of this machine that live, and hold a trial of a study that runs."""
+    return [worker for worker in _holders(study) if is_dead(worker) is False]
 
 
-def distant_hosts(study: optuna.Study) -> list[Worker]:
-    """Return the processes that have worked on a study, and of which this machine does not know whether they live."""
-    return [worker for worker in _hosts(study) if is_dead(worker) is None]
+def idle_hosts(study: optuna.Study) -> list[Worker]:
+    """Return the processes that have worked on a study, may live, and of which nobody knows whether they still do so.
+
+    A notebook lives on when its study has ended; of a process of another machine not even that is known.
+    """
+    said = [value for name, value in study.user_attrs.items() if name.startswith(HOST)]
+    known = [*_read(said), *_holders(study)]
+    return [worker for worker in dict.fromkeys(known) if not is_dead(worker) and worker != Worker.this()]
 
 
 def give_signs(
@@ -32,7 +37,7 @@ def give_signs(
     seconds: float = _LONGER * RENEWAL,
     wait: Callable[[float], Any] = time.sleep,
 ) -> list[Worker]:
-    """Look at processes of other machines for a while, and return those that have given a sign of life.
+    """Look at processes for a while, and return those that have given a sign of life.
 
     Args:
         study: the study.
@@ -41,7 +46,7 @@ def give_signs(
         wait: waits.
     """
     before = study.user_attrs
-    left = seconds
+    left = seconds if workers else 0.0
     while left > 0:
         pause = min(1.0, left)
         wait(pause)
@@ -53,9 +58,10 @@ def give_signs(
     return []
 
 
-def _hosts(study: optuna.Study) -> list[Worker]:
-    """Return all processes that have said that they work on a study, or hold a trial of it."""
-    said = [value for name, value in study.user_attrs.items() if name.startswith(HOST)]
+def _holders(study: optuna.Study) -> list[Worker]:
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    said += [trial.user_attrs[WORKER] for trial in running if WORKER in trial.user_attrs]
-    return list(dict.fromkeys(worker for value in said if (worker := read_worker(value)) is not None))
+    return _read([trial.user_attrs.get(WORKER) for trial in running])
+
+
+def _read(stored: list[Any]) -> list[Worker]:
+    return [worker for value in stored if (worker := read_worker(value)) is not None]

@@ -20,6 +20,7 @@ from lightningtune.study.finding import FoundStudy
 from lightningtune.study.identifiers import storage_of
 from lightningtune.study.progress import metric_names
 from lightningtune.study.results import StudyResults, collect_results
+from lightningtune.study.selection import columns_of
 from lightningtune.study.storage import open_storage
 
 FORMS = (".zip", ".csv", ".json")
@@ -93,7 +94,8 @@ def _results(found: FoundStudy) -> StudyResults:
 
 def _table_of(found: FoundStudy) -> str:
     text = io.StringIO()
-    write_table(_results(found).rows(), text)
+    rows = _results(found).rows()
+    write_table(rows, columns_of(rows), text)
     return text.getvalue()
 
 
@@ -122,13 +124,14 @@ def _config_of(directory: StudyDirectory, number: int) -> dict[str, Any] | None:
         return None
 
 
-def write_table(rows: Sequence[Mapping[str, Any]], file: IO[str]) -> None:
+def write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], file: IO[str]) -> None:
     """Write rows as CSV.
 
     Args:
-        rows: all with the same columns.
+        rows: the rows.
+        columns: which of their values, and in which order.
         file: where to.
     """
-    writer = csv.DictWriter(file, [*rows[0]] if rows else ["number"], lineterminator="\n")
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -11,19 +11,17 @@ import optuna
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.finding import FoundStudy
-from lightningtune.study.hosts import distant_hosts, give_signs, living_hosts
+from lightningtune.study.hosts import busy_hosts, give_signs, idle_hosts
 from lightningtune.study.identifiers import storage_of
 
 
 def check_idle(study: optuna.Study) -> None:
-    """Refuse to go on while a host works on a study. Where hosts of other machines may, that takes half a minute.
+    """Refuse to go on while a host works on a study. Where it is not known at once, that takes half a minute.
 
     Raises:
         ConfigurationError: naming the hosts.
     """
-    hosts = living_hosts(study)
-    if not hosts and (distant := distant_hosts(study)):
-        hosts = give_signs(study, distant)
+    hosts = busy_hosts(study) or give_signs(study, idle_hosts(study))
     if hosts:
         raise ConfigurationError(
             f"Study '{study.study_name}' is being run by {', '.join(map(str, hosts))}. Pause it first: "

@@ -1,48 +1,107 @@
-"""The command, run as one."""
+"""Finding the command, its exit codes, and what is said of what went wrong."""
 
-import subprocess
 import sys
-import sysconfig
-from pathlib import Path
+import types
 
 import optuna
 import pytest
 
+from lightningtune import ConfigurationError
+from lightningtune.cli import commands
 from lightningtune.cli.main import main
-from lightningtune.study.pause import PAUSE
-from lightningtune.study.storage import open_storage
-
-COMMAND = str(Path(sysconfig.get_path("scripts"), "lightningtune"))
+from lightningtune.study import patience
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    storage = open_storage(None, tmp_path / "lightningtune_runs" / "digits" / "journal.log")
-    return optuna.create_study(study_name="digits", storage=storage)
+def command(monkeypatch):
+    """Make the command ``pause`` do something else."""
+
+    def replaced(do):
+        module = types.ModuleType("lightningtune.cli.pause")
+        module.run = lambda arguments: do()
+        monkeypatch.setitem(sys.modules, "lightningtune.cli.pause", module)
+
+    return replaced
 
 
-def test_a_study_is_asked_to_pause(study, capsys):
-    assert main(["pause", "digits"]) == 0
-    assert capsys.readouterr().out == "Study 'digits' is asked to pause: none of its trials runs now.\n"
-    assert study.user_attrs[PAUSE]
-    study.ask()
-    assert main(["pause", "digits"]) == 0
-    assert capsys.readouterr().out == "Study 'digits' is asked to pause: 1 running end at their next validation.\n"
+def raising(error):
+    def do():
+        raise error
+
+    return do
 
 
-def test_a_study_that_is_not_there_is_one_line_on_stderr(study, capsys):
-    assert main(["pause", "digit"]) == 1
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err.count("\n")) == ("", 1)
-    assert "Did you mean 'digits'?" in captured.err
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (ConfigurationError("n_trials must be\nan integer."), 1, "lightningtune: n_trials must be an integer.\n"),
+        (
+            ConnectionRefusedError(111, "refused"),
+            1,
+            "lightningtune: The storage is away: [Errno 111] refused. Try again when it is back.\n",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            1,
+            "lightningtune: [Errno 13] Permission denied: '/x'. With --debug there is the traceback.\n",
+        ),
+        (KeyError("a"), 1, "lightningtune: KeyError: 'a'. With --debug there is the traceback.\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 0, ""),
+        (SystemExit(3), 3, ""),
+        (SystemExit("that is all"), 1, "that is all\n"),
+        (SystemExit(None), 0, ""),
+    ],
+)
+def test_whatever_is_raised_is_a_code_and_a_line_at_most(command, capsys, error, code, says):
+    command(raising(error))
+    assert main(["pause", "x"]) == code
+    assert capsys.readouterr() == ("", says)
 
 
-def test_the_command_is_installed_and_neither_it_nor_pausing_imports_torch(study):
-    ran = subprocess.run([COMMAND, "--help"], capture_output=True, text=True, check=True)
-    assert "pause" in ran.stdout
-    code = (
-        "import sys; from lightningtune.cli.main import main; main(['pause', 'digits']); print('torch' in sys.modules)"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "False"
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_with_debug_anywhere_there_is_the_traceback(command, capsys, where):
+    command(raising(ConfigurationError("no")))
+    line = ["pause", "x"]
+    line.insert(where, "--debug")
+    assert main(line) == 1
+    assert "Traceback" in (said := capsys.readouterr().err)
+    assert said.endswith("ConfigurationError: no\n")
+
+
+def test_what_comes_after_two_dashes_is_the_commands_own(monkeypatch):
+    module = types.ModuleType("lightningtune.cli.pause")
+    module.run = lambda arguments: arguments == ["--", "--debug"]
+    monkeypatch.setitem(sys.modules, "lightningtune.cli.pause", module)
+    assert main(["pause", "--", "--debug"]) is True
+
+
+def test_alone_it_prints_its_help(capsys):
+    assert main([]) == 0
+    alone = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == alone
+    assert all(f"\n  {name} " in alone for name in commands.COMMANDS)
+
+
+def test_every_command_is_a_module_of_its_own_with_a_short_line():
+    for command in commands.COMMANDS.values():
+        module = __import__(command.module, fromlist=["run"])
+        assert callable(module.run)
+        assert module.parser().prog == f"lightningtune {command.name}"
+        assert len(command.help) <= 66
+
+
+def test_a_storage_that_is_away_is_not_waited_for_for_long(studies, monkeypatch, capsys):
+    from lightningtune.cli import studies as opening
+
+    monkeypatch.setattr(opening, "PATIENCE", 0.2)
+
+    def away(*_):
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(optuna.storages.JournalStorage, "get_all_studies", away)
+    assert main(["pause", "digits"]) == 1
+    said = capsys.readouterr().err
+    assert said == "lightningtune: The storage is away: [Errno 111] Connection refused. Try again when it is back.\n"
+    patience.log.setLevel("NOTSET")

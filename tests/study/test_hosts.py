@@ -4,7 +4,7 @@ import os
 import optuna
 import pytest
 
-from lightningtune.study.hosts import distant_hosts, give_signs, living_hosts
+from lightningtune.study.hosts import busy_hosts, give_signs, idle_hosts
 from lightningtune.study.identity import WORKER, Worker
 from lightningtune.study.liveness import word_of
 
@@ -21,19 +21,27 @@ def says(study, worker, word="1"):
     study.set_user_attr(word_of(worker), {**dataclasses.asdict(worker), "word": word})
 
 
-def test_of_this_machine_only_those_that_live_count_and_not_this_process(study):
+def holds(study, worker):
+    study.ask().set_user_attr(WORKER, dataclasses.asdict(worker))
+
+
+def test_who_lives_and_holds_a_trial_is_busy(study):
+    parent = Worker.of(os.getppid())
+    for worker in (DEAD, ELSEWHERE, parent):
+        holds(study, worker)
+    assert busy_hosts(study) == [parent]
+    study.tell(2, 1.0)
+    assert busy_hosts(study) == []
+
+
+def test_who_may_live_and_has_worked_on_it_may_still_do_so(study):
     parent = Worker.of(os.getppid())
     for worker in (DEAD, Worker.this(), parent):
         says(study, worker)
-    assert living_hosts(study) == [parent]
-    assert distant_hosts(study) == []
-
-
-def test_who_holds_a_trial_is_a_host_too(study):
-    study.ask().set_user_attr(WORKER, dataclasses.asdict(ELSEWHERE))
-    assert (living_hosts(study), distant_hosts(study)) == ([], [ELSEWHERE])
+    holds(study, ELSEWHERE)
+    assert idle_hosts(study) == [parent, ELSEWHERE]
     study.tell(0, 1.0)
-    assert distant_hosts(study) == []
+    assert idle_hosts(study) == [parent]
 
 
 def test_one_of_another_machine_lives_if_its_word_changes(study):
@@ -54,3 +62,5 @@ def test_one_that_says_nothing_more_has_gone(study):
     waited = []
     assert give_signs(study, [ELSEWHERE], seconds=2.5, wait=waited.append) == []
     assert waited == [1.0, 1.0, 0.5]
+    assert give_signs(study, [], wait=waited.append) == []
+    assert len(waited) == 3, "of nobody no sign is waited for"

@@ -6,8 +6,7 @@ import pytest
 
 from lightningtune import ConfigurationError
 from lightningtune.study.finding import find_study
-from lightningtune.study.identity import Worker
-from lightningtune.study.liveness import word_of
+from lightningtune.study.identity import WORKER, Worker
 from lightningtune.study.removal import check_idle, remove_study, remove_weights, size_of, weights_of
 from lightningtune.study.storage import open_storage
 
@@ -81,6 +80,6 @@ def test_only_the_weights_go(found):
 def test_a_study_that_somebody_runs_is_not_to_be_touched(found):
     check_idle(found.study)
     parent = Worker.of(os.getppid())
-    found.study.set_user_attr(word_of(parent), {**dataclasses.asdict(parent), "word": "1"})
+    found.study.ask().set_user_attr(WORKER, dataclasses.asdict(parent))
     with pytest.raises(ConfigurationError, match=rf"run by process {os.getppid()} on .*lightningtune pause digits"):
         check_idle(found.study)

@@ -1,0 +1,114 @@
+"""What ``lightningtune tune`` keeps on a study of the study file it was started with, so that it can be run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightningtune.cli.study_file import StudyFile
+from lightningtune.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from lightningtune.optimizer import OptunaDrivenOptimizer
+    from lightningtune.study.finding import FoundStudy
+
+STUDY_FILE = "lightningtune:study_file"
+"""The study's attribute."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How a study was started.
+
+    Attributes:
+        study: the study file, resolved.
+        folder: the one that it lies in, where modules and scripts are found.
+        started_in: the working directory, at which relative paths begin.
+    """
+
+    study: StudyFile
+    folder: Path
+    started_in: Path
+
+
+def keep(study: optuna.Study, asked_for: StudyFile, folder: Path) -> None:
+    """Keep on a study how it is started; nothing is written where that is there already.
+
+    Args:
+        study: the study.
+        asked_for: the study file, resolved.
+        folder: the one that it lies in.
+    """
+    kept = {"study": dataclasses.asdict(asked_for), "folder": str(folder.absolute()), "started_in": str(Path.cwd())}
+    if study.user_attrs.get(STUDY_FILE) != kept:
+        study.set_user_attr(STUDY_FILE, kept)
+
+
+def read_kept(study: optuna.Study) -> Kept | None:
+    """Read how a study was started; None where that was not by ``lightningtune tune``, or by another version's."""
+    stored = study.user_attrs.get(STUDY_FILE)
+    if stored is None:
+        return None
+    try:
+        return Kept(StudyFile(**stored["study"]), Path(stored["folder"]), Path(stored["started_in"]))
+    except (KeyError, TypeError):
+        return None
+
+
+def rebuild(found: FoundStudy, storage: str | None, changes: Mapping[str, Any]) -> OptunaDrivenOptimizer:
+    """Build the optimizer of a study that exists, to run it again or a trial of it.
+
+    The working directory becomes the one in which it was started, where that is there: paths begin at it.
+
+    Args:
+        found: the study.
+        storage: where it is stored, where the user says so.
+        changes: name to value, in place of the study file's.
+
+    Raises:
+        ConfigurationError: when it was not started by ``lightningtune tune``, or its classes are not to be found.
+    """
+    kept = read_kept(found.study)
+    name, root = found.study.study_name, found.directory.root
+    if kept is None:
+        raise ConfigurationError(f"Study '{name}' was not started by 'lightningtune tune'. {how_to_run(found)}")
+    if root.name != name:
+        raise ConfigurationError(
+            f"The folder of study '{name}' was renamed to '{root.name}'. Rename it back, to run it."
+        )
+
+    from lightningtune.cli.building import build_optimizer
+
+    place = {"experiment_dir": str(root.parent)}
+    if storage is not None:
+        place["storage"] = _from_anywhere(storage)
+    if kept.started_in.is_dir():
+        os.chdir(kept.started_in)
+    return build_optimizer(dataclasses.replace(kept.study, **{**place, **changes}), kept.folder)
+
+
+def _from_anywhere(storage: str) -> str:
+    """Return a storage so that it is found from every working directory.
+
+    Example:
+        >>> _from_anywhere("sqlite:////tmp/study.db"), _from_anywhere("redis://host")
+        ('sqlite:////tmp/study.db', 'redis://host')
+    """
+    if "://" not in storage:
+        return str(Path(storage).absolute())
+    kind, _, path = storage.partition(":///")
+    return f"{kind}:///{Path(path).absolute()}" if kind.startswith("sqlite") and path else storage
+
+
+def how_to_run(found: FoundStudy) -> str:
+    """Say how a study is run that a script has begun."""
+    script = found.directory.read_definition().get("script")
+    if script is None:
+        return "Run the script or the notebook again that has begun it, and it goes on."
+    return f"Run '{script}' again, and it goes on."

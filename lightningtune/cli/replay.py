@@ -1,0 +1,121 @@
+"""``lightningtune replay``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightningtune.cli.output import print_json
+from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.studies import JSON, add_study, open_study
+from lightningtune.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from lightningtune.study.comparison import Replay
+    from lightningtune.study.finding import FoundStudy
+
+_EPILOG = """\
+The exit code is 0 where the two are identical or agree within the tolerance,
+and 1 where they part.
+
+examples:
+  lightningtune replay digits 7
+  lightningtune replay digits 7 --script train.py
+"""
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser(
+        "replay",
+        "Trains a trial again, from what was recorded of it, and says whether it comes to the same. The study stays as "
+        "it is; the new training is in its folder, under replay.",
+        _EPILOG,
+    )
+    add_study(parser)
+    parser.add_argument("number", metavar="N", type=int, help="the trial's number")
+    parser.add_argument(
+        "--script", metavar="FILE", help="where the classes are, if a script has run the study; it is imported"
+    )
+    parser.add_argument(
+        "--tolerance", metavar="SHARE", type=float, default=1e-5, help="by how much values may differ (default: 1e-5)"
+    )
+    parser.add_argument("--json", **JSON)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train a trial again."""
+    given = parser().parse_args(arguments)
+    found = open_study(given.study, given.storage)
+
+    from lightningtune.cli.kept import read_kept, rebuild
+    from lightningtune.study.comparison import Agreement
+
+    if read_kept(found.study) is not None and given.script is None:
+        replayed = rebuild(found, given.storage, {"verbose": False}).replay(given.number, given.tolerance)
+    else:
+        replayed = _from_definition(found, given.number, given.script, given.tolerance)
+    if given.json:
+        print_json({**_plain(replayed), "directory": replayed.directory})
+    else:
+        print(replayed)
+    return 1 if replayed.agreement is Agreement.DIFFERENT else 0
+
+
+def _plain(replayed: Replay) -> dict[str, Any]:
+    return {
+        "number": replayed.number,
+        "agreement": replayed.agreement.value,
+        "parts_at": replayed.parts_at,
+        "largest_difference": replayed.largest,
+        "recorded": replayed.recorded,
+        "replayed": replayed.replayed,
+        "differences": replayed.differences,
+    }
+
+
+def _from_definition(found: FoundStudy, number: int, script: str | None, tolerance: float) -> Replay:
+    """Replay a trial of a study that a script has run, by what is written down in its folder."""
+    from lightningtune.cli.importing import search_also
+    from lightningtune.study.definition import quiet_optuna
+
+    asked_for = found.directory.read_definition()
+    if not asked_for:
+        raise ConfigurationError(
+            f"There is no study.yaml in '{found.directory.root}', which would say how trial {number} was trained."
+        )
+    search_also(Path())
+    model, data = (_found(asked_for, name, number, script) for name in ("model_class", "datamodule_class"))
+
+    # imported where it is used: what is wrong above is told without waiting for torch
+    from lightningtune.arguments import what_to_train
+    from lightningtune.replay import replay
+    from lightningtune.study.objective import objective_of
+
+    score = asked_for.get("score", "best")
+    if score not in {"best", "last"}:
+        score = _found(asked_for, "score", number, script)
+    objective = objective_of(asked_for["metric"], None, asked_for["direction"], score)
+    with quiet_optuna():
+        config, schema, make = what_to_train(asked_for.get("base_config"), model, data, cli=None)
+        blueprint = make(schema, config, False)
+        return replay(found.study, number, found.directory, blueprint, objective, tolerance=tolerance)
+
+
+def _found(asked_for: Mapping[str, Any], part: str, number: int, script: str | None) -> Callable[..., Any] | None:
+    """Import what a definition names; of a script's own, that script says where."""
+    from lightningtune.cli.importing import import_named
+
+    name = asked_for.get(part)
+    if name is None:
+        return None
+    module, _, own = str(name).partition(".")
+    if module == "__main__" and script is None:
+        where = asked_for.get("script") or "train.py"
+        raise ConfigurationError(
+            f"The {part} of trial {number} is '{own}' of a script. Say which with '--script {where}': it is imported, "
+            "so that what it runs belongs under if __name__ == '__main__'. Or call replay() of the optimizer in it."
+        )
+    return import_named(part, f"{script}:{own}" if module == "__main__" else str(name))

@@ -1,0 +1,57 @@
+"""``lightningtune resume``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightningtune.cli.parsing import CommandParser, positive
+from lightningtune.cli.studies import add_study, open_study
+
+_EPILOG = """\
+A study that a script has begun goes on when that script is run again; resume
+says which it is.
+
+example:
+  lightningtune resume digits --n_trials 200
+"""
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser(
+        "resume",
+        "Goes on with a study that 'lightningtune tune' has begun: as it was asked for then, wherever this is typed. "
+        "Trials that were cut short go on from their last checkpoint.",
+        _EPILOG,
+    )
+    add_study(parser)
+    parser.add_argument("--n_trials", metavar="N", type=positive(int), help="another total than it has")
+    parser.add_argument("--n_jobs", metavar="N", type=positive(int), help="another number of trials at a time")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Go on with a study."""
+    given = parser().parse_args(arguments)
+    return go_on(given.study, given.storage, {"n_trials": given.n_trials, "n_jobs": given.n_jobs})
+
+
+def go_on(study: str, storage: str | None, changes: Mapping[str, Any]) -> int:
+    """Run a study again as it was asked for.
+
+    Args:
+        study: its folder, or its name.
+        storage: where it is stored; the journal in its folder when not given.
+        changes: name to value, in place of what the study was begun with; those that are None are left out.
+
+    Returns:
+        The exit code: 1 where no trial has completed.
+    """
+    found = open_study(study, storage)
+
+    from lightningtune.cli.kept import rebuild
+
+    optimizer = rebuild(found, storage, {name: value for name, value in changes.items() if value is not None})
+    optimizer.optimize()
+    return 0 if optimizer.results().best_trials else 1

@@ -1,0 +1,36 @@
+"""``lightningtune worker``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightningtune.cli.parsing import CommandParser, positive
+from lightningtune.cli.resume import go_on
+from lightningtune.cli.studies import add_study
+
+_EPILOG = """\
+The study's definition lies in the storage. Its modules, scripts and data are to
+be where they were when it was begun, or in the working directory.
+
+example, on each further machine:
+  lightningtune worker digits --storage postgresql://host/studies
+"""
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser(
+        "worker",
+        "Works on a study beside the hosts that do so already: one process more, on this machine or on another that "
+        "reaches the study's storage. It ends when the study has its trials.",
+        _EPILOG,
+    )
+    add_study(parser)
+    parser.add_argument("--n_jobs", metavar="N", type=positive(int), help="trials at a time, here")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Work on a study."""
+    given = parser().parse_args(arguments)
+    return go_on(given.study, given.storage, {"n_jobs": given.n_jobs})

@@ -1,0 +1,100 @@
+"""Studies that `lightningtune tune` has begun go on without their study file, from wherever that is asked for."""
+
+import json
+import sys
+
+import pytest
+
+from lightningtune.cli.main import main
+from lightningtune.files import dump_yaml
+from lightningtune.study.finding import find_study
+
+STUDY = {
+    "base_config": {"trainer": {"max_epochs": 2, "accelerator": "cpu"}},
+    "search_space": {"lr": ["uniform", 0.01, 1.0]},
+    "model_class": "net.Net",
+    "datamodule_class": "nets.Points",
+    "n_trials": 2,
+    "seed": 1,
+    "isolate": False,
+    "verbose": False,
+}
+
+
+@pytest.fixture
+def began(tmp_path, monkeypatch, request):
+    """The working directory is another than that in which the study was begun."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    (home / "net.py").write_text("from nets import Line\n\n\nclass Net(Line):\n    pass\n")
+    (home / "digits.yaml").write_text(dump_yaml({**STUDY, **request.param}))
+    assert main(["tune", "digits.yaml", "--no-check"]) == 0
+    (home / "digits.yaml").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return home
+
+
+@pytest.mark.parametrize("began", [{}], indirect=True)
+def test_a_study_goes_on_and_a_trial_is_replayed(began, capsys):
+    folder = str(began / "lightningtune_runs" / "digits")
+    assert main(["resume", folder, "--n_trials", "3"]) == 0
+    assert len(find_study(folder).study.trials) == 3
+    assert main(["resume", folder]) == 0
+    assert len(find_study(folder).study.trials) == 3
+    capsys.readouterr()
+    assert main(["replay", folder, "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["agreement"] == "identical"
+
+
+@pytest.mark.parametrize("began", [{"storage": "sqlite:///study.db", "n_trials": 1}], indirect=True)
+def test_a_worker_finds_the_study_in_its_storage(began, monkeypatch):
+    monkeypatch.chdir(began)  # a relative address leads from here
+    study = find_study("digits", "sqlite:///study.db").study
+    study.enqueue_trial({"lr": 0.5})
+    assert main(["worker", "digits", "--storage", "sqlite:///study.db", "--n_jobs", "1"]) == 0
+    assert main(["resume", "digits", "--storage", "sqlite:///study.db", "--n_trials", "2"]) == 0
+    assert [trial.params for trial in study.trials][1] == {"lr": 0.5}
+    assert study.trials[1].state.name == "COMPLETE"
+
+
+@pytest.mark.parametrize("began", [{}], indirect=True)
+def test_a_study_whose_folder_was_renamed_or_whose_classes_are_gone_is_not_run(began, capsys, monkeypatch):
+    folder = began / "lightningtune_runs" / "digits"
+    renamed = folder.rename(folder.with_name("old"))
+    assert main(["resume", str(renamed)]) == 1
+    assert "was renamed to 'old'. Rename it back, to run it." in capsys.readouterr().err
+    renamed.rename(folder)
+    (began / "net.py").unlink()
+    monkeypatch.delitem(sys.modules, "net")
+    assert main(["resume", str(folder)]) == 1
+    assert "model_class: there is no module 'net'" in capsys.readouterr().err
+
+
+def test_of_a_study_of_a_script_it_is_said_which_to_run(studies, capsys):
+    path = studies / "lightningtune_runs" / "digits" / "study.yaml"
+    text = path.read_text().replace("script: null", "script: /home/me/train.py")
+    path.write_text(text.replace("model_class: nets.Line", "model_class: __main__.Net"))
+    for command in ("resume", "worker"):
+        assert main([command, "digits"]) == 1
+        assert capsys.readouterr().err == (
+            "lightningtune: Study 'digits' was not started by 'lightningtune tune'. "
+            "Run '/home/me/train.py' again, and it goes on.\n"
+        )
+    assert main(["replay", "digits", "0"]) == 1
+    assert "'Net' of a script. Say which with '--script /home/me/train.py'" in capsys.readouterr().err
+
+
+def test_the_classes_of_a_script_are_found_in_it(studies, capsys, monkeypatch):
+    path = studies / "lightningtune_runs" / "digits" / "study.yaml"
+    path.write_text(path.read_text().replace("model_class: nets.Line", "model_class: __main__.Net"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "training", raising=False)
+    (studies / "training.py").write_text(
+        "from nets import Line as Net\n\nif __name__ == '__main__':\n    raise SystemExit('it was run')\n"
+    )
+    assert main(["replay", "digits", "0", "--script", "training.py"]) == 0
+    assert capsys.readouterr().out.startswith("Trial 0, trained again, is identical")
