@@ -14,9 +14,13 @@ from lightningtune.errors import ConfigurationError
 ASKED = "_ARGCOMPLETE"
 """The variable that a shell sets when it asks; its number is of the word at which the arguments begin."""
 _EPILOG = """\
-bash, once:   echo 'eval "$(lightningtune completion bash)"' >> ~/.bashrc
-zsh, once:    echo 'eval "$(lightningtune completion zsh)"' >> ~/.zshrc
-              below the line 'autoload -U compinit && compinit'"""
+bash, a line in ~/.bashrc:
+  eval "$(lightningtune completion bash)"
+
+zsh, two lines in ~/.zshrc:
+  autoload -U compinit && compinit
+  eval "$(lightningtune completion zsh)"
+"""
 
 
 def parser() -> CommandParser:

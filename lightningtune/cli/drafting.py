@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +46,18 @@ class Part:
     target: Callable[..., Any]
 
     def guesses(self) -> list[Guess]:
-        """Return what its arguments might vary over."""
-        return guess_space(self.target)
+        """Return what its arguments might vary over; of the data's numbers, only the batch size is sure."""
+        return [
+            dataclasses.replace(guess, is_sure=False, note=f"the model may depend on it; {guess.note}")
+            if self.section == "data" and guess.is_sure and _is_count(guess) and not guess.name.endswith("batch_size")
+            else guess
+            for guess in guess_space(self.target)
+        ]
+
+
+def _is_count(guess: Guess) -> bool:
+    values = {} if guess.spec is None else guess.spec
+    return all(type(value) is int for value in values.get("choices", [values.get("low")]))
 
 
 def draft_of(model: Part, data: Part | None, brings_data: bool = False) -> Draft:

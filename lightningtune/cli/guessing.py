@@ -72,7 +72,7 @@ _FIXED = (
     r"in_(channels|features|dim|size)|out_(channels|features|dim|size)|input.*|output.*|n?_?channels_in|num_channels|"
     r"n_(features|inputs|outputs|channels)|num_(features|inputs|outputs)|im(age|g)_?size|.*(path|dir|root|folder|file|url)|"
     r"max_epochs|max_steps|num_epochs|epochs|total_steps|.*_every.*|log_.*|.*verbose|debug|pin_memory|.*download|"
-    r"persistent.*|shuffle|drop_last|(train|val|test)_.*(size|split|fraction|ratio)|sequence_length|seq_len.*|max_len.*|context_length|"
+    r"persistent.*|shuffle|drop_last|size|dim|features|channels|resolution|crop.*|(.*_)?shape|(train|val|test)_.*(size|split|fraction|ratio)|sequence_length|seq_len.*|max_len.*|context_length|"
     r"horizon|.*checkpoint.*|compile|device|threshold"
 )
 """Names of what a search had better not touch."""

@@ -19,11 +19,12 @@ from lightningtune.files import load_yaml
 ALSO = {"base_config": "--config", "search_space": "--space"}
 """Shorter options for two names."""
 _EPILOG = """\
-What stands inside the config, the space, the sampler or the pruner is given by its path:
-  --trainer.max_epochs 20  --model.lr 0.1  --search_space.lr.high 0.01  --sampler.seed 1
+What stands inside the config, the space, the sampler or another value is given
+by its path:
+  --trainer.max_epochs 20   --model.lr 0.1   --search_space.lr.high 1
 
 examples:
-  lightningtune init train.py:Net --data train.py:Data    writes study.yaml
+  lightningtune init train.py:Net     # writes study.yaml
   lightningtune tune study.yaml
   lightningtune tune study.yaml --n_trials 100 --trainer.max_epochs 20
   lightningtune tune study.yaml --print_config > resolved.yaml"""

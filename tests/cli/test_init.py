@@ -42,7 +42,7 @@ class Net(nets.Line):
 
 
 class Data(nets.Points):
-    def __init__(self, batch_size: int = 8, num_workers: int = 0):
+    def __init__(self, batch_size: int = 8, num_workers: int = 0, width: int = 16):
         super().__init__(batch_size)
 
 
@@ -68,7 +68,7 @@ def folder(tmp_path, monkeypatch):
 def test_the_file_says_what_is_guessed_and_what_is_not(capsys):
     assert main(["init", "own_script.py:Net"]) == 0
     assert capsys.readouterr().out == (
-        "Wrote 'study.yaml': 7 to tune, 5 more to look at.\n"
+        "Wrote 'study.yaml': 7 to tune, 6 more to look at.\n"
         "Fill in: base_config.model.classes, which has no default.\n"
         "Then: lightningtune tune study.yaml\n"
     )
@@ -78,6 +78,10 @@ def test_the_file_says_what_is_guessed_and_what_is_not(capsys):
         "  # model.num_heads: {type: categorical, choices: [1, 2, 4]}  # must divide another size; default 2\n" in text
     )
     assert "  # model.title:  # say the choices, as {type: categorical, choices: […, …]}; default 'a: b # c'\n" in text
+    assert (
+        "  # data.width: {type: categorical, choices: [4, 8, 16, 32, 64]}  # the model may depend on it; default 16\n"
+        in text
+    )
     assert "  model.lr: {type: loguniform, low: 0.0005, high: 1.0}  # default 0.05\n" in text
     assert "metric: val_loss  # the model logs train_loss, train_acc, val_loss, val_acc, size\n" in text
     read = load_yaml(text)

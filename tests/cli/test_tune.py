@@ -1,6 +1,7 @@
 """``lightningtune tune``: a study from one file."""
 
 import csv
+import dataclasses
 import os
 import re
 import signal
@@ -12,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from lightningtune.cli.main import main
-from lightningtune.cli.study_file import StudyFile
+from lightningtune.cli.study_file import StudyFile, descriptions
 from lightningtune.cli.tune import varies
 from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.study.finding import find_study
 
 COMMAND = str(Path(sysconfig.get_path("scripts"), "lightningtune"))
+PAGE = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text()
 STUDY = {
     "model_class": "nets.Line",
     "datamodule_class": "nets.Points",
@@ -156,3 +158,35 @@ def test_the_command_as_it_is_used(folder):
         for path in Path("lightningtune_runs/own/trials").glob("000[012]/metrics.csv")
     ]
     assert len({*pids, float(running.pid)}) == 4
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_page_says_of_each_value_what_the_docstring_says():
+    rows = re.findall(r"^\| `--(\w+)` \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
+    assert {name: text for name, text, _ in rows} == dict(descriptions())
+    defaults = {field.name: field.default for field in dataclasses.fields(StudyFile)}
+    for name, _, shown in rows:
+        assert shown.strip("`") == ("" if defaults[name] is None else dump_yaml(defaults[name]).split("\n")[0]), name
+
+
+@pytest.mark.slow
+def test_the_page_runs(monkeypatch, capsys):
+    Path("study.yaml").unlink()
+    monkeypatch.delitem(sys.modules, "train", raising=False)
+    Path("train.py").write_text(blocks("python")[0])
+    lines = [line.removeprefix("lightningtune ").split() for line in "".join(blocks("console")[:2]).splitlines()]
+    assert [line[0] for line in lines] == ["init", "tune", "tune"]
+    assert main(lines[0]) == 0
+    space, whole = blocks("yaml")[:2]
+    assert space in Path("study.yaml").read_text()
+    fewer = ["--n_trials=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--verbose=false"]
+    for line in lines[1:]:
+        assert here(*line[1:], *fewer) == 0
+    assert all(trial.params["model.lr"] <= 0.1 for trial in trials())
+    Path("page.yaml").write_text(whole)
+    assert here("page.yaml", *fewer) == 0
+    assert trials("page")[0].params == {"model.lr": 1e-3, "model.hidden": 64}
+    sys.modules.pop("train", None)
