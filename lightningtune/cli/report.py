@@ -37,11 +37,11 @@ def run(arguments: Sequence[str]) -> int:
     found = open_study(given.study, given.storage)
 
     from lightningtune.errors import ConfigurationError
-    from lightningtune.report.html.writer import NAME, write_report
+    from lightningtune.report.html.writer import write_report
 
-    target = found.directory.root / NAME if given.output is None else Path(given.output).absolute()
+    target = found.directory.report if given.output is None else Path(given.output).absolute()
     if target.is_dir():
-        raise ConfigurationError(f"'{target}' is a folder; name the file, such as '{target / NAME}'.")
+        raise ConfigurationError(f"'{target}' is a folder; name the file, such as '{target / 'report.html'}'.")
     write_report(found.study, found.directory, target)
     print(target)
     if given.open and not webbrowser.open(target.as_uri()):

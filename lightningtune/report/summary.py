@@ -37,6 +37,8 @@ def summary(results: StudyResults, directory: StudyDirectory) -> str:
             lines.append(f"Checkpoint: {directory.best_checkpoint}")
     else:
         lines.append(f"Configs and checkpoints: {directory.root / 'trials'}")
+    if directory.report.exists():
+        lines.append(f"Report:     {directory.report}")
     return "\n".join(lines)
 
 

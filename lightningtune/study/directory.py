@@ -7,6 +7,7 @@
       journal.log           the Optuna storage, unless another is given
       trials/0007/          config.yaml · metrics.csv · best.ckpt · last.ckpt · output.log · error.txt
       best/                 config.yaml and model.ckpt of the winner
+      report.html           what it has found, for a browser
       refit/0007_seed_1/    the best config, trained again
       replay/0007/          a trial, trained again to compare
 """
@@ -76,6 +77,11 @@ class StudyDirectory:
     def best_checkpoint(self) -> Path:
         """The winner's checkpoint."""
         return self.root / "best" / "model.ckpt"
+
+    @property
+    def report(self) -> Path:
+        """What the study has found, for a browser."""
+        return self.root / "report.html"
 
     def trial(self, number: int) -> Path:
         """The folder of one trial."""

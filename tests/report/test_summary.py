@@ -19,6 +19,7 @@ def test_the_answer_comes_with_its_comparison_and_its_files(tmp_path):
     directory = StudyDirectory(tmp_path)
     directory.best_config.parent.mkdir()
     directory.best_checkpoint.touch()
+    directory.report.touch()
     assert summary(study((BASE, BEST), (1,)), directory).splitlines() == [
         "Study 's': 2 complete",
         "Best: trial 1  val_acc = 0.75",
@@ -27,6 +28,7 @@ def test_the_answer_comes_with_its_comparison_and_its_files(tmp_path):
         "Untuned defaults: val_acc = 0.5  (better by 0.25)",
         f"Config:     {directory.best_config}",
         f"Checkpoint: {directory.best_checkpoint}",
+        f"Report:     {directory.report}",
     ]
 
 

@@ -26,7 +26,7 @@ COLORS = {
     "waiting": "#9aa5b1",
     "baseline": "#c2569b",
 }
-SCALE = ["#f2b134", "#7fbf7b", "#2fa3a0", "#3673b5", "#5b3f99"]
+SCALE = ["#f2b134", "#7fbf7b", "#2fa3a0", "#3673b5", "#6f52b8"]
 """From worse to better; no end of it is lost on white or on near black."""
 _AXIS = {
     "gridcolor": "rgba(128,136,148,0.18)",

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from lightningtune.report.html.figures import Figures
 from lightningtune.report.html.record import Record, read_study
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from lightningtune.report.html.figures import Figures
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class DrawableResults(StudyResults):
 
     @cached_property
     def _figures(self) -> Figures:
+        # imported where it is used: no study is to wait for Plotly before its first trial
+        from lightningtune.report.html.figures import Figures
+
         return Figures(self.record)
 
 

@@ -107,11 +107,11 @@ def _planned(record: Record) -> Iterator[tuple[str, str, str, Callable[[], go.Fi
         yield "curves", "Learning curves", text, figures.curves, 0
     text = "How much of what separates the better trials from the others each parameter decides."
     yield "importances", "Importances", text, partial(_importances, record, figures), 0
-    text = "Each line is a completed trial; dark ones are the best."
+    text = "Each line is a completed trial: purple is best, yellow worst."
     yield "parallel", "Parallel coordinates", text, figures.parallel_coordinates, 110 * (wide + 1)
-    text = "The value over each parameter; darker points are later trials."
+    text = "The value over each parameter; purple points are the latest trials."
     yield from each("slices", "Slices", text, figures.slices, 170 * wide)
-    text = "The value over the two most important parameters; darker is better, and between the points it is a guess."
+    text = "The value over the two most important parameters: purple is best, and between the points it is a guess."
     yield from each("contours", "Contours", text, figures.contours, 0)
     text = "When which trial ran where. Grey is the time that it waited for its process and its data."
     yield "timeline", "Timeline", text, figures.timeline, 0

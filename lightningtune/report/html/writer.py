@@ -13,13 +13,12 @@ import optuna
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.files import write_text
-from lightningtune.report.html.page import render
 from lightningtune.report.html.record import read_study
 from lightningtune.study.directory import StudyDirectory
 
 log = logging.getLogger(__name__)
 
-NAME = "report.html"
+_NAME = "report.html"
 _FIRST = 2.0
 """Seconds that the first report is expected to take, for it imports what draws; later ones take as long as the last."""
 
@@ -51,9 +50,9 @@ def study_report(study: optuna.Study, path: str | os.PathLike[str] | None = None
     """
     if not isinstance(study, optuna.Study):
         raise ConfigurationError(f"study must be an optuna.Study, but got {study!r}.")
-    target = Path(NAME if path is None else path).absolute()
+    target = Path(_NAME if path is None else path).absolute()
     if target.is_dir():
-        raise ConfigurationError(f"'{target}' is a folder; name the file of the report, such as '{target / NAME}'.")
+        raise ConfigurationError(f"'{target}' is a folder; name the file of the report, such as '{target / _NAME}'.")
     try:
         write_report(study, StudyDirectory(target.parent), target)
     except OSError as error:
@@ -69,6 +68,9 @@ def write_report(study: optuna.Study, directory: StudyDirectory, target: Path) -
         directory: its folder, where it has one.
         target: the file, which is replaced in one step.
     """
+    # imported where it is used: no study is to wait for Plotly before its first trial
+    from lightningtune.report.html.page import render
+
     write_text(target, render(read_study(study, directory), directory, target, datetime.datetime.now()))
 
 
@@ -93,12 +95,12 @@ class ReportWriter:
         self._spent, self._next = 0.0, _FIRST
         self._has_failed = False
 
-    def __call__(self, study: optuna.Study, trial: optuna.trial.FrozenTrial | None = None) -> None:
+    def __call__(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Write the report if it is due.
 
         Args:
             study: the study.
-            trial: the one that has ended, which does not matter.
+            trial: the one that has ended; all are read from the study.
         """
         if self._spent + self._next <= self._share * (self._clock() - self._began):
             self.write(study)
@@ -107,7 +109,7 @@ class ReportWriter:
         """Write the report now."""
         start = self._clock()
         try:
-            write_report(study, self._directory, self._directory.root / NAME)
+            write_report(study, self._directory, self._directory.report)
         except Exception as error:
             if not self._has_failed:
                 log.warning("The study's report could not be written: %s: %s", type(error).__name__, error)

@@ -59,10 +59,10 @@ def test_all_figures_have_our_paper(drawn):
         assert figure.layout.title.text is None
 
 
-def test_the_best_line_is_the_darkest(drawn):
+def test_the_best_line_has_the_best_colour(drawn):
     lines = [trace for trace in drawn.parallel_coordinates().data if trace.mode == "lines"]
     best = max(lines, key=lambda trace: trace.y[0])
-    assert best.line.color == "rgb(91, 63, 153)", drawing.SCALE[-1]
+    assert best.line.color == "rgb(111, 82, 184)", drawing.SCALE[-1]
 
 
 def test_a_contour_of_hundreds_of_trials_stays_small(drawn):

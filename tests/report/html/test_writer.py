@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 
 import optuna
 import pytest
@@ -6,7 +8,6 @@ from reported import ours, theirs
 
 import lightningtune
 from lightningtune import ConfigurationError
-from lightningtune.report.html import writer as module
 from lightningtune.report.html.writer import ReportWriter
 from lightningtune.study.directory import StudyDirectory
 
@@ -46,10 +47,10 @@ class Clock:
 def test_while_a_study_runs_its_report_takes_no_more_than_its_share(directory):
     clock = Clock()
     writer = ReportWriter(directory, share=0.1, clock=clock)
-    report, study, written = directory.root / module.NAME, ours(1), []
+    report, study, written = directory.report, ours(1), []
     while clock.now < 50:
         clock.now += 1
-        writer(study)
+        writer(study, study.trials[-1])
         if report.exists():  # which took a second
             written.append(clock.now)
             report.unlink()
@@ -72,3 +73,10 @@ def test_optunas_own_words_are_not_heard(directory, capfd):
     capfd.readouterr()
     ReportWriter(directory).write(study)
     assert capfd.readouterr() == ("", "")
+
+
+def test_no_study_waits_for_plotly_before_its_first_trial():
+    code = "import sys, lightningtune.report.html.results, lightningtune.report.html.writer; print({*sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "optuna" in ran.stdout
+    assert not {"'plotly'", "'jinja2'", "'torch'"} & {*ran.stdout.strip("{}\n").split(", ")}

@@ -66,7 +66,7 @@
     addEventListener("beforeprint", () => {
       for (const plot of plots) { draw(plot, false); }
       repaint(false);
-      for (const plot of plots) Plotly.relayout(plot, { width: Math.min(plot.clientWidth, 680) });
+      for (const plot of plots) Plotly.relayout(plot, { width: 680 });
     });
     addEventListener("afterprint", () => {
       for (const plot of plots) Plotly.relayout(plot, { width: null, autosize: true });
