@@ -125,7 +125,6 @@ class Watch:
     Args:
         study: the study; one that `open_study` has opened.
         attempts: how many attempts in a row may be cut short without getting further.
-        again: why a trial has failed that is given out again.
         lease: seconds without a sign of life after which a host of another machine is given up.
         clock: tells seconds, of which only differences matter.
     """
@@ -134,12 +133,10 @@ class Watch:
         self,
         study: optuna.Study,
         attempts: int = ATTEMPTS,
-        again: Collection[StopReason] = (StopReason.KILLED,),
         lease: float = LEASE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study, self._attempts, self._lease, self._clock = study, attempts, lease, clock
-        self._again = {reason.value for reason in again}
         self._renewed: float | None = None
         self._has_begun = False
         self._looked = clock()
@@ -153,11 +150,14 @@ class Watch:
             self._study.set_user_attr(word_of(me), {**dataclasses.asdict(me), "word": secrets.token_hex(4)})
             self._renewed = now
 
-    def rescue(self) -> list[int]:
+    def rescue(self, interrupted: bool = False) -> list[int]:
         """Fail the trials whose process has died, and give them out again.
 
         To be called before a host asks for its first trial, and every `RENEWAL` seconds from then on, from one thread
         at a time.
+
+        Args:
+            interrupted: whether those that a user has interrupted are given out again too.
 
         Returns:
             The numbers of the trials that go on.
@@ -172,7 +172,8 @@ class Watch:
         self._observe(running, hosts)
         replaced = successors(trials)
         # a host may have died after it failed a trial and before it gave it out again
-        ended = [trial.number for trial in trials if self._is_cut_short(trial) and trial.number not in replaced]
+        reasons = {StopReason.KILLED.value, *([StopReason.INTERRUPTED.value] if interrupted else [])}
+        ended = [trial.number for trial in trials if _is_cut_short(trial, reasons) and trial.number not in replaced]
         for trial in running:
             why = self._why_over(trial, hosts)
             if why is not None:
@@ -191,17 +192,14 @@ class Watch:
         """Return the trials that were cut short too often to be given out again."""
         trials = self._study.get_trials(deepcopy=False)
         replaced = successors(trials)
-        ended = [trial.number for trial in trials if self._is_cut_short(trial) and trial.number not in replaced]
+        reasons = {StopReason.KILLED.value}
+        ended = [trial.number for trial in trials if _is_cut_short(trial, reasons) and trial.number not in replaced]
         return [number for number in ended if next_attempt(line_of(trials, number)) > self._attempts]
 
     def _hosts(self) -> dict[Worker, Any]:
         """Return the hosts that have been seen at this study, and their last words."""
         said = [value for name, value in self._study.user_attrs.items() if name.startswith(HOST)]
         return {worker: value.get("word") for value in said if (worker := read_worker(value)) is not None}
-
-    def _is_cut_short(self, trial: FrozenTrial) -> bool:
-        attrs = trial.user_attrs
-        return trial.state is TrialState.FAIL and attrs.get(REASON) in self._again and WORKER in attrs
 
     def _why_over(self, trial: FrozenTrial, hosts: Mapping[Worker, Any]) -> str | None:
         """Say why a running trial is over; None when it is not, or is none of this library's."""
@@ -259,6 +257,11 @@ class Watch:
             storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
         except UpdateFinishedTrialError:
             return  # another host has done so at this moment
+
+
+def _is_cut_short(trial: FrozenTrial, reasons: Collection[str]) -> bool:
+    attrs = trial.user_attrs
+    return trial.state is TrialState.FAIL and attrs.get(REASON) in reasons and WORKER in attrs
 
 
 def _is_untouched(trial: FrozenTrial) -> bool:

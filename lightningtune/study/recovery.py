@@ -38,7 +38,7 @@ class Recovery:
         self, study: optuna.Study, directory: StudyDirectory, n_trials: int, tell: Callable[[str], None]
     ) -> None:
         self._study, self._directory, self._n_trials, self._tell = study, directory, n_trials, tell
-        self._watch = Watch(study, again=(StopReason.KILLED, StopReason.INTERRUPTED))
+        self._watch = Watch(study)
         self._turn = threading.Lock()
         self._told: set[int] = set()
 
@@ -49,7 +49,7 @@ class Recovery:
             reseed: whether the sampler is seeded anew where another host works on the study, whose points it would
                 repeat else.
         """
-        self._look()
+        self._look(interrupted=True)
         if reseed and self._watch.has_others():
             self._study.sampler.reseed_rng()
 
@@ -60,7 +60,7 @@ class Recovery:
     def look(self) -> None:
         """Rescue the trials of hosts that have died; to be called after each trial, for the study may end with it."""
         try:
-            self._look()
+            self._look(interrupted=False)
         except Exception as error:  # the storage may be away; the trials that run will say so
             log.warning("The study's other hosts could not be looked after: %s", error)
 
@@ -98,9 +98,9 @@ class Recovery:
         except OSError as error:  # the disk may be full; the trial is recorded all the same
             self._tell(f"Why trial {number} failed could not be written to its folder: {error}")
 
-    def _look(self) -> None:
+    def _look(self, interrupted: bool) -> None:
         with self._turn:
-            self._tell_of(self._watch.rescue())
+            self._tell_of(self._watch.rescue(interrupted))
 
     def _tell_of(self, again: Sequence[int]) -> None:
         """Say which trials have been given out again, and, once, which have been given up."""

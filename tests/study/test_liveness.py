@@ -236,10 +236,11 @@ def test_which_failures_are_given_out_again_is_chosen(study):
         claim(trial)
         record_outcome(trial, TrialOutcome(reason, "why"))
         study.tell(trial, state=TrialState.FAIL)
-    assert Watch(study, again=(StopReason.INTERRUPTED,)).rescue() == [3]
-    assert study.trials[3].user_attrs[ATTEMPT] == 1, "it was no fault of the trial"
-    assert Watch(study).rescue() == [4]
-    assert study.trials[4].user_attrs[CONTINUES] == 2
+    assert Watch(study).rescue() == [3]
+    assert study.trials[3].user_attrs[CONTINUES] == 2
+    assert Watch(study).rescue(interrupted=True) == [4]
+    assert study.trials[4].user_attrs[CONTINUES] == 0
+    assert study.trials[4].user_attrs[ATTEMPT] == 1, "it was no fault of the trial"
 
 
 def test_a_host_of_another_machine_has_died_when_its_word_has_not_changed_for_a_lease(study):

@@ -95,6 +95,14 @@ def test_a_host_that_dies_beside_this_one_is_noticed_by_the_next_look(tmp_path):
     assert told == ["Trial 0 was cut short; trial 1 starts afresh with its parameters."]
 
 
+def test_what_is_interrupted_now_waits_for_the_next_run(study, tmp_path):
+    recovery, told = recover(study, tmp_path)
+    recovery.begin(reseed=False)
+    recovery.give_again(cut_short(study, StopReason.INTERRUPTED))()
+    recovery.look()
+    assert (told, len(study.trials)) == ([], 1)
+
+
 def test_one_that_failed_by_itself_is_not_given_out_again(study, tmp_path):
     recovery, told = recover(study, tmp_path)
     recovery.give_again(cut_short(study, StopReason.FAILED))()
