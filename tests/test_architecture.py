@@ -16,6 +16,7 @@ FLOORS = [
     {"host", "replay"},
     {"optimizer"},
     {"cli"},
+    {"tune_cli"},
 ]
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")

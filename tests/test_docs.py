@@ -1,7 +1,11 @@
 """The README's code runs as it stands there, and names what exists."""
 
+import contextlib
 import os
 import re
+import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +14,9 @@ import optuna
 import pytest
 
 from lightningtune import AdvancedSearchSpace, OptunaDrivenOptimizer
-from lightningtune.files import dump_yaml
+from lightningtune.cli.main import main
+from lightningtune.files import dump_yaml, load_yaml
+from lightningtune.training.quiet import quiet_lightning
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,6 +50,61 @@ def test_the_function_of_the_trial_is_a_space():
     trial = optuna.trial.FixedTrial({"depth": 2, "width_0": 16, "width_1": 32})
     assert AdvancedSearchSpace(scope["space"]).suggest(trial) == {"model.widths": [16, 32]}
     assert len(BLOCKS) == 4, "a new block needs a test"
+
+
+@pytest.fixture
+def cli_project(tmp_path, monkeypatch):
+    """The example with a LightningCLI, its trials smaller, as the working directory."""
+    shutil.copytree(ROOT / "examples" / "lightning_cli", tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.syspath_prepend(tmp_path / "project")
+    train = Path("train.py")
+    train.write_text(train.read_text().replace('"max_epochs": 10', '"max_epochs": 1'))
+    yield Path.cwd()
+    sys.modules.pop("train", None)
+
+
+QUICKER = {
+    ("python", True): " --isolate false --verbose false --check false",
+    ("python", False): " --trainer.enable_progress_bar false",
+    ("lightningtune", True): " --no-check",
+}
+
+
+def run_line(line, monkeypatch):
+    """Run a line of a console in this process."""
+    command, _, output = line.partition(" > ")
+    program, *arguments = shlex.split(command)
+    monkeypatch.setattr(sys, "argv", arguments)
+    with contextlib.ExitStack() as stack:
+        if output:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(output).open("w"))))
+        if program == "python":
+            with quiet_lightning():
+                runpy.run_path(arguments[0], run_name="__main__")
+        else:
+            assert program == "lightningtune"
+            assert main(arguments) == 0
+
+
+@pytest.mark.slow
+def test_the_page_on_lightning_cli_runs(cli_project, monkeypatch):
+    page = (ROOT / "docs" / "lightning_cli.md").read_text()
+    shown, script = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    lines = [
+        line for block in re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL) for line in block.splitlines()
+    ]
+    assert {*shown.splitlines()} <= {*(ROOT / "examples" / "lightning_cli" / "train.py").read_text().splitlines()}
+    (space,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    assert load_yaml(space).items() <= load_yaml(Path("space.yaml").read_text()).items()
+    exec(script.replace("n_trials=30", "n_trials=2"), {})
+    for line in lines:
+        quicker = QUICKER.get((line.split()[0], " tune " in line), "")
+        run_line(line.replace("_trials 30", "_trials 2") + quicker, monkeypatch)
+    assert {path.name for path in Path("lightningtune_runs").iterdir()} == {"optuna_study", "inside", "script"}
+    for study in Path("lightningtune_runs").iterdir():
+        assert len([*(study / "trials").iterdir()]) == 2
+    assert Path("best.yaml").read_text() == Path("lightningtune_runs/script/best/config.yaml").read_text()
 
 
 def test_every_form_in_the_readme_is_read():

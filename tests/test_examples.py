@@ -1,5 +1,6 @@
 """Each example runs as a user runs it, only smaller, and does what it says."""
 
+import csv
 import re
 import runpy
 import subprocess
@@ -13,6 +14,8 @@ from fashion_files import write_fashion_files
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+
+from lightningtune.training.quiet import quiet_lightning
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -158,6 +161,24 @@ def test_fashion_mnist(run, tmp_path):
     assert_finished(tmp_path / "fashion_mnist", 3)
     accuracy = re.search(r"The best model on 100 test images: (\S+) accuracy", out)
     assert 0.15 < float(accuracy[1]) <= 1.0, "better than guessing one of ten"
+
+
+@pytest.mark.slow
+def test_lightning_cli(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "lightning_cli")
+    out = run("lightning_cli/tune_from_script", n_trials=3)
+    study = assert_finished(tmp_path / "lightning_cli", 3)
+    assert study.trials[0].params["optimizer.class_path"] == "torch.optim.Adam"
+    script, *arguments = re.search(r"python (.+)", out)[1].split()
+    logger = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(tmp_path / "logs")]
+    monkeypatch.setattr(sys, "argv", [script, *arguments, *logger, "--trainer.enable_progress_bar", "false"])
+    with quiet_lightning():
+        runpy.run_path(script, run_name="__main__")
+    (metrics,) = (tmp_path / "logs").rglob("metrics.csv")
+    with metrics.open() as file:
+        values = [float(row["val_acc"]) for row in csv.DictReader(file) if row["val_acc"]]
+    assert max(values) == study.best_value, "the best config gives the same score with the same seed"
+    sys.modules.pop("train")
 
 
 def test_fashion_mnist_says_what_to_do_without_data(run, tmp_path):

@@ -87,7 +87,14 @@ def _from_definition(found: FoundStudy, number: int, script: str | None, toleran
             f"There is no study.yaml in '{found.directory.root}', which would say how trial {number} was trained."
         )
     search_also(Path())
-    model, data = (_found(asked_for, name, number, script) for name in ("model_class", "datamodule_class"))
+    model = data = None
+    if asked_for.get("cli") is None:
+        model, data = (_found(asked_for, name, number, script) for name in ("model_class", "datamodule_class"))
+    elif script is None:
+        raise ConfigurationError(
+            f"Trial {number} was built by the LightningCLI '{asked_for['cli']}'. Say which script constructs it, with "
+            "'--script train.py'. Or call replay() of the optimizer."
+        )
 
     # imported where it is used: what is wrong above is told without waiting for torch
     from lightningtune.arguments import what_to_train
@@ -99,7 +106,8 @@ def _from_definition(found: FoundStudy, number: int, script: str | None, toleran
         score = _found(asked_for, "score", number, script)
     objective = objective_of(asked_for["metric"], None, asked_for["direction"], score)
     with quiet_optuna():
-        config, schema, make = what_to_train(asked_for.get("base_config"), model, data, cli=None)
+        cli = None if asked_for.get("cli") is None else script
+        config, schema, make = what_to_train(asked_for.get("base_config"), model, data, cli)
         blueprint = make(schema, config, False)
         return replay(found.study, number, found.directory, blueprint, objective, tolerance=tolerance)
 

@@ -1,0 +1,182 @@
+"""`TuneCLI`: LightningCLI with the subcommand ``tune``; a user's own command line tunes itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import Namespace, class_from_function  # type: ignore[attr-defined]  # it is public all the same
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lightningtune.cli.building import build_optimizer
+from lightningtune.cli.kept import keep
+from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
+from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.files import load_yaml
+from lightningtune.training.cli_call import FIT, CliCall
+from lightningtune.training.cli_schema import without_defaults
+
+if TYPE_CHECKING:
+    import optuna
+
+    from lightningtune.optimizer import OptunaDrivenOptimizer
+
+TUNE = "tune"
+_OF_THE_CLI = ("base_config", "model_class", "datamodule_class", "cli")
+"""What the CLI says itself."""
+_SPACE = "space"
+"""What ``search_space`` is called on the command line."""
+_CHECK = "check"
+
+
+class TuneCLI(LightningCLI):
+    """LightningCLI with one more subcommand: ``tune`` takes the config of ``fit``, and runs a study with it.
+
+    It takes LightningCLI's arguments, and is subclassed as LightningCLI is. After ``tune``, the attributes ``tuner``
+    and ``study`` hold the optimizer and Optuna's study; there is no model and no Trainer.
+
+    Example:
+        ::
+
+            # train.py
+            from lightningtune.cli import TuneCLI
+
+            if __name__ == "__main__":
+                TuneCLI(Net, Data)
+
+            # in a shell:
+            # python train.py tune --config config.yaml --space space.yaml --metric val_loss --n_trials 30
+    """
+
+    tuner: OptunaDrivenOptimizer
+    study: optuna.Study
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        call = CliCall.of(self, *args, **kwargs)
+        self._call = call
+        try:
+            super().__init__(*args, **kwargs)
+        except _Tuned:
+            return
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """List the subcommands: Lightning's, and ``tune``."""
+        return {**LightningCLI.subcommands(), TUNE: set()}
+
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        """Set up the parser; Lightning takes a subcommand's options from a method of the Trainer's class."""
+        trainer_class = self.trainer_class
+        if add_subcommands:
+            self.trainer_class = _with_tune(trainer_class)
+        try:
+            super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
+        finally:
+            self.trainer_class = trainer_class
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line; for ``tune``, run the study in place of all that follows."""
+        super().parse_arguments(parser, args)
+        if self.config.get("subcommand") != TUNE:
+            return
+        try:
+            self._tune(self.config[TUNE], args is None)
+        except ConfigurationError as error:
+            if args is not None:
+                raise
+            print(f"{Path(sys.argv[0]).name} {TUNE}: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            if args is not None:
+                raise
+            raise SystemExit(130) from None
+        if args is None and not self.tuner.results().best_trials:
+            raise SystemExit(1)
+        raise _Tuned
+
+    def _tune(self, given: Namespace, is_command: bool) -> None:
+        study = self._study_of(given)
+        self.tuner = build_optimizer(study, Path(), self._call)
+        if given[_CHECK]:
+            # imported where it is used: without the check it is not needed
+            from lightningtune.cli.check import allows
+
+            if not allows(self.tuner):
+                raise ConfigurationError(
+                    f"The study was not begun, since the check found errors. Skip it with --{_CHECK} false."
+                )
+        script = Path(sys.argv[0]).absolute()
+        if is_command and script.suffix == ".py":  # `lightningtune resume` can run it again
+            keep(self.tuner.study, dataclasses.replace(study, cli=str(script)), script.parent)
+        self.study = self.tuner.optimize()
+
+    def _study_of(self, given: Namespace) -> StudyFile:
+        """Return what a study file would hold for these options, the config of ``fit`` among it."""
+        form = self._call.form()
+        known = vars(form.defaults)
+        for name in _parameters_of_fit(self.trainer_class):
+            if name not in known and given.get(name) is not None:
+                raise ConfigError(f"{name} is for one fit, but each trial begins afresh. Leave it out.")
+        config = Namespace()  # type: ignore[no-untyped-call]
+        for name, value in vars(given).items():
+            if name in known and name != "config":
+                config[name] = value
+        written = load_yaml(form.parser.dump(config, skip_default=True, skip_validation=True))
+        options = {name: given.get(option) for name, option in _options().items()}
+        texts = {name: read_value(name, value) for name, value in options.items() if isinstance(value, str)}
+        study = read_study(None, {name: value for name, value in {**options, **texts}.items() if value is not None})
+        return dataclasses.replace(study, base_config=without_defaults(written or {}))
+
+
+class _Tuned(BaseException):
+    """A study has been run, and the command is done."""
+
+
+def _options() -> Mapping[str, str]:
+    """Return the options of ``tune``, by the names of a study file."""
+    names = [name for name in hints() if name not in _OF_THE_CLI]
+    return {name: _SPACE if name == "search_space" else name for name in names}
+
+
+def _parameters_of_fit(trainer_class: type[Trainer] | Callable[..., Trainer]) -> list[str]:
+    """Return what stands in a config that ``fit`` has printed, beside what every subcommand has."""
+    fit = inspect.signature(getattr(trainer_class, FIT, Trainer.fit))
+    return [name for name in fit.parameters if name not in {"self", *LightningCLI.subcommands()[FIT]}]
+
+
+def _with_tune(trainer_class: type[Trainer] | Callable[..., Trainer]) -> type[Trainer]:
+    """Return the Trainer's class with a method that has the options of ``tune``, and does nothing."""
+    base: Any = trainer_class
+    if not inspect.isclass(trainer_class):
+        base = class_from_function(trainer_class)
+    defaults = {field.name: field.default for field in dataclasses.fields(StudyFile)}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter(option, keyword, default=defaults[name], annotation=hints()[name])
+        for name, option in _options().items()
+    ]
+    said = {option: descriptions()[name] for name, option in _options().items()}
+    said["study_name"] = "the study's name, and its folder's; optuna_study when not given."
+    parameters.append(inspect.Parameter(_CHECK, keyword, default=True, annotation=bool))
+    said[_CHECK] = "whether it is tried first, in seconds, what would fail in the night."
+    for name in _parameters_of_fit(trainer_class):
+        parameters.append(inspect.Parameter(name, keyword, default=None, annotation=Any))
+        said[name] = "stands in configs that fit has printed; only null."
+
+    def tune(self: Trainer, **options: Any) -> None: ...
+
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    tune.__signature__ = inspect.Signature([this, *parameters])  # type: ignore[attr-defined]
+    tune.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    tune.__doc__ = "\n".join(
+        ["Runs a study, in which each trial is a fit, or goes on with it.", "", "Args:"]
+        + [f"    {name}: {text}" for name, text in said.items()]
+    )
+    return type(base.__name__, (base,), {TUNE: tune, "__module__": base.__module__, "__doc__": base.__doc__})

@@ -1,0 +1,160 @@
+import runpy
+import sys
+
+import clis
+import pytest
+from lightning import Trainer
+from nets import Line, Points
+
+from lightningtune import ConfigurationError
+from lightningtune.cli import TuneCLI
+from lightningtune.cli.main import main
+from lightningtune.files import dump_yaml
+from lightningtune.training.cli_call import caught
+from lightningtune.training.quiet import quiet_lightning
+
+TRAINER = {"accelerator": "cpu", "max_epochs": 1}
+
+
+class Own(TuneCLI):
+    def add_arguments_to_parser(self, parser):
+        parser.link_arguments("data.batch_size", "model.width")
+
+
+def make_trainer(max_epochs: int = 1, callbacks: list | None = None, logger: bool | None = None) -> Trainer:
+    return Trainer(
+        max_epochs=max_epochs, callbacks=callbacks, logger=logger, accelerator="cpu", enable_progress_bar=False
+    )
+
+
+@pytest.fixture(autouse=True)
+def script(monkeypatch):
+    """Have no options of pytest's, of which Lightning warns."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+
+
+@pytest.fixture
+def tune(tmp_path):
+    """Run ``tune`` in this process; return the CLI."""
+    config = {"model": {"lr": 0.01}, "data": {"batch_size": 4}, "ckpt_path": None}
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    (tmp_path / "space.yaml").write_text(dump_yaml({"lr": ["loguniform", 1e-3, 1.0]}))
+    given = ["--config", str(tmp_path / "config.yaml"), "--space", str(tmp_path / "space.yaml")]
+    own = [
+        "--experiment_dir",
+        str(tmp_path),
+        "--verbose",
+        "false",
+        "--isolate",
+        "false",
+        "--check",
+        "false",
+        "--n_trials",
+        "2",
+    ]
+
+    def tune(*options, cli=Own, **keywords):
+        keywords = {"trainer_defaults": TRAINER, "seed_everything_default": 3, **keywords}
+        return cli(Line, Points, args=["tune", *given, *own, *options], **keywords)
+
+    return tune
+
+
+@pytest.mark.slow
+def test_the_subcommand_runs_a_study_with_the_config_of_fit(tune, tmp_path):
+    cli = tune("--study_name", "mine", "--sampler", "RandomSampler", "--trainer.max_epochs", "2", "--seed", "1")
+    assert [trial.state.name for trial in cli.study.trials] == ["COMPLETE", "COMPLETE"]
+    assert cli.study.trials[0].params == {"lr": 0.01}, "the config as it is comes first"
+    assert type(cli.study.sampler).__name__ == "RandomSampler"
+    assert cli.tuner.directory == tmp_path / "mine"
+    best = cli.tuner.get_best_config()
+    assert best["trainer"] == {**TRAINER, "max_epochs": 2}
+    assert (best["seed_everything"], best["data"]) == (3, {"batch_size": 4})
+    assert cli.tuner.best_model().hparams.width == 4, "linked"
+    assert not hasattr(cli, "model"), "nothing is built here"
+
+
+SCRIPT = """
+from nets import Line, Points
+from lightningtune.cli import TuneCLI
+
+if __name__ == "__main__":
+    TuneCLI(Line, Points, trainer_defaults={"accelerator": "cpu", "max_epochs": 1})
+"""
+
+
+@pytest.mark.slow
+def test_a_study_of_a_script_goes_on_and_is_replayed_by_the_command(tune, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (script := tmp_path / "script_of_tune.py").write_text(SCRIPT)
+    given = {"space": tmp_path / "space.yaml", "experiment_dir": tmp_path, "isolate": "false", "check": "false"}
+    options = [part for name, value in {**given, "n_trials": 1}.items() for part in (f"--{name}", str(value))]
+    monkeypatch.setattr(sys, "argv", [str(script), "tune", *options])
+    runpy.run_path(str(script), run_name="__main__")
+    folder = str(tmp_path / "optuna_study")
+    assert main(["resume", folder, "--n_trials", "2"]) == 0
+    assert main(["replay", folder, "1"]) == 0
+    assert "identical" in capsys.readouterr().out
+    assert main(["replay", folder, "1", "--script", str(script)]) == 0
+    sys.modules.pop("script_of_tune")
+
+
+@pytest.mark.slow
+def test_a_function_may_make_the_trainer(tune):
+    cli = tune(cli=TuneCLI, trainer_class=make_trainer, trainer_defaults={"max_epochs": 1})
+    assert len(cli.study.trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--space", "{model.lrr: [uniform, 0.1, 1.0]}"], "Did you mean 'model.lr'"),
+        (["--space", "{model.width: [int, 1, 2]}"], "Own sets it from 'data.batch_size'"),
+        (["--space", "nowhere.yaml"], "The file 'nowhere.yaml' does not exist"),
+        (["--sampler", "TPESampla"], "Did you mean 'TPESampler'"),
+        (["--direction", "up"], "up"),
+        (["--ckpt_path", "old.ckpt"], "ckpt_path is for one fit"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_first_epoch(tune, options, said):
+    with pytest.raises(ConfigurationError, match=said):
+        tune(*options)
+
+
+def test_a_mistake_on_the_command_line_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "tune", "--space", "nowhere.yaml"])
+    with pytest.raises(SystemExit) as end:
+        Own(Line, Points)
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith("train.py tune: search_space: The file 'nowhere.yaml' does not exist.")
+
+
+def test_its_help_tells_of_every_option(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "tune", "--help"])
+    with pytest.raises(SystemExit):
+        Own(Line, Points)
+    shown = " ".join(capsys.readouterr().out.split())
+    for said in ("--space SPACE what may vary", "--n_trials N_TRIALS the study's total.", "--model.lr", "--optimizer"):
+        assert said in shown
+
+
+def test_fit_is_what_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    class Fits(Own):
+        def fit(self, model, **kwargs):
+            seen.append((model.lr, type(self.trainer)))
+
+    with quiet_lightning():
+        Fits(Line, Points, args=["fit", "--seed_everything", "1", "--model.lr", "0.25"], trainer_defaults=TRAINER)
+    assert seen == [(0.25, Trainer)]
+
+
+def test_it_is_tuned_from_outside_too():
+    call = caught(lambda: Own(Line, Points))
+    assert (call.cli, call.arguments) == (Own, {"model_class": Line, "datamodule_class": Points})
+    with quiet_lightning():
+        built = call.build({"seed_everything": False, "data": {"batch_size": 2}})
+    assert built.model.hparams.width == 2
+    assert clis.LinkedCLI.subcommands().keys() == Own.subcommands().keys() - {"tune"}
