@@ -26,6 +26,7 @@ from lightningtune.arguments import (
     space_of,
     what_to_train,
 )
+from lightningtune.check import Checkable
 from lightningtune.config.limits import with_limits_of
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigError, ConfigurationError, TrialError
@@ -49,14 +50,12 @@ from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
 from lightningtune.workers.devices import plan_slots
 from lightningtune.workers.inline import run_inline
-from lightningtune.workers.processes import TrialProcesses
-from lightningtune.workers.travel import check_travels
 
 if TYPE_CHECKING:
     from lightningtune.training.cli_call import CliLike
 
 
-class OptunaDrivenOptimizer:
+class OptunaDrivenOptimizer(Checkable):
     """Tunes a LightningModule: samples, trains, prunes, keeps the best, and can be run again to go on.
 
     Args:
@@ -372,12 +371,6 @@ class OptunaDrivenOptimizer:
             else:
                 hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
                 self._host.run_isolated(hosted, self._study_callbacks, options, processes, self._slots)
-
-    def _processes(self) -> TrialProcesses:
-        for callback in self._trainer_callbacks:
-            check_travels(f"callbacks: {type(callback).__name__}", callback)
-        check_travels("score", self._objective.score)
-        return TrialProcesses(self._blueprint)
 
     def _prepare(self, study: optuna.Study) -> None:
         """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""

@@ -1,0 +1,195 @@
+"""What a check of a study has found: frozen data, lines for a person, and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lightningtune.report.rehearsed import Rehearsed
+from lightningtune.search.corners import shown
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+_WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was found.
+
+    Attributes:
+        severity: "error" for what fails in every such trial, "warning" for what is probably not meant, "note" for what
+            is good to know.
+        about: what it is about, in a word: "run", "metric", "parameter", "pruner", "time", "memory", "disk", "config".
+        text: in a sentence or two.
+    """
+
+    severity: Severity
+    about: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the whole study will take, as far as two batches tell; None where they do not.
+
+    Attributes:
+        seconds: of the study, none of its trials being pruned.
+        trial_seconds: of the shortest trial, of one on the average, and of the longest.
+        memory: bytes that the trials hold which run at a time, at most.
+        disk: bytes of the checkpoints that are kept at a time, at most.
+        validations: of one trial, where they are the same in all.
+    """
+
+    seconds: float | None = None
+    trial_seconds: tuple[float, float, float] | None = None
+    memory: int | None = None
+    disk: int | None = None
+    validations: int | None = None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check has tried and found.
+
+    Attributes:
+        headline: which study it was.
+        findings: the errors first.
+        runs: what was tried, in order.
+        facts: what was learnt, as pairs of a heading and a line.
+        forecast: the same in numbers.
+        seconds: that the check took.
+
+    Example:
+        >>> report = CheckReport("Study 'mnist'", (Finding("warning", "parameter", "'dropout' changed nothing."),), ())
+        >>> report.ok
+        True
+        >>> print(report)
+        Study 'mnist'
+        <BLANKLINE>
+          warning  'dropout' changed nothing.
+        <BLANKLINE>
+        1 warning.
+    """
+
+    headline: str
+    findings: tuple[Finding, ...]
+    runs: tuple[Rehearsed, ...]
+    facts: tuple[tuple[str, str], ...] = ()
+    forecast: Forecast = field(default_factory=Forecast)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether there was no error."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """The number of findings, in a line."""
+        counts = {severity: sum(one.severity == severity for one in self.findings) for severity in SEVERITIES}
+        parts = [f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
+        return f"{', '.join(parts)}." if parts else "Nothing was found."
+
+    def lines(self, width: int = _WIDTH) -> Iterable[tuple[Severity | None, str]]:
+        """Yield what there is to print line by line, each with the severity of the finding that it belongs to."""
+        yield None, self.headline
+        if self.facts:
+            column = max(len(heading) for heading, _ in self.facts)
+            for heading, text in self.facts:
+                yield from ((None, line) for line in _column(f"  {heading:<{column}}  ", text, width))
+        for finding in self.findings:
+            if finding is self.findings[0]:
+                yield None, ""
+            yield from ((finding.severity, line) for line in _column(f"  {finding.severity:<7}  ", finding.text, width))
+        yield None, ""
+        yield None, self.verdict
+
+    def __str__(self) -> str:
+        return "\n".join(line for _, line in self.lines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold; what is not finite, as text."""
+        runs = [
+            {
+                "name": run.name,
+                "params": dict(run.values),
+                "outcome": run.outcome.reason.value,
+                "detail": run.outcome.detail,
+                "seconds": run.outcome.duration,
+                "metrics": dict(run.noted.metrics) if run.noted is not None else {},
+            }
+            for run in self.runs
+        ]
+        plain: dict[str, Any] = _plain(
+            {
+                "ok": self.ok,
+                "headline": self.headline,
+                "findings": [dataclasses.asdict(finding) for finding in self.findings],
+                "runs": runs,
+                "forecast": dataclasses.asdict(self.forecast),
+                "seconds": self.seconds,
+            }
+        )
+        return plain
+
+
+def _column(head: str, text: str, width: int) -> list[str]:
+    lines = textwrap.wrap(text, max(width - len(head), 20), break_long_words=False, break_on_hyphens=False)
+    return [head + line if i == 0 else " " * len(head) + line for i, line in enumerate(lines)] or [head.rstrip()]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def named(run: Rehearsed) -> str:
+    """Name a rehearsal with its parameters.
+
+    Example:
+        >>> from lightningtune.contract import StopReason, TrialOutcome
+        >>> named(Rehearsed("all low", {"lr": 0.1, "act": "relu"}, TrialOutcome(StopReason.COMPLETED)))
+        'all low (lr=0.1, act=relu)'
+    """
+    if run.parameter is not None or not run.values:
+        return run.name
+    given = [f"{name.rpartition('.')[2]}={shown(value)}" for name, value in run.values.items()]
+    text = ", ".join(given)
+    return f"{run.name} ({text if len(text) <= _WIDTH else f'{len(given)} parameters'})"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as a person says it.
+
+    Example:
+        >>> [duration(seconds) for seconds in (0.0123, 0.42, 75, 7900, 200000)]
+        ['12 ms', '0.42 s', '75 s', '2 h 12 min', '2 days 8 h']
+    """
+    if seconds < 0.1:
+        return f"{seconds * 1000:.2g} ms"
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} days {hours} h" if hours else f"{days} days"
+
+
+def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Put the errors first, then the warnings; each as they were found, and once."""
+    unique = list(dict.fromkeys(findings))
+    return tuple(sorted(unique, key=lambda finding: SEVERITIES.index(finding.severity)))

@@ -1,0 +1,105 @@
+"""The command ``lightningtune check``, run as one and in this process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightningtune.cli.main import main
+from lightningtune.files import dump_yaml
+
+STUDY = {
+    "model_class": "faults:Faulty",
+    "datamodule_class": "nets:Points",
+    "base_config": {"trainer": {"max_epochs": 5, "accelerator": "cpu"}},
+    "search_space": {"width": ["categorical", [4]]},
+    "metric": "val_loss",
+    "study_name": "checked",
+    "n_trials": 20,
+}
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capfd):
+    """Check a study file in this process; return the exit code, what was printed, and what was printed to stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, **changed):
+        Path("study.yaml").write_text(dump_yaml({**STUDY, **changed}))
+        capfd.readouterr()
+        code = main(["check", "study.yaml", *arguments])
+        return code, *capfd.readouterr()
+
+    yield run
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_a_sound_study_is_told_of_and_leaves_nothing(check):
+    code, out, err = check("--n_trials", "1")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "Study 'checked': minimize val_loss, 1 trials."
+    assert lines[1].startswith("  Tried   2 runs of two batches in ")
+    assert lines[-1] == "1 note."
+    assert max(map(len, lines)) <= 80
+
+
+def test_an_error_makes_the_exit_code_one_and_a_warning_does_not(check):
+    code, out, _ = check("--model.fault", "misspelt")
+    assert code == 1
+    assert "  error    untuned defaults: The metric 'val_loss' was not logged. Logged:" in out
+    code, out, _ = check("--metric", "val_acc")
+    assert code == 0
+    assert "  warning  'val_acc' is minimized: is that meant? See direction=." in out
+
+
+def test_json_is_for_programs_even_where_nothing_could_be_tried(check):
+    code, out, err = check("--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert {*report} == {"ok", "headline", "findings", "runs", "forecast", "seconds"}
+    assert [run["name"] for run in report["runs"]] == ["untuned defaults", "all low"]
+    code, out, err = check("--json", search_space={"widht": ["categorical", [4]]})
+    assert (code, err) == (1, "")
+    report = json.loads(out)
+    assert (report["ok"], report["runs"]) == (False, [])
+    assert "Did you mean 'width'?" in report["findings"][0]["text"]
+
+
+def test_what_is_refused_before_a_run_is_one_line_on_stderr(check):
+    code, out, err = check(search_space={"widht": ["categorical", [4]]})
+    assert (code, out) == (1, "")
+    assert err.startswith("lightningtune: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_in_a_terminal_it_shows_what_it_tries_and_colours_what_it_found(tmp_path):
+    pty = pytest.importorskip("pty")
+    Path(tmp_path / "study.yaml").write_text(dump_yaml(STUDY))
+    ours, theirs = pty.openpty()
+    path = os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "TERM": "xterm-256color", "COLUMNS": "90"}
+    code = "from lightningtune.cli.main import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", code, "check", "study.yaml", "--metric", "val_acc"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        said = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # Linux's way to say that the other end is closed
+                break
+            if not part:
+                break
+            said += part
+    os.close(ours)
+    assert process.returncode == 0
+    text = said.decode()
+    assert "Checking 1 of 2: untuned defaults" in text
+    assert "\x1b[33m  warning  'val_acc' is minimized" in text

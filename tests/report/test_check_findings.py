@@ -1,0 +1,143 @@
+import dataclasses
+
+import pytest
+
+from lightningtune.contract import Objective, StopReason, TrialOutcome
+from lightningtune.errors import MetricError
+from lightningtune.report.check_findings import of_ends, of_lengths, of_metrics, of_parameters, of_pruner, pruner_fact
+from lightningtune.report.rehearsed import Length, Noted, Rehearsed, length_of
+from lightningtune.study.pruning import Reach
+
+LOSS = Objective(("val_loss",), ("min",))
+DONE = TrialOutcome(StopReason.COMPLETED)
+NOTED = Noted(metrics={"val_loss": 0.5}, losses=[1.0])
+
+
+def run(name, outcome=DONE, noted=NOTED, **more):
+    return Rehearsed(name, more.pop("values", {}), outcome, noted, **more)
+
+
+def failed(text):
+    return TrialOutcome.failed(RuntimeError(text))
+
+
+def diverged(text="val_loss is nan"):
+    return TrialOutcome(StopReason.NON_FINITE, text)
+
+
+def ends(*runs, objective=LOSS):
+    return [(one.severity, one.about, one.text) for one in of_ends(runs, objective)]
+
+
+def test_runs_that_end_well_are_no_finding():
+    assert ends(run("all low"), run("all high")) == []
+
+
+def test_errors_that_differ_in_numbers_are_one_finding_whose_parameter_comes_first():
+    runs = [
+        run("all low"),
+        run("all high", failed("8 is too wide"), values={"width": 8}),
+        run("width=9", failed("9 is too wide"), values={"width": 9}, parameter="width"),
+        run("lr=1", failed("other")),
+    ]
+    assert ends(*runs) == [
+        ("error", "run", "width=9, all high: RuntimeError: 8 is too wide"),
+        ("error", "run", "lr=1: RuntimeError: other"),
+    ]
+
+
+def test_of_many_runs_three_are_named():
+    runs = [run("all low"), *(run(f"x={i}", failed("no")) for i in range(5))]
+    assert ends(*runs)[0][2] == "x=0, x=1, x=2 and 2 more: RuntimeError: no"
+
+
+def test_some_points_may_diverge_and_not_all():
+    assert ends(run("all low"), run("all high", diverged()))[0] == ("warning", "metric", "all high: val_loss is nan")
+    assert ends(run("all low", diverged()), run("all high", diverged()))[0][0] == "error"
+    strict = dataclasses.replace(LOSS, non_finite="fail")
+    assert ends(run("all low"), run("all high", diverged()), objective=strict)[0][0] == "error"
+
+
+def test_a_metric_that_is_missing_is_about_the_metric():
+    ((severity, about, text),) = ends(run("all low", TrialOutcome.failed(MetricError("It was not logged."))))
+    assert (severity, about, text) == ("error", "metric", "all low: It was not logged.")
+
+
+BASE = run("untuned defaults")
+
+
+def alone(value, noted=NOTED, **more):
+    return run(f"act={value}", noted=noted, values={"act": value}, parameter="act", base="untuned defaults", **more)
+
+
+def test_a_parameter_has_an_effect_where_one_of_its_values_has():
+    other = dataclasses.replace(NOTED, losses=[2.0])
+    assert len([*of_parameters([BASE, alone("gelu"), alone("elu")])]) == 1
+    assert [*of_parameters([BASE, alone("gelu"), alone("elu", other)])] == []
+
+
+@pytest.mark.parametrize("unknown", [alone("gelu", None), alone("gelu", is_visible=False)])
+def test_nothing_is_said_of_what_cannot_be_seen(unknown):
+    assert [*of_parameters([BASE, unknown])] == []
+    assert [*of_parameters([unknown])] == []
+
+
+def test_the_range_of_each_metric_is_a_fact():
+    two = Objective(("val_loss", "acc"), ("min", "max"))
+    runs = [
+        run("a", noted=Noted(metrics={"val_loss": 1.0, "acc": 0.5})),
+        run("b", noted=Noted(metrics={"val_loss": float("inf"), "acc": 0.75})),
+        run("c", noted=None),
+    ]
+    assert of_metrics(runs, two) == ("Metric", "val_loss 1, acc 0.5 … 0.75 after two batches")
+    assert of_metrics([run("c", noted=None)], two) is None
+
+
+def lengths(trainer):
+    return [(one.severity, one.text) for one in of_lengths(trainer, length_of(trainer, [100], [10]))]
+
+
+def test_a_validation_that_never_comes_is_told_of():
+    assert lengths({"max_epochs": 3}) == []
+    assert lengths({"max_steps": 50}) == [("warning", "A trial of 0.5 epochs ends before its first validation.")]
+    assert lengths({"max_epochs": 3, "val_check_interval": 500}) == [
+        ("error", "val_check_interval=500 is more than the 100 training batches of an epoch, which Lightning refuses; "
+         "see check_val_every_n_epoch.")
+    ]  # fmt: skip
+    assert lengths({"max_epochs": 9, "val_check_interval": 500, "check_val_every_n_epoch": None}) == []
+
+
+LENGTH = Length(10, 100, 1000, 10, 10)
+NOTHING = Reach("MedianPruner", 20, 0, None, None, True)
+SOME = Reach("HyperbandPruner", 20, 9, 2, 1, True)
+
+
+def pruner(reach, is_given=True, largest=None, objectives=1, length=LENGTH):
+    return [(one.severity, one.text) for one in of_pruner(reach, "APruner", is_given, largest, length, objectives)]
+
+
+def test_a_pruner_that_cannot_prune_is_told_of_and_more_loudly_where_it_was_asked_for():
+    ((severity, text),) = pruner(NOTHING)
+    assert severity == "warning"
+    assert text.startswith("MedianPruner prunes nothing in this study: 20 trials with 10 validations each")
+    assert pruner(NOTHING, is_given=False)[0][0] == "note"
+    assert pruner(dataclasses.replace(NOTHING, is_whole=False)) == []
+    assert pruner(None) == pruner(SOME) == pruner(NOTHING, length=Length(None, None, None, None, None)) == []
+
+
+def test_hyperbands_resource_is_compared_with_the_validations():
+    assert pruner(SOME, largest=10) == []
+    assert pruner(SOME, largest=81)[0][0] == "warning"
+    assert pruner(SOME, largest=81)[0][1].startswith("HyperbandPruner(max_resource=81), but a trial has 10 validations")
+    assert pruner(SOME, largest=3)[0][0] == "note"
+
+
+def test_several_objectives_are_never_pruned():
+    assert pruner(None, objectives=2)[0][0] == "warning"
+    assert pruner(None, objectives=2, is_given=False) == []
+    assert pruner_fact(None, "APruner", 10, 2)[1] == "none: Optuna prunes no trial of several objectives"
+
+
+def test_from_when_on_it_prunes_is_a_fact():
+    assert pruner_fact(SOME, "APruner", 10, 1)[1] == "APruner: from trial 2 on, and from validation 2 of 10 on"
+    assert pruner_fact(None, "APruner", None, 1)[1] == "APruner; validations of a trial: unknown"
