@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test check chaos bench format clean
+.PHONY: quickstart test check chaos bench pictures format clean
 
 quickstart: $(VENV)/.examples
 	$(BIN)/python examples/quickstart.py
@@ -24,7 +24,11 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/parallel.py
 	$(BIN)/python benchmarks/durability.py
+	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/gpu_packing.py
+
+pictures: $(VENV)/.test
+	$(BIN)/python docs/pictures.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

@@ -33,6 +33,8 @@ from lightningtune.errors import ConfigError, ConfigurationError, TrialError
 from lightningtune.host import Host
 from lightningtune.preflight import check_sampler, check_space, notices, plan_baseline, stored_point
 from lightningtune.replay import replay
+from lightningtune.report.html.results import DrawableResults, drawable_results
+from lightningtune.report.html.writer import ReportWriter
 from lightningtune.report.live import LiveView
 from lightningtune.report.summary import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike
@@ -44,7 +46,7 @@ from lightningtune.study.liveness import SharedStudy
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, objective_of
 from lightningtune.study.reporter import SEED, config_sum
-from lightningtune.study.results import Refit, StudyResults, collect_results
+from lightningtune.study.results import Refit
 from lightningtune.study.storage import open_storage
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
@@ -252,19 +254,22 @@ class OptunaDrivenOptimizer(Checkable):
         done = definition.count_finished(study)
         line = headline(self._study_name, self._objective, done, self._n_trials)
         self._view.begin(self.results(), self._n_trials, line)
+        report = ReportWriter(self._directory)
         try:
-            self._run(study, done)
+            self._run(study, done, report)
         except (KeyboardInterrupt, SystemExit):
+            report.write(study)
             done = definition.count_finished(study)
             self._view.note(f"Interrupted. {done} of {self._n_trials} trials are done; run again to go on.")
             raise
+        report.write(study)
         results = self.results()
         self._view.end(summary(results, self._directory), is_empty=not results.best_trials)
         return study
 
-    def results(self) -> StudyResults:
-        """Return what the study has found so far, as frozen data."""
-        return collect_results(self.study, self._objective.monitor, self._directory)
+    def results(self) -> DrawableResults:
+        """Return what the study has found so far, as frozen data that can be drawn."""
+        return drawable_results(self.study, self._directory)
 
     def get_best_config(self, number: int | None = None) -> dict[str, Any]:
         """Return the config that the best trial, or trial ``number``, was trained with; it runs as it is.
@@ -351,7 +356,7 @@ class OptunaDrivenOptimizer(Checkable):
         callbacks = self._trainer_callbacks
         return replay(self.study, number, self._directory, self._blueprint, self._objective, callbacks, tolerance)
 
-    def _run(self, study: optuna.Study, done: int) -> None:
+    def _run(self, study: optuna.Study, done: int, report: ReportWriter) -> None:
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
         options = {"catch": (Exception,), **options}
         with contextlib.ExitStack() as context:
@@ -365,12 +370,13 @@ class OptunaDrivenOptimizer(Checkable):
                 processes = context.enter_context(self._processes())
             context.enter_context(self._view)
             context.enter_context(definition.quiet_optuna())
+            callbacks: list[Any] = [report, *self._study_callbacks]
             if processes is None:
                 shared = SharedStudy(study.study_name, self._storage, study.sampler, study.pruner)
-                self._host.run_here(shared, self._study_callbacks, options)
+                self._host.run_here(shared, callbacks, options)
             else:
                 hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
-                self._host.run_isolated(hosted, self._study_callbacks, options, processes, self._slots)
+                self._host.run_isolated(hosted, callbacks, options, processes, self._slots)
 
     def _prepare(self, study: optuna.Study) -> None:
         """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""

@@ -109,7 +109,7 @@ def test_optimize_returns_the_optuna_study_and_uses_what_is_injected(tune, tmp_p
 def test_the_folder_holds_what_ran(tune, tmp_path):
     study = tune(study_name="s").optimize()
     root = tmp_path / "s"
-    assert sorted(p.name for p in root.iterdir()) == ["best", "journal.log", "study.yaml", "trials"]
+    assert sorted(p.name for p in root.iterdir()) == ["best", "journal.log", "report.html", "study.yaml", "trials"]
     for trial in study.trials:
         config = yaml.safe_load((root / f"trials/{trial.number:04d}/config.yaml").read_text())
         assert config["model"]["lr"] == trial.params["lr"]

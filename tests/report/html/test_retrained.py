@@ -1,5 +1,7 @@
 import pytest
+from nets import Line, Points
 
+from lightningtune import OptunaDrivenOptimizer
 from lightningtune.report.html.retrained import retrained
 from lightningtune.study.directory import StudyDirectory
 
@@ -29,3 +31,23 @@ def test_what_cannot_be_read_is_left_out(directory):
     (directory.refit(7, 2) / "metrics.csv").unlink()
     (directory.root / "refit" / "no_seed_1").mkdir()
     assert retrained(directory, "val_acc", "maximize") == {0: [0.9]}
+
+
+@pytest.mark.slow
+def test_refits_of_a_real_study_stand_in_its_report(tmp_path):
+    optimizer = OptunaDrivenOptimizer(
+        base_config={"trainer": {"max_epochs": 2, "accelerator": "cpu"}},
+        search_space={"lr": ("uniform", 0.01, 0.1)},
+        model_class=Line,
+        datamodule_class=Points,
+        n_trials=2,
+        experiment_dir=tmp_path,
+        verbose=False,
+    )
+    optimizer.optimize()
+    scores = [refit.score[0] for refit in optimizer.refit(seeds=[1, 2])]
+    number = optimizer.results().best.number
+    found = retrained(StudyDirectory(optimizer.directory), "val_loss", "minimize")
+    assert found == {number: pytest.approx(scores, rel=1e-6)}
+    optimizer.optimize()
+    assert f"Trained again with 2 seeds, trial {number} comes to" in (optimizer.directory / "report.html").read_text()

@@ -4,10 +4,11 @@ import sys
 
 import optuna
 import pytest
+from nets import Line, Points
 from reported import ours, theirs
 
 import lightningtune
-from lightningtune import ConfigurationError
+from lightningtune import ConfigurationError, OptunaDrivenOptimizer
 from lightningtune.report.html.writer import ReportWriter
 from lightningtune.study.directory import StudyDirectory
 
@@ -73,6 +74,24 @@ def test_optunas_own_words_are_not_heard(directory, capfd):
     capfd.readouterr()
     ReportWriter(directory).write(study)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_study_that_is_interrupted_has_its_report(tmp_path):
+    def interrupt(study, trial):
+        raise KeyboardInterrupt
+
+    optimizer = OptunaDrivenOptimizer(
+        base_config={"trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": False}},
+        search_space={"lr": ("uniform", 0.01, 0.1)},
+        model_class=Line,
+        datamodule_class=Points,
+        callbacks=[interrupt],
+        experiment_dir=tmp_path,
+        verbose=False,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.optimize()
+    assert "1 complete" in (optimizer.directory / "report.html").read_text()
 
 
 def test_no_study_waits_for_plotly_before_its_first_trial():
