@@ -9,7 +9,7 @@ from nets import Line, Points
 from lightningtune import ConfigurationError
 from lightningtune.cli import TuneCLI
 from lightningtune.cli.main import main
-from lightningtune.files import dump_yaml
+from lightningtune.files import dump_yaml, read_mapping
 from lightningtune.training.cli_call import caught
 from lightningtune.training.quiet import quiet_lightning
 
@@ -158,3 +158,42 @@ def test_it_is_tuned_from_outside_too():
         built = call.build({"seed_everything": False, "data": {"batch_size": 2}})
     assert built.model.hparams.width == 2
     assert clis.LinkedCLI.subcommands().keys() == Own.subcommands().keys() - {"tune"}
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run ``lightningtune tune --cli`` in this process; return its exit code."""
+    (tmp_path / "config.yaml").write_text(dump_yaml({"optimizer": {"class_path": "torch.optim.SGD"}}))
+    (tmp_path / "space.yaml").write_text(
+        dump_yaml({"model.width": ["int", 2, 8], "optimizer.lr": ["uniform", 0.1, 0.5]})
+    )
+    given = ["--config", str(tmp_path / "config.yaml"), "--space", str(tmp_path / "space.yaml"), "--n_trials", "1"]
+    quiet = ["--experiment_dir", str(tmp_path), "--verbose", "false", "--isolate", "false", "--no-check"]
+    return lambda cli, *options: main(["tune", "--cli", cli, *given, *quiet, *options])
+
+
+@pytest.mark.slow
+def test_the_command_takes_a_cli_by_its_name(command, tmp_path):
+    assert command("clis:linked", "--optimizer.momentum", "0.5", "--early_stopping.patience", "2") == 0
+    config = read_mapping(tmp_path / "optuna_study" / "best" / "config.yaml")
+    assert config["optimizer"]["init_args"]["momentum"] == 0.5
+    assert config["early_stopping"] == {"patience": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["clis:linkd"], "Did you mean 'linked'"),
+        (["nowhere.py"], "there is no file 'nowhere.py'"),
+        (["clis:Bare"], "cli must be a LightningCLI"),
+        (["clis:linked", "--model_class", "clis:Bare"], "model_class and cli both say what to train"),
+        (["clis:linked", "--early_stoping.patience", "2"], "Did you mean 'early_stopping'"),
+        (["clis:linked", "--early_stopping.patienc", "2"], "Did you mean 'early_stopping.patience'"),
+        (["clis:linked", "--space", "{optimizer.lrr: [uniform, 0.0, 1.0]}"], "Did you mean 'optimizer.init_args.lr'"),
+    ],
+)
+def test_what_the_command_is_given_wrong_is_one_line(command, capsys, options, said):
+    assert command(*options) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
