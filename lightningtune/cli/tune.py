@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
-from lightningtune.cli.suggesting import one_of, study_files, suggest
+from lightningtune.cli.suggesting import one_of, optunas, study_files, suggest
 from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.files import load_yaml
 
@@ -184,6 +184,8 @@ def _suggested(field: str, hint: Any) -> Callable[..., Iterable[str]]:
         return one_of(*get_args(hint))
     if hint is bool:
         return one_of("true", "false")
+    if field in ("sampler", "pruner"):
+        return optunas(field)
     known = {"direction": one_of("minimize", "maximize"), "score": one_of("best", "last")}
     return known.get(field, study_files if field in ALSO else one_of())
 

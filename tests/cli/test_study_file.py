@@ -144,6 +144,13 @@ def test_text_of_the_command_line_means_what_it_means_in_the_file(name, text, va
     assert read_value(name, text) == value
 
 
+def test_a_path_may_begin_with_the_files_own_name():
+    path = write(callbacks=[{"class_path": "EarlyStopping", "init_args": {"monitor": "val_loss"}}])
+    study = read_study(path, placed=[("base_config.model.width", 3), ("model.act", "a"), ("callbacks.0.patience", 5)])
+    assert study.base_config["model"] == {"width": 3, "act": "a"}
+    assert study.callbacks[0]["init_args"] == {"monitor": "val_loss", "patience": 5}
+
+
 def test_every_annotation_can_be_said_and_holds_its_default():
     for field in dataclasses.fields(StudyFile):
         assert fits(hints()[field.name], field.default)
