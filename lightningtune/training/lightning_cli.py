@@ -18,6 +18,7 @@ from lightningtune.training.cli_call import BuiltCli
 from lightningtune.training.cli_schema import SEED, CliSchema
 from lightningtune.training.data import has_preparation, refuse_other_data, which_data
 from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.rehearsal import is_left_out
 from lightningtune.training.trainers import (
     check_settings,
     launched_by_us,
@@ -119,6 +120,8 @@ class CliBlueprint(Blueprint):
             refuse_barebones(settings)
             if settings.get("devices") == "auto" and not is_given:
                 settings["devices"] = None
+            if isinstance(settings.get("logger"), DummyLogger):  # of a rehearsal
+                users = [each for each in users if not is_left_out(each) and not isinstance(each, SaveConfigCallback)]
             _keep_apart(users, settings)
             defaults = settings_left_alone(directory, users)
             settings |= {name: value for name, value in defaults.items() if settings.get(name, own) is None}
@@ -164,13 +167,12 @@ def _keep_apart(callbacks: list[Callback], settings: Mapping[str, Any]) -> None:
     """Have the CLI's ``SaveConfigCallback`` overwrite its own file, and write none where the trial has one.
 
     A trial that is replayed or goes on would find its file there, and raise. Where nothing says otherwise, Lightning's
-    folder is the trial's, whose config is already written there; a rehearsal's logger has no folder.
+    folder is the trial's, whose config is already written there.
     """
     logger = settings.get("logger")
     is_ours = logger is None or (not logger and settings.get("default_root_dir") is None)
     for callback in [each for each in callbacks if isinstance(each, SaveConfigCallback)]:
-        is_needless = is_ours and type(callback) is SaveConfigCallback and callback.config_filename == _WRITTEN_BY_US
-        if is_needless or isinstance(logger, DummyLogger):
+        if is_ours and type(callback) is SaveConfigCallback and callback.config_filename == _WRITTEN_BY_US:
             callbacks.remove(callback)
             continue
         callback.overwrite = True
