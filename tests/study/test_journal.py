@@ -13,13 +13,13 @@ import pytest
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from lightningtune import ConfigurationError
-from lightningtune.study.journal import JournalLock, open_journal
+from lightningtune.study.journal import JournalLock, _Journal, open_journal
 from lightningtune.study.storage import open_storage
 
 HOLDER = """
 import sys, time
 from optuna.storages.journal import JournalFileSymlinkLock
-from lightningtune.study.journal import JournalLock
+from lightningtune.study.journal import JournalLock, _Journal
 lock = {"ours": JournalLock, "optuna's": JournalFileSymlinkLock}[sys.argv[1]](sys.argv[2])
 lock.acquire()
 print(flush=True)
@@ -30,7 +30,7 @@ lock.release()
 
 FORKER = """
 import os, signal, sys, time
-from lightningtune.study.journal import JournalLock
+from lightningtune.study.journal import JournalLock, _Journal
 lock = JournalLock(sys.argv[1])
 lock.acquire()
 child = os.fork()
@@ -166,6 +166,30 @@ def test_a_last_line_that_is_no_record_is_not_written_after(path, garbage):
     assert not os.path.lexists(f"{path}.lock")
     with pytest.raises(ConfigurationError, match=f"The journal '{path}' is damaged"):
         open_journal(path)
+
+
+def test_two_records_in_one_line_are_none(path):
+    for name in ("one", "two"):
+        writer(path).set_user_attr(name, 1)
+    first, _, rest = path.read_bytes().partition(b"\n")
+    path.write_bytes(first + b"," + rest)
+    with pytest.raises(ConfigurationError, match="a line of it is not JSON"):
+        writer(path)
+
+
+def test_it_can_be_read_from_any_record_again_and_again(path):
+    for number in range(5):
+        writer(path).set_user_attr("a", number)
+    backend = _Journal(path)
+    whole = [*backend.read_logs(0)]
+    for start in (3, 0, 5, 6, 4):
+        assert [*backend.read_logs(start)] == whole[start:]
+    few = backend.read_logs(1)
+    assert next(few) == whole[1]
+    few.close()
+    assert [*backend.read_logs(2)] == whole[2:]
+    writer(path).set_user_attr("a", 9)
+    assert len([*backend.read_logs(6)]) == 1
 
 
 def test_a_line_longer_than_what_is_read_at_once_is_found_whole(path):
