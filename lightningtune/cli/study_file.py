@@ -155,6 +155,9 @@ def read_study(
         script = " A script that constructs a LightningCLI is given as --cli." if Path(path).suffix == ".py" else ""
         raise ConfigError(f"'{path}' is no study file, whose name ends in {', '.join(FILES)}.{script}")
     values = {} if path is None else read_mapping(path)
+    if "versions" in values:
+        study, go_on = values.get("study_name"), f"'lightningtune resume {values.get('study_name')}'"
+        raise ConfigError(f"'{path}' is what study '{study}' has written down: {go_on} goes on with it.")
     for name in values:
         _check_name(path, str(name))
     values = _with_files(values, folder) | _with_files(given, Path())

@@ -14,6 +14,7 @@ from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.main import main
 from lightningtune.cli.placing import place_at
 from lightningtune.cli.study_file import StudyFile, allowed, descriptions, fits, hints, read_study, read_value
+from lightningtune.cli.tune import StudyParser
 from lightningtune.errors import ConfigError
 from lightningtune.files import dump_yaml, load_yaml
 
@@ -149,6 +150,13 @@ def test_a_path_may_begin_with_the_files_own_name():
     study = read_study(path, placed=[("base_config.model.width", 3), ("model.act", "a"), ("callbacks.0.patience", 5)])
     assert study.base_config["model"] == {"width": 3, "act": "a"}
     assert study.callbacks[0]["init_args"] == {"monitor": "val_loss", "patience": 5}
+
+
+def test_a_value_may_begin_as_an_option_does():
+    line = ["--n_jobs", "-1", "--study_name=--x.y", "--trainer.max_steps", "-1"]
+    given, study = StudyParser("tune", "").parse_study(line)
+    assert (given.study, study.n_jobs, study.study_name) == (None, -1, "--x.y")
+    assert study.base_config == {"trainer": {"max_steps": -1}}
 
 
 def test_every_annotation_can_be_said_and_holds_its_default():

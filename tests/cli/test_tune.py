@@ -57,6 +57,15 @@ def test_a_study_runs_goes_on_and_is_extended():
     assert len(trials()) == 4
 
 
+def test_what_a_study_has_written_down_is_no_study_file(capsys):
+    assert here("study.yaml", "--n_trials", "1") == 0
+    assert main(["tune", "lightningtune_runs/study/study.yaml"]) == 1
+    assert capsys.readouterr().err == (
+        "lightningtune: 'lightningtune_runs/study/study.yaml' is what study 'study' has written down: "
+        "'lightningtune resume study' goes on with it.\n"
+    )
+
+
 def test_values_of_the_command_line_reach_the_trials():
     line = ["--study_name", "other", "--trainer.max_epochs", "2", "--model.width=2", "--data.batch_size", "4"]
     line += ["--search_space.lr.low", "0.05", "--sampler.seed", "1", "--baseline", "false"]
