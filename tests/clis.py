@@ -22,6 +22,10 @@ class Bare(L.LightningModule):
         self.log("val_loss", self.net(batch[0]).pow(2).mean())
 
 
+class OnlyHere(Line):
+    """No other class has its name, so that a config may leave its module out."""
+
+
 class LinkedCLI(LightningCLI):
     """Links arguments, adds some, and has hooks that look at the config as the subcommand has it."""
 

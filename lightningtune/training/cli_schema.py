@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,10 @@ class CliSchema(Schema):
             near = next(filter(None, map(_nearest_class, _short_names(config))), "")
             raise ConfigError(f"The config is not valid. {one_line(error)}{near}") from None
         return parsed
+
+    def _class_at(self, class_path: str) -> Callable[..., Any] | None:
+        """Return a class, which a CLI's config may name without its module."""
+        return import_class(class_path) if "." in class_path else _named_without_module().get(class_path)
 
     def _own_signature(self, place: Place) -> Signature | None:
         """Return the keys of a group, which the CLI's parser knows, with its defaults; what is linked is a key too."""
@@ -195,16 +199,22 @@ def _read(name: str, value: Any, folder: Path) -> Any:
 
 
 def _in_full(written: Any, parsed: Any) -> Any:
-    """Write short names of classes as the CLI's parser has understood them."""
+    """Write short names of classes as the CLI's parser has understood them, and a name alone as a block.
+
+    Of a module that is in no package, which may be a script, the names stay short: in the script itself its classes are
+    ``__main__``'s.
+    """
     is_block = isinstance(parsed, Namespace) and "class_path" in parsed
+    is_short = is_block and parsed["class_path"].count(".") == 1
     if isinstance(written, str) and is_block:
-        return {"class_path": parsed["class_path"]}
+        return {"class_path": written if is_short else parsed["class_path"]}
     if isinstance(written, Mapping):
         inner = {
             name: _in_full(value, parsed.get(name) if isinstance(parsed, (Namespace, Mapping)) else None)
             for name, value in written.items()
         }
-        return {**inner, "class_path": parsed["class_path"]} if is_block and "class_path" in inner else inner
+        is_named = is_block and "class_path" in inner and not is_short
+        return {**inner, "class_path": parsed["class_path"]} if is_named else inner
     if isinstance(written, list) and isinstance(parsed, list) and len(written) == len(parsed):
         return [_in_full(*pair) for pair in zip(written, parsed, strict=True)]
     return written
@@ -222,18 +232,20 @@ def _short_names(node: Any) -> Iterator[str]:
 
 def _nearest_class(name: str) -> str:
     """Suggest a class that a config could name so; nothing where there is one of that name."""
-    known, left = set[str](), [*_NAMED_WITHOUT_MODULE]
-    while left:
-        base = left.pop()
-        known.add(base.__name__)
-        left += base.__subclasses__()
+    known = _named_without_module()
     return "" if name in known else did_you_mean(name, sorted(known))
 
 
-_NAMED_WITHOUT_MODULE: tuple[type, ...] = (
-    *(LightningModule, LightningDataModule, Callback, Logger),
-    *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
-)
+def _named_without_module() -> dict[str, type]:
+    """Return the classes that a config may name without their module: those that have been imported."""
+    known: dict[str, type] = {}
+    left: list[type] = [LightningModule, LightningDataModule, Callback, Logger]
+    left += [torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]
+    while left:
+        base = left.pop()
+        known[base.__name__] = base
+        left += base.__subclasses__()
+    return known
 
 
 def _without_init_args(path: str) -> str:

@@ -108,6 +108,15 @@ def test_short_names_are_written_in_full(any_subclass):
     )
 
 
+def test_a_script_s_own_classes_keep_their_short_names(any_subclass):
+    config = read_cli_config(any_subclass, {"model": "OnlyHere", "data": {"class_path": "nets.Points"}})
+    assert config["model"] == {"class_path": "OnlyHere"}
+    assert any_subclass.check(config)["model"]["class_path"] == "clis.OnlyHere"
+    assert any_subclass.locate(config, "model.lr") == ("model", "init_args", "lr")
+    with pytest.raises(ConfigurationError, match="Did you mean 'model.init_args.lr'"):
+        any_subclass.locate(config, "model.lrr")
+
+
 class TwoOptimizersCLI(LightningCLI):
     def add_arguments_to_parser(self, parser):
         parser.add_optimizer_args(torch.optim.Adam, "first", link_to="model.first")
