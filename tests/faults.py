@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 
 class Faulty(Line):
-    """Fails in the way that ``fault`` names; ``unused`` is not used, and ``late`` only after the first epoch."""
+    """Fails in the way that ``fault`` names, or talks to its logger; ``unused`` and ``late`` are not used."""
 
     def __init__(
         self, lr: float = 0.1, width: int = 4, fault: str = "none", unused: float = 0.5, late: float = 0.5, decay=0.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lightningtune.cli.output import print_json
 from lightningtune.cli.tune import StudyParser
 from lightningtune.errors import LightningTuneError
+from lightningtune.report.cells import plural
 
 if TYPE_CHECKING:
     from lightningtune.check import Checkable
@@ -79,8 +80,13 @@ def show(report: CheckReport) -> None:
 
 
 def allows(optimizer: Checkable) -> bool:
-    """Check a study that is about to run, show what was found, and return whether it may: whether there is no error."""
+    """Check a study that is about to run, and return whether it may: whether there is no error.
+
+    What was found is shown; where there is nothing but notes, only that it was checked.
+    """
     report = _checked(optimizer)
-    if report.findings:
+    if any(finding.severity != "note" for finding in report.findings):
         show(report)
+    else:
+        print(f"Checked with {plural(len(report.runs), 'run')} of two batches: no errors, no warnings.")
     return report.ok

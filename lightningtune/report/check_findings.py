@@ -145,13 +145,11 @@ def of_pruner(
         return
     if reach.is_whole and not reach.pruned:
         severity: Severity = "warning" if is_given else "note"
-        why = "its only one is its last" if validations == 1 else "not even one that is worst at each of them"
-        yield Finding(
-            severity,
-            "pruner",
-            f"{reach.pruner} prunes nothing in this study: {reach.trials} trials with {validations} "
-            f"validation{'s' * (validations != 1)} each, {why}. {_RESOURCES}",
-        )
+        each = f"{validations} validation{'s' * (validations != 1)}"
+        why = f"even the worst of {reach.trials} trials of {each} is not pruned"
+        if validations == 1:
+            why = "a trial has one validation, which is its last"
+        yield Finding(severity, "pruner", f"{reach.pruner} prunes nothing in this study: {why}. {_RESOURCES}")
     elif largest is not None and largest > validations:
         yield Finding(
             "warning",
@@ -172,7 +170,10 @@ def pruner_fact(reach: Reach | None, pruner: str, validations: int | None, objec
     """Say from when on a pruner prunes."""
     if objectives > 1:
         return "Pruner", "none: Optuna prunes no trial of several objectives"
-    of = "" if validations is None else f" of {validations}"
+    if validations is None:
+        return "Pruner", f"{pruner}, in trials whose number of validations is not known"
     if reach is None or reach.first_trial is None or reach.first_step is None:
-        return "Pruner", f"{pruner}; validations of a trial: {'unknown' if validations is None else validations}"
-    return "Pruner", f"{pruner}: from trial {reach.first_trial} on, and from validation {reach.first_step + 1}{of} on"
+        when = "not one trial" if reach is not None else "not tried"
+        return "Pruner", f"{pruner}: {when}, of {validations} validation{'s' * (validations != 1)} each"
+    first = reach.first_step + 1
+    return "Pruner", f"{pruner}: from trial {reach.first_trial} on, and from validation {first} of {validations} on"

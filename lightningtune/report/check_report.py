@@ -161,7 +161,7 @@ def named(run: Rehearsed) -> str:
         >>> named(Rehearsed("all low", {"lr": 0.1, "act": "relu"}, TrialOutcome(StopReason.COMPLETED)))
         'all low (lr=0.1, act=relu)'
     """
-    if run.parameter is not None or not run.values:
+    if not run.values or run.name.startswith(f"{run.parameter}="):
         return run.name
     given = [f"{name.rpartition('.')[2]}={shown(value)}" for name, value in run.values.items()]
     text = ", ".join(given)

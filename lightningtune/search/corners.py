@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -72,8 +73,7 @@ def corners(space: SearchSpace, default_of: _Choose | None, choices: int = 8, nu
         for number in range(1, SAMPLES + 1):
             more += walk.to(f"drawn point {number}", None)
     for corner in more:
-        if not any(same(dict(corner.overrides), dict(one.overrides)) for one in found):
-            found.append(corner)
+        _add(found, corner)
     if default_of is not None and space.parameters is not None:
         base = DEFAULTS
         before = {parameter.name: default_of(parameter) for parameter in space.parameters}
@@ -85,10 +85,21 @@ def corners(space: SearchSpace, default_of: _Choose | None, choices: int = 8, nu
         name = f"{parameter.name}={shown(value)}"
         if base == DEFAULTS:
             overrides = dict.fromkeys(parameter.paths, value)
-            found.append(Corner(name, overrides, {parameter.name: value}, parameter.name, base))
+            alone = [Corner(name, overrides, {parameter.name: value}, parameter.name, base)]
         else:
-            found += walk.to(name, _all_but(parameter, value), parameter.name, base)
+            alone = [*walk.to(name, _all_but(parameter, value), parameter.name, base)]
+        for corner in alone:
+            _add(found, corner)
     return found
+
+
+def _add(found: list[Corner], corner: Corner) -> None:
+    """Add a point, unless it is there; of one that is, it is then known in what it differs."""
+    for i, one in enumerate(found):
+        if one.name != DEFAULTS and same(dict(one.overrides), dict(corner.overrides)):
+            found[i] = dataclasses.replace(one, parameter=corner.parameter, base=corner.base)
+            return
+    found.append(corner)
 
 
 class _Walk:

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from nets import Line, Points
 
+from lightningtune import OptunaDrivenOptimizer
+from lightningtune.cli.check import allows
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 
@@ -74,6 +77,20 @@ def test_what_is_refused_before_a_run_is_one_line_on_stderr(check):
     assert (code, out) == (1, "")
     assert err.startswith("lightningtune: ")
     assert err.count("\n") == 1
+
+
+def test_a_study_that_is_about_to_run_is_told_of_in_a_line_unless_something_is_found(tmp_path, capfd):
+    def of(**changed):
+        config = {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}
+        space = {"width": ("categorical", [4])}
+        return OptunaDrivenOptimizer(config, space, Line, Points, experiment_dir=tmp_path, **changed)
+
+    assert allows(of())
+    assert capfd.readouterr().out == "Checked with 2 runs of two batches: no errors, no warnings.\n"
+    assert allows(of(metric="val_acc"))
+    assert "warning  'val_acc' is minimized" in capfd.readouterr().out
+    assert not allows(of(metric="val_los"))
+    assert "Did you mean 'val_loss'?" in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -119,7 +119,9 @@ def pruner(reach, is_given=True, largest=None, objectives=1, length=LENGTH):
 def test_a_pruner_that_cannot_prune_is_told_of_and_more_loudly_where_it_was_asked_for():
     ((severity, text),) = pruner(NOTHING)
     assert severity == "warning"
-    assert text.startswith("MedianPruner prunes nothing in this study: 20 trials with 10 validations each")
+    assert text.startswith(
+        "MedianPruner prunes nothing in this study: even the worst of 20 trials of 10 validations is not"
+    )
     assert pruner(NOTHING, is_given=False)[0][0] == "note"
     assert pruner(dataclasses.replace(NOTHING, is_whole=False)) == []
     assert pruner(None) == pruner(SOME) == pruner(NOTHING, length=Length(None, None, None, None, None)) == []
@@ -140,4 +142,6 @@ def test_several_objectives_are_never_pruned():
 
 def test_from_when_on_it_prunes_is_a_fact():
     assert pruner_fact(SOME, "APruner", 10, 1)[1] == "APruner: from trial 2 on, and from validation 2 of 10 on"
-    assert pruner_fact(None, "APruner", None, 1)[1] == "APruner; validations of a trial: unknown"
+    assert pruner_fact(None, "APruner", None, 1)[1] == "APruner, in trials whose number of validations is not known"
+    assert pruner_fact(None, "APruner", 3, 1)[1] == "APruner: not tried, of 3 validations each"
+    assert pruner_fact(NOTHING, "APruner", 1, 1)[1] == "APruner: not one trial, of 1 validation each"

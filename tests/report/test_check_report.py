@@ -70,3 +70,5 @@ def test_a_run_of_many_parameters_is_named_by_their_number():
     assert named(Rehearsed("all low", values, TrialOutcome(StopReason.FAILED))) == "all low (20 parameters)"
     alone = Rehearsed("lr=1", {"lr": 1.0}, TrialOutcome(StopReason.FAILED), parameter="lr")
     assert named(alone) == "lr=1"
+    high = Rehearsed("all high", {"lr": 1.0}, TrialOutcome(StopReason.FAILED), parameter="lr")
+    assert named(high) == "all high (lr=1)"

@@ -31,12 +31,22 @@ def test_the_defaults_come_first_and_every_end_and_choice_comes_once():
 
 
 def test_a_default_at_its_upper_end_is_compared_with_the_lower():
-    assert of({"lr": ("uniform", 0, 1)}, {"lr": 1})[-1].values == {"lr": 0.0}
+    space = {"lr": ("uniform", 0, 1), "width": ("int", 1, 9)}
+    assert [corner.name for corner in of(space, {"lr": 1, "width": 9})[3:]] == ["lr=0", "width=1"]
 
 
 def test_a_choice_that_the_ends_have_is_tried_alone_all_the_same():
+    found = of({"act": ("categorical", ["relu", "gelu"]), "width": ("int", 2, 8)})
+    assert [(corner.name, corner.parameter) for corner in found[3:]] == [("act=gelu", "act"), ("width=8", "width")]
+
+
+def test_an_end_at_which_one_parameter_differs_alone_is_not_tried_twice():
     found = of({"act": ("categorical", ["relu", "gelu"])})
-    assert [(corner.name, corner.parameter) for corner in found[3:]] == [("act=gelu", "act")]
+    assert [(corner.name, corner.parameter, corner.base) for corner in found] == [
+        ("untuned defaults", None, None),
+        ("all low", None, None),
+        ("all high", "act", "untuned defaults"),
+    ]
 
 
 def test_without_defaults_points_differ_from_all_low():
@@ -108,4 +118,4 @@ def test_values_are_copies():
 def test_a_point_is_tried_once():
     assert [corner.name for corner in of({"act": ("categorical", ["relu"])})] == ["untuned defaults", "all low"]
     names = [corner.name for corner in of(lambda trial: trial.suggest_categorical("act", ["relu", "gelu"]) and None)]
-    assert names == ["untuned defaults", "all low", "all high", "act=gelu"]
+    assert names == ["untuned defaults", "all low", "all high"]
