@@ -80,6 +80,18 @@ def test_report_prints_every_figure():
 
 
 @pytest.mark.slow
+def test_command_line_prints_every_figure():
+    printed = printed_by("command_line.py")
+    assert {what: target for what, (_, target) in printed.items()} == {
+        "lightningtune --help, seconds": "0.30",
+        "status of 30 trials, seconds": "1.00",
+        "torch imported for --help": "0.00",
+        "torch imported for status": "0.00",
+    }
+    assert printed["torch imported for status"][0] == 0
+
+
+@pytest.mark.slow
 def test_packing_needs_a_gpu_and_says_so():
     script = BENCHMARKS / "gpu_packing.py"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

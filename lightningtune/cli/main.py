@@ -76,8 +76,6 @@ def overview() -> str:
         "Tunes PyTorch Lightning models, and shows what came of it.",
     ]
     for title, commands in GROUPS.items():
-        if not commands:
-            continue
         lines += ["", f"{title}:", *(f"  {command.name:<12}{command.help}" for command in commands)]
     lines += [
         "",

@@ -1,0 +1,41 @@
+"""docs/command_line.md tells of every command, and of every option of each."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lightningtune.cli.commands import COMMANDS
+from lightningtune.cli.tune import StudyParser
+
+PAGE = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text()
+
+
+def sections():
+    """Return what stands below the heading of each command, up to the next heading of that level or above."""
+    found = {}
+    for part in re.split(r"^#{1,2} ", PAGE, flags=re.MULTILINE):
+        for piece in re.split(r"^### ", part, flags=re.MULTILINE)[1:]:
+            heading, _, text = piece.partition("\n")
+            for name in re.findall(r"lightningtune (\w+)", heading):
+                found[name] = found.get(name, "") + text
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_a_section_that_names_its_options(name):
+    parser = __import__(COMMANDS[name].module, fromlist=["parser"]).parser()
+    # those that take a study file have the options of tune, and each its own
+    text = sections()[name] + (sections()["tune"] if isinstance(parser, StudyParser) else "")
+    options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    missing = [option for option in options if option != "--help" and f"`{option}" not in text]
+    assert not missing
+
+
+def test_the_page_tells_of_no_command_that_there_is_not():
+    assert {*sections()} <= {*COMMANDS}
+
+
+def test_the_exit_codes_stand_there():
+    for code in ("`0`", "`1`", "`2`", "`130`"):
+        assert code in PAGE
