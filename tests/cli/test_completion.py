@@ -1,7 +1,6 @@
 """Tab, pressed in real shells."""
 
 import os
-import pty
 import re
 import select
 import shutil
@@ -23,31 +22,38 @@ SHELLS = {
 
 
 class Terminal:
-    """A shell in a terminal of its own."""
+    """A shell in a terminal of its own, which a process without threads forks."""
 
     def __init__(self, command, folder):
-        self.pid, self.end = pty.fork()
-        if self.pid == 0:
-            os.chdir(folder)
-            path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
-            environment = {"PATH": path, "TERM": "dumb", "HOME": str(folder), "PS1": "$ ", "LC_ALL": "C.UTF-8"}
-            os.execvpe(command[0], command, environment)
+        path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
+        environment = {"PATH": path, "TERM": "dumb", "HOME": str(folder), "PS1": "$ ", "LC_ALL": "C.UTF-8"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=folder,
+            env=environment,
+        )
 
     def type(self, keys):
-        os.write(self.end, keys.encode())
+        self.process.stdin.write(keys.encode())
+        self.process.stdin.flush()
 
     def read_until(self, pattern):
         """Return what is shown from now on, up to a pattern."""
         shown, until = "", time.monotonic() + 60
         while not re.search(pattern, shown):
             assert time.monotonic() < until, shown
-            if select.select([self.end], [], [], 1)[0]:
-                shown += os.read(self.end, 65536).decode(errors="replace")
+            if select.select([self.process.stdout], [], [], 1)[0]:
+                shown += os.read(self.process.stdout.fileno(), 65536).decode(errors="replace")
         return shown
 
     def close(self):
-        os.close(self.end)  # which hangs up
-        os.waitpid(self.pid, 0)
+        self.type("\x15exit\r")
+        self.process.stdin.close()
+        self.process.stdout.read()
+        self.process.stdout.close()
+        assert self.process.wait() == 0
 
 
 @pytest.fixture(params=SHELLS)
