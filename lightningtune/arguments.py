@@ -18,9 +18,11 @@ from lightningtune.errors import ConfigurationError, did_you_mean
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, combine, in_section
 from lightningtune.search.tunable import search_space_of
 from lightningtune.signatures import import_class
+from lightningtune.study.callbacks import without_failures
 from lightningtune.study.storage import check_storage
 from lightningtune.training.build import Blueprint, of_pytorch_lightning
 from lightningtune.training.callback import TrialCallback
+from lightningtune.training.tracker_objects import with_blocks
 
 if TYPE_CHECKING:
     from lightningtune.training.cli_call import CliLike
@@ -162,7 +164,7 @@ def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Calla
                 f"Each trial gets a copy of {kind}, which cannot be copied: {f'its {held}: ' if held else ''}{error}. "
                 f"Open files, connections and locks in a hook of {kind}, such as setup."
             ) from error
-    return lightning, [callback for callback in callbacks if not isinstance(callback, Callback)]
+    return lightning, [without_failures(callback) for callback in callbacks if not isinstance(callback, Callback)]
 
 
 def _can_be_copied(value: Any) -> bool:
@@ -215,7 +217,7 @@ def what_to_train(
     if cli is None:
         check_target("model_class", model_class)
         check_target("datamodule_class", datamodule_class)
-        return load_base_config(base_config), Schema(model_class, datamodule_class, Trainer), Blueprint
+        return load_base_config(with_blocks(base_config)), Schema(model_class, datamodule_class, Trainer), Blueprint
     for name, target in (("model_class", model_class), ("datamodule_class", datamodule_class)):
         if target is not None:
             raise ConfigurationError(f"{name} and cli both say what to train. Leave {name} out: the CLI has its own.")
@@ -225,7 +227,7 @@ def what_to_train(
     from lightningtune.training.lightning_cli import CliBlueprint
 
     schema = CliSchema(caught(cli))
-    return read_cli_config(schema, base_config), schema, CliBlueprint
+    return read_cli_config(schema, with_blocks(base_config)), schema, CliBlueprint
 
 
 def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str, Any]) -> SearchSpace:

@@ -95,6 +95,8 @@ class TrialSpec:
         data_is_prepared: whether ``prepare_data`` has been called for this config's data.
         checkpoint: from where the trial goes on, a ``last.ckpt`` with its ``best.ckpt`` beside it; None from the
             beginning.
+        study: the study's name; empty where the training is none of its trials.
+        params: what is tuned, as the study has it.
     """
 
     number: int
@@ -105,6 +107,8 @@ class TrialSpec:
     save_checkpoints: bool = True
     data_is_prepared: bool = False
     checkpoint: Path | None = None
+    study: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ class TrialOutcome:
         traceback: the traceback of ``error`` as text.
         error: what was raised, where the trial failed or was interrupted.
         facts: what it was trained with; of a trial whose process was killed, nothing is known.
+        notices: what a person should know of it beyond that, in a line each.
     """
 
     reason: StopReason
@@ -155,6 +160,7 @@ class TrialOutcome:
     traceback: str = ""
     error: BaseException | None = field(default=None, compare=False)
     facts: TrialFacts = field(default_factory=TrialFacts)
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def failed(cls, error: BaseException, reason: StopReason = StopReason.FAILED) -> TrialOutcome:

@@ -81,6 +81,7 @@ class Host:
     trial_timeout: float | None
     _kept: set[int] = field(default_factory=set)
     _ranks_of: dict[str, int] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Nothing is prepared yet."""
@@ -301,7 +302,8 @@ class Host:
             record_config(trial, self.directory.sum_of_config(trial.number), self._provenance)
             # a checkpoint of another training is noticed when it is read
             checkpoint = None if before is None else self._recovery.checkpoint_of(before)
-            return dataclasses.replace(spec, checkpoint=checkpoint)
+            study = trial.study.study_name
+            return dataclasses.replace(spec, checkpoint=checkpoint, study=study, params=trial.params)
         except optuna.TrialPruned as pruned:
             return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
@@ -321,6 +323,11 @@ class Host:
             outcome = dataclasses.replace(outcome, error=PausedError(outcome.detail))
         with contextlib.suppress(UpdateFinishedTrialError):  # this host was given up, and another has the trial
             record_outcome(trial, outcome)
+        for notice in outcome.notices:
+            kind = notice.partition(":")[0]
+            if kind not in self._told:  # the next trial would say the same
+                self._told.add(kind)
+                self.view.warn(f"Trial {trial.number}: {notice}")
         if outcome.error is not None:
             self._recovery.write_error(trial.number, outcome.traceback or outcome.detail)
         return outcome

@@ -123,6 +123,12 @@ class LiveView:
         """Print a note in full."""
         self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
+    def warn(self, text: str) -> None:
+        """Print a note; in the log where nothing is shown, since it must be seen."""
+        if self.console.quiet:
+            log.warning(text)
+        self.note(text)
+
     def stopped(self, text: str) -> None:
         """Say why the study ends early; in the log where nothing is shown, since it must be seen."""
         if self.console.quiet:

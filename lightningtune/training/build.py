@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from lightningtune.training.data import (
 )
 from lightningtune.training.resumption import Start
 from lightningtune.training.sections import BASES, Section
+from lightningtune.training.tracker_names import with_folders
+from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     check_settings,
     launched_by_us,
@@ -101,7 +104,7 @@ class Blueprint:
         if self._shared is not None:
             refuse_other_data(self._shared, config.get("data"))
         for section in self._sections.values():
-            section.parse(config)
+            section.parse(_with_folders(config, "."))
 
     def check_trainer(self, config: Mapping[str, Any]) -> int:
         """Build the Trainer of a config, without callbacks and loggers, to see whether it can be had on this machine.
@@ -112,7 +115,7 @@ class Blueprint:
         Raises:
             ConfigurationError: with Lightning's reason.
         """
-        parsed = self._sections["trainer"].parse(config)
+        parsed = self._sections["trainer"].parse(_with_folders(config, "."))
         given = {name: parsed["trainer"][name] for name in config["trainer"]} if parsed is not None else {}
         return check_settings(given)
 
@@ -143,6 +146,7 @@ class Blueprint:
         callbacks: tuple[Callback, ...],
         own: Callback,
         data_is_prepared: bool = False,
+        trackers: Trackers | None = None,
     ) -> Fit:
         """Build a fit.
 
@@ -152,8 +156,10 @@ class Blueprint:
             callbacks: the user's, beyond those in the config.
             own: the callback that watches the trial.
             data_is_prepared: whether ``prepare_data`` has been called for this config's data.
+            trackers: makes and guards the loggers.
         """
-        built = self._sections["trainer"].build(config)
+        instantiators = trackers.instantiators if trackers else ()
+        built = self._sections["trainer"].build(_with_folders(config, directory), instantiators)
         # a whole config, as LightningCLI prints it, holds null for each setting that is left alone
         settings = {key: built[key] for key, given in (config.get("trainer") or {}).items() if given is not None}
         listed = settings.pop("callbacks", None) or []
@@ -163,6 +169,7 @@ class Blueprint:
         source = self._data(config, model)
         self._ready(source.get("datamodule"), config, data_is_prepared)
         settings = {**settings_left_alone(directory, users), **launched_by_us(settings)}
+        settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
         trainer = Trainer(**settings, callbacks=[*users, own])
         refuse_processes(trainer)
         return Fit(model, trainer, source)
@@ -219,6 +226,10 @@ class Blueprint:
             return target(**arguments)
         with given_hyperparameters({**self._sections[section].as_plain(config), **_swallowed(values, built)}):
             return target(**arguments)
+
+
+def _with_folders(config: Mapping[str, Any], directory: str | os.PathLike[str]) -> Mapping[str, Any]:
+    return {**config, "trainer": with_folders(config.get("trainer") or {}, directory)}
 
 
 def _swallowed(values: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -124,19 +124,25 @@ class CliCall:
         plain = {key: value for key, value in cli.trainer_defaults.items() if _is_plain(value)}
         return CliForm(cli.parser, links, defaults, plain)
 
-    def build(self, config: Mapping[str, Any], make_trainer: Callable[..., Trainer] | None = None) -> BuiltCli:
+    def build(
+        self,
+        config: Mapping[str, Any],
+        make_trainer: Callable[..., Trainer] | None = None,
+        instantiators: Sequence[Any] = (),
+    ) -> BuiltCli:
         """Have the CLI build model, data and Trainer from a config, as ``fit`` does before it trains.
 
         Args:
             config: of the subcommand ``fit``.
             make_trainer: called with the CLI's own ``trainer_class``, and with each of its arguments by name; without
                 it there is no Trainer.
+            instantiators: what the CLI's parser is to make instances with.
 
         Raises:
             ConfigurationError: when the CLI's parser refuses the config.
         """
         cli, arguments = self._again()
-        instantiate_trainer = cli.instantiate_trainer
+        instantiate_trainer, make_parser = cli.instantiate_trainer, cli.init_parser
         own_fit = getattr(cli, FIT, None)
 
         def with_ours(**kwargs: Any) -> Trainer:
@@ -149,6 +155,12 @@ class CliCall:
             finally:
                 cli.trainer_class = trainer_class
 
+        def init_parser(**kwargs: Any) -> LightningArgumentParser:
+            parser = make_parser(**kwargs)
+            instantiate = functools.partial(parser.instantiate, instantiators=instantiators)
+            parser.instantiate = instantiate
+            return parser
+
         given_to_fit: dict[str, Any] = {}
 
         def stop(**kwargs: Any) -> None:
@@ -156,6 +168,7 @@ class CliCall:
             raise _Enough
 
         cli.instantiate_trainer = with_ours  # type: ignore[method-assign]
+        cli.init_parser = init_parser if instantiators else make_parser  # type: ignore[method-assign]
         given: dict[str, Any] = {**(arguments.get("parser_kwargs") or {})}
         args: dict[str, Any] = copy.deepcopy({**config})
         if arguments.get("run", True):

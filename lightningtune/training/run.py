@@ -33,6 +33,7 @@ from lightningtune.training.facts import begin_peaks, facts_of
 from lightningtune.training.metrics_table import go_on_with_table
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
 from lightningtune.training.resumption import Start, find_start
+from lightningtune.training.trackers import Trackers, best_values
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,24 @@ def train(
     Raises:
         ConfigurationError: when no trial of this study can succeed.
     """
-    started = time.perf_counter()
-    above = begin_peaks()
+    trackers = Trackers(spec)
     keep = KeepCheckpoints(spec.directory, clock) if spec.save_checkpoints else None
     watcher = TrialCallback(spec.objective, reporter, after_report=keep, training=training_of(spec.config))
+    try:
+        outcome = _fitted(spec, blueprint, watcher, keep, trackers)
+    except ConfigurationError as mistake:
+        trackers.close(failure(mistake), None)
+        raise
+    with quiet_lightning():
+        trackers.close(outcome, best_values(outcome, watcher.history, spec.objective.mode[0]))
+    return dataclasses.replace(outcome, notices=tuple(trackers.failures))
+
+
+def _fitted(
+    spec: TrialSpec, blueprint: Blueprint, watcher: TrialCallback, keep: KeepCheckpoints | None, trackers: Trackers
+) -> TrialOutcome:
+    started = time.perf_counter()
+    above = begin_peaks()
     fit: Fit | None = None
     error: BaseException | None = None
     with isolate_rng(), _own_seed_variables(), quiet_lightning(), own_interrupts():
@@ -72,7 +87,7 @@ def train(
             if isinstance(seed, int) and not isinstance(seed, bool):
                 seed_everything(seed, workers=True, verbose=False)
             callbacks = (*spec.callbacks, *own_sigterm())
-            fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, spec.data_is_prepared)
+            fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, spec.data_is_prepared, trackers)
             start = _start_of(spec, fit)
             if spec.checkpoint is not None and fit.trainer.is_global_zero:
                 if keep is not None:
@@ -80,6 +95,7 @@ def train(
                 if start is not None:
                     table = start.checkpoint.with_name("metrics.csv")
                     go_on_with_table(fit.trainer, table, spec.directory, start.global_step)
+                    trackers.go_on(fit.trainer, start.global_step)
             fit.run(start)
             if keep is not None:
                 keep.complete(fit.trainer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -58,14 +58,19 @@ class Section:
             self._parsed = shown, parsed
         return copy.deepcopy(self._parsed[1])
 
-    def build(self, config: Mapping[str, Any]) -> Any:
-        """Return the instance that a ``class_path`` asks for; otherwise the arguments by name, instances in them."""
+    def build(self, config: Mapping[str, Any], instantiators: Sequence[Any] = ()) -> Any:
+        """Return the instance that a ``class_path`` asks for; otherwise the arguments by name, instances in them.
+
+        Args:
+            config: a resolved config.
+            instantiators: what jsonargparse is to make those instances with.
+        """
         parsed = self.parse(config)
         if parsed is None:
             return {}
         values = config[self._name]
         if "class_path" not in values:
-            built = vars(self._parser.instantiate(parsed)[self._name])
+            built = vars(self._parser.instantiate(parsed, instantiators=instantiators)[self._name])
             return {**built, **_texts(built, values, getattr(self._schema, self._name))}
         instantiators = [(functools.partial(self._construct, config), BASES[self._name], True)]
         return self._parser.instantiate(parsed, instantiators=instantiators)[self._name]

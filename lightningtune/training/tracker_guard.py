@@ -1,0 +1,162 @@
+"""A logger that fails, and its trial goes on: every public call of it is caught."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import types
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+_IN_A_ROW = 3
+"""Failures of one method after which a logger is left alone: a call that waits for a network may take minutes."""
+_WATCH = "_lightningtune_watch"
+
+
+class Watch:
+    """Stands between a trial and one of its loggers.
+
+    Args:
+        name: the logger's class.
+        tell: is told of the first failure, in one line.
+        begin: called once, when the logger is first used by the rank that logs.
+    """
+
+    def __init__(self, name: str, tell: Callable[[str], None], begin: Callable[[], None]) -> None:
+        self._name = name
+        self._tell = tell
+        self._begin = begin
+        self._failures: Counter[str] = Counter()
+        self._has_told = False
+        self.has_begun = False
+        self.is_given_up = False
+        self.is_closing = False
+
+    def call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the logger; where it fails, say so, and return None.
+
+        Args:
+            name: what is called.
+            method: the same.
+            *args: its own.
+            **kwargs: its own.
+        """
+        if self.is_given_up:
+            return None
+        try:
+            result = method(*args, **kwargs)
+        except Exception as error:  # a tracker, its server and the network may fail in any way
+            self._failed(name, error)
+            return None
+        self._failures[name] = 0
+        if not self.has_begun and is_logging_rank():
+            self.has_begun = True
+            self._begin()
+        return result
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self._failures[name] += 1
+        self.is_given_up = name == "experiment" or self._failures[name] >= _IN_A_ROW
+        log.info("%s.%s failed.", self._name, name, exc_info=error)
+        if not self._has_told:
+            self._has_told = True
+            left = "goes on without it" if self.is_given_up else "goes on"
+            self._tell(f"{self._name} failed in {name}: {described(error)}. The trial {left}.")
+
+
+def described(error: Exception) -> str:
+    r"""Return an error in one line, which is no longer than a page is wide.
+
+    Example:
+        >>> described(OSError("no route\nto the host"))
+        'OSError: no route to the host'
+    """
+    message = " ".join(str(error).split()).rstrip(".")
+    message = message if len(message) <= 200 else message[:200] + "…"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def is_logging_rank() -> bool:
+    """Whether this process is the one of a fit that logs."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def guard(logger: Logger, watch: Watch) -> None:
+    """Have a watch stand before a logger, which is still of its class, and ``logger.experiment`` what it was.
+
+    ``finalize`` waits until `watch.is_closing`: Lightning calls it before anybody knows how the trial has ended.
+    """
+    setattr(logger, _WATCH, watch)
+    logger.__class__ = _guarded(type(logger))
+
+
+def watch_of(logger: Logger) -> Watch:
+    """Return the watch of a guarded logger."""
+    watch: Watch = getattr(logger, _WATCH)
+    return watch
+
+
+@functools.lru_cache(maxsize=32)
+def _guarded(kind: type[Logger]) -> type[Logger]:
+    """Return a subclass that differs in nothing but that its public methods and ``experiment`` do not raise.
+
+    It is called a local class, as it is one: jsonargparse, that finds classes by short names, passes those by.
+    """
+    local = f"{_guarded.__name__}.<locals>.{kind.__name__}"
+    members: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": local, "__doc__": kind.__doc__}
+    for name in dir(kind):
+        member = inspect.getattr_static(kind, name)
+        if name == "finalize":
+            members[name] = _at_the_end(member)
+        elif name == "experiment" and isinstance(member, property):
+            members[name] = _experiment(member)
+        elif not name.startswith("_") and inspect.isfunction(member):
+            members[name] = _caught(member)
+    guarded: type[Logger] = types.new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(members))
+    return guarded
+
+
+def _caught(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Logger, *args: Any, **kwargs: Any) -> Any:
+        return watch_of(self).call(method.__name__, method, self, *args, **kwargs)
+
+    return call
+
+
+def _at_the_end(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def finalize(self: Logger, *args: Any, **kwargs: Any) -> None:
+        watch = watch_of(self)
+        if watch.is_closing:
+            watch.call("finalize", method, self, *args, **kwargs)
+
+    return finalize
+
+
+def _experiment(member: property) -> property:
+    def experiment(self: Logger) -> Any:
+        watch = watch_of(self)
+        found = watch.call("experiment", _once_more, member, self)
+        return DummyLogger().experiment if watch.is_given_up else found
+
+    return property(experiment, member.fset, doc=member.__doc__)
+
+
+def _once_more(member: property, logger: Logger) -> Any:
+    """Return the experiment; two trials that begin at a time may both have found that it is not there yet."""
+    get: Callable[[Logger], Any] = member.__get__
+    try:
+        return get(logger)
+    except Exception as error:
+        if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":  # MLflow's
+            raise
+        return get(logger)

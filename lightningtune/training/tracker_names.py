@@ -1,0 +1,145 @@
+"""Under which names a trial appears in its trackers, where the config leaves that open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import loggers
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from lightningtune.contract import TrialSpec
+from lightningtune.signatures import REQUIRED, import_class, signature_of
+
+STATE = "lightningtune.state"
+"""Under which a tracker is told how a trial has ended."""
+
+
+@dataclass(frozen=True)
+class TrialName:
+    """What a trial is called.
+
+    Attributes:
+        study: the study's name.
+        trial: the trial's, such as "trial 7".
+        directory: the trial's folder.
+    """
+
+    study: str
+    trial: str
+    directory: Path
+
+    @classmethod
+    def of(cls, spec: TrialSpec) -> TrialName:
+        """Name a training: a trial by its number, any other by its folder.
+
+        Example:
+            >>> from lightningtune.contract import Objective
+            >>> goal = Objective(("val_loss",), ("min",))
+            >>> TrialName.of(TrialSpec(7, {}, Path("runs/mine/trials/0007"), goal)).trial
+            'trial 7'
+            >>> TrialName.of(TrialSpec(0, {}, Path("runs/mine/refit/0007_seed_1"), goal)).trial
+            'refit 0007_seed_1'
+        """
+        directory = spec.directory.absolute()
+        kind = directory.parent.name
+        trial = f"trial {spec.number}" if kind == "trials" else f"{kind} {directory.name}"
+        return cls(spec.study or directory.parent.parent.name, trial, directory)
+
+    @property
+    def root(self) -> Path:
+        """The study's folder."""
+        return self.directory.parent.parent
+
+
+def with_folders(trainer: Mapping[str, Any], directory: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Return a trainer's section in which every logger that needs a ``save_dir`` has one.
+
+    Args:
+        trainer: that section of a config.
+        directory: the trial's folder.
+
+    Example:
+        >>> with_folders({"logger": "TensorBoardLogger"}, "trials/0007")
+        {'logger': {'class_path': 'TensorBoardLogger', 'init_args': {'save_dir': 'trials/0007'}}}
+    """
+    given = trainer.get("logger")
+    if not isinstance(given, (str, Mapping, list)):
+        return trainer
+    folder = os.fspath(directory)
+    completed = (
+        [_with_folder(block, folder) for block in given] if isinstance(given, list) else _with_folder(given, folder)
+    )
+    return {**trainer, "logger": completed}
+
+
+def _with_folder(block: Any, folder: str) -> Any:
+    kind = _class_of(block)
+    if kind is None or signature_of(kind).defaults.get("save_dir") is not REQUIRED:
+        return block
+    full = block if isinstance(block, Mapping) else {"class_path": block}
+    return {**full, "init_args": {"save_dir": folder, **(full.get("init_args") or {})}}
+
+
+def _class_of(block: Any) -> type | None:
+    path = block.get("class_path") if isinstance(block, Mapping) else block
+    kind = import_class(path) or getattr(loggers, path, None) if isinstance(path, str) else None
+    return kind if isinstance(kind, type) else None
+
+
+def writes_for_tensorboard(trainer: Mapping[str, Any]) -> bool:
+    """Whether trials of a trainer's section have TensorBoard's logger.
+
+    Example:
+        >>> writes_for_tensorboard({"logger": [{"class_path": "TensorBoardLogger"}]})
+        True
+    """
+    given = trainer.get("logger")
+    blocks = given if isinstance(given, list) else [given]
+    return given is True or any(issubclass(kind, TensorBoardLogger) for kind in map(_class_of, blocks) if kind)
+
+
+def names_for(kind: type[Logger], given: Mapping[str, Any], name: TrialName, run: str | None) -> dict[str, Any]:
+    """Return the arguments of a logger that its config leaves open; one that is as by default counts as left open.
+
+    Args:
+        kind: the logger's class.
+        given: its arguments, defaults among them.
+        name: what the trial is called.
+        run: the run to go on with, as the tracker knows it; None for a new one.
+    """
+    defaults = signature_of(kind).defaults
+    is_open = {key: key not in given or given[key] == default for key, default in defaults.items()}
+    ours: dict[str, Any] = {}
+    if issubclass(kind, (TensorBoardLogger, CSVLogger)):
+        is_own = Path(given["save_dir"]).absolute() == name.directory
+        ours = {"name": "" if is_own else name.study, "version": "" if is_own else name.directory.name}
+        ours |= {"default_hp_metric": False} if issubclass(kind, TensorBoardLogger) else {}
+    elif issubclass(kind, WandbLogger):
+        ours = {"name": name.trial, "id": None if given.get("version") else run}
+        ours |= {} if given.get("dir") else {"save_dir": os.fspath(name.directory)}
+        ours |= {} if os.environ.get("WANDB_PROJECT") else {"project": name.study}
+        group = {} if os.environ.get("WANDB_RUN_GROUP") or given.get("group") else {"group": name.study}
+        return {key: value for key, value in ours.items() if is_open[key]} | group
+    elif issubclass(kind, MLFlowLogger):
+        ours = {"experiment_name": name.study, "run_name": name.trial, "run_id": run}
+        if is_open["save_dir"] and not given.get("tracking_uri"):
+            given = {**given, "tracking_uri": None}
+            is_open["tracking_uri"] = True
+            ours |= _store(name.root)
+        tags = {"lightningtune.study": name.study, "lightningtune.trial": name.trial, **(given.get("tags") or {})}
+        return {key: value for key, value in ours.items() if is_open[key]} | {"tags": tags}
+    elif "save_dir" in defaults:
+        ours = {"save_dir": os.fspath(name.directory)}
+    return {key: value for key, value in ours.items() if is_open.get(key)}
+
+
+def _store(root: Path) -> dict[str, Any]:
+    """Return where MLflow's runs go: to its server where one is set, else to a database in the study's folder."""
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    if server:
+        return {"tracking_uri": server}
+    return {"tracking_uri": f"sqlite:///{root / 'mlflow.db'}", "artifact_location": (root / "mlartifacts").as_uri()}

@@ -1,0 +1,180 @@
+"""The loggers of one trial: named after it, guarded, told its parameters, and closed with its true state."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from lightningtune.contract import StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.files import write_text
+from lightningtune.training.tensorboard import go_on_with_events
+from lightningtune.training.tracker_guard import Watch, described, guard, watch_of
+from lightningtune.training.tracker_names import STATE, TrialName, names_for
+
+_RUNS = "trackers.json"
+"""The file in a trial's folder that says which runs of trackers are the trial's."""
+_FILES = (CSVLogger, TensorBoardLogger)
+"""Loggers that write where they are told; what the trial's parameters are, stands in its config beside them."""
+
+
+class Trackers:
+    """Makes the loggers of a trial, and closes them; one that fails is told of once, and the trial goes on.
+
+    Args:
+        spec: what is trained.
+
+    Attributes:
+        failures: what went wrong, in a line each.
+    """
+
+    def __init__(self, spec: TrialSpec) -> None:
+        self.failures: list[str] = []
+        self._spec = spec
+        self._name = TrialName.of(spec)
+        self._before = _read(spec.checkpoint.with_name(_RUNS)) if spec.checkpoint is not None else {}
+        self._runs: dict[str, str] = {}
+        self._made: Counter[str] = Counter()
+        self._loggers: list[Logger] = []
+        self._run_of_others = _current_wandb_run()
+
+    @property
+    def instantiators(self) -> list[Any]:
+        """What jsonargparse is to make loggers with."""
+        return [(self._construct, Logger, True)]
+
+    def _construct(self, kind: type[Logger], *args: Any, **kwargs: Any) -> Logger:
+        try:
+            run = self._before.get(self._key(kind))
+            return kind(*args, **{**kwargs, **names_for(kind, kwargs, self._name, run)})
+        except Exception as error:  # a package is missing, a server does not answer
+            self.failures.append(f"{kind.__name__} cannot be made: {described(error)}. The trial goes on without it.")
+            return DummyLogger()
+
+    def _key(self, kind: type[Logger]) -> str:
+        """Return under which name a run is remembered: the first of a class, the second."""
+        self._made[kind.__name__] += 1
+        return f"{kind.__name__} {self._made[kind.__name__]}"
+
+    def adopt(self, setting: Any) -> Any:
+        """Guard loggers.
+
+        Args:
+            setting: the Trainer's ``logger``.
+
+        Returns:
+            What the Trainer is to be given for it.
+        """
+        if setting is True:
+            setting = _default(self._name.directory)
+        listed = [setting] if isinstance(setting, Logger) else setting
+        if not listed or not isinstance(listed, Iterable):
+            return setting
+        found, count = list(listed), Counter[str]()
+        for logger in found:
+            name = type(logger).__name__
+            count[name] += 1
+            if isinstance(logger, Logger) and not isinstance(logger, DummyLogger):
+                begin = functools.partial(self._begin, logger, f"{name} {count[name]}")
+                guard(logger, Watch(name, self.failures.append, begin))
+                self._loggers.append(logger)
+        return found
+
+    def _begin(self, logger: Logger, key: str) -> None:
+        """Tell a tracker what is tuned, and remember which run it has made of the trial."""
+        if isinstance(logger, _FILES):
+            return
+        if self._spec.params:
+            logger.log_hyperparams({"tuned": dict(self._spec.params)})
+        if isinstance(logger, (MLFlowLogger, WandbLogger)) and logger.version is not None:
+            self._runs[key] = str(logger.version)
+            if isinstance(logger, MLFlowLogger) and self._before.get(key) == logger.version:
+                for tag in ("mlflow.runName", "lightningtune.trial"):  # it still has those of the trial before
+                    watch_of(logger).call("set_tag", logger.experiment.set_tag, logger.version, tag, self._name.trial)
+            watch_of(logger).call("save", write_text, self._spec.directory / _RUNS, json.dumps(self._runs))
+
+    def go_on(self, trainer: Trainer, global_step: int) -> None:
+        """Have TensorBoard show what was logged before the trial was cut short.
+
+        Args:
+            trainer: before its fit, on rank 0.
+            global_step: what was logged from this step on is logged again.
+        """
+        before = self._spec.checkpoint
+        for logger in trainer.loggers:
+            is_own = isinstance(logger, TensorBoardLogger) and Path(logger.log_dir) == self._spec.directory
+            if is_own and before is not None and before.parent != self._spec.directory:
+                watch_of(logger).call("go_on", go_on_with_events, logger, before.parent, global_step)
+
+    def close(self, outcome: TrialOutcome, values: Values | None) -> None:
+        """Close all loggers with the trial's true state.
+
+        Args:
+            outcome: how the trial has ended.
+            values: its score, or the best so far where it did not complete; None where there is none.
+        """
+        monitored = zip(self._spec.objective.monitor, values or (), strict=False)
+        scores = {f"score/{metric}": value for metric, value in monitored}
+        for logger in self._loggers:
+            watch = watch_of(logger)
+            watch.is_closing = True
+            if watch.has_begun:
+                watch.call("finalize", self._close, logger, outcome, scores)
+
+    def _close(self, logger: Logger, outcome: TrialOutcome, scores: Mapping[str, float]) -> None:
+        state, has_failed = outcome.reason.value, outcome.error is not None
+        status = "failed" if has_failed else "success"
+        if isinstance(logger, TensorBoardLogger) and scores:
+            logger.log_hyperparams({**self._spec.params, STATE: state}, dict(scores))
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.set_tag(logger.run_id, STATE, state)
+            logger.log_metrics(scores)
+            status = "KILLED" if outcome.reason is StopReason.INTERRUPTED else status
+        elif isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({STATE: state, **scores})
+        logger.finalize(status)
+        if isinstance(logger, WandbLogger) and logger.experiment is not self._run_of_others:
+            logger.experiment.finish(exit_code=int(has_failed))
+
+
+def best_values(outcome: TrialOutcome, history: Sequence[Values], mode: str) -> Values | None:
+    """Return a trial's score, or the best of its values where it has none: of several metrics, the latest.
+
+    Example:
+        >>> best_values(TrialOutcome(StopReason.PRUNED), [(0.4,), (0.2,), (0.3,)], "min")
+        (0.2,)
+    """
+    if outcome.score is not None or not history:
+        return outcome.score
+    if len(history[0]) > 1:
+        return history[-1]
+    return (min if mode == "min" else max)(history)
+
+
+def _default(directory: Path) -> Logger:
+    """Return what Lightning makes of ``logger=True``, in the trial's own folder."""
+    try:
+        return TensorBoardLogger(directory, name="", version="", default_hp_metric=False)
+    except ModuleNotFoundError:
+        return CSVLogger(directory, name="", version="")
+
+
+def _current_wandb_run() -> Any:
+    """Return the run of W&B's that is open in this process, which `WandbLogger` takes over."""
+    return getattr(sys.modules.get("wandb"), "run", None)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {str(name): run for name, run in found.items() if isinstance(run, str)} if isinstance(found, dict) else {}
