@@ -55,7 +55,9 @@ def _summary(progress: StudyProgress) -> Iterator[str]:
         numbers = ", ".join(str(trial.number) for trial in dead)
         yield f"The process of trial {numbers} has died. Run the study again, and it goes on."
     elif not progress.running:
-        yield "It has all its trials." if progress.is_over else "Nothing runs now."
+        has_more = progress.total is not None and not progress.is_over
+        more = " Run it again, and it goes on." if has_more else ""
+        yield "It has all its trials." if progress.is_over else f"Nothing runs now.{more}"
 
 
 def gain(results: StudyResults) -> str:

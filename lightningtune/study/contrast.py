@@ -27,7 +27,7 @@ class Finding:
         baseline: the values of the untuned defaults; None where they are not known.
         improvement: by how much the best is better.
         counts: how many trials have each outcome.
-        epochs: of all trials together.
+        epochs: of all trials together; those of one that was cut short are its successor's too, and count there.
         seconds: of all trials together.
     """
 
@@ -72,7 +72,7 @@ def finding_of(results: StudyResults) -> Finding:
         baseline=baseline.values if baseline is not None and baseline.state == "complete" else None,
         improvement=results.improvement,
         counts=results.counts,
-        epochs=sum(trial.epochs for trial in results.trials),
+        epochs=sum(trial.epochs for trial in results.trials if trial.continued_by is None),
         seconds=sum(trial.duration for trial in results.trials),
     )
 

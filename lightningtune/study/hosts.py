@@ -18,7 +18,7 @@ _LONGER = 1.5
 
 def busy_hosts(study: optuna.Study) -> list[Worker]:
     """Return the processes of this machine that live, and hold a trial of a study that runs."""
-    return [worker for worker in _holders(study) if is_dead(worker) is False]
+    return [worker for worker in dict.fromkeys(_holders(study)) if is_dead(worker) is False]
 
 
 def idle_hosts(study: optuna.Study) -> list[Worker]:

@@ -78,7 +78,7 @@ def test_of_many_trials_the_latest_and_the_best_are_shown():
         (progress(TRIALS, (2,), [running(is_dead=True)]), "The process of trial 4 has died. Run the study again"),
         (progress(TRIALS, (2,), [running(is_dead=True)]), "   4     died"),
         (progress(TRIALS, (2,), [running(epoch=None)]), "4 val."),
-        (progress(TRIALS, (0,)), "with val_acc 0, no better than the untuned defaults\nNothing runs now."),
+        (progress(TRIALS, (0,)), "untuned defaults\nNothing runs now. Run it again"),
         (progress([trial(0, values=(1.0, 2.0))] * 2, (0, 1), metrics=("a", "b")), "Best: 2 trials on the Pareto front"),
         (progress([trial(0, "fail", reason="interrupted", detail="by Ctrl-C")], ()), "interrupted"),
     ],

@@ -4,8 +4,8 @@ from lightningtune.study.contrast import Finding, contrast, finding_of
 from lightningtune.study.results import StudyResults, TrialResult
 
 
-def trial(number, values, state="complete", is_baseline=False):
-    return TrialResult(number, state, values, {}, "", "", 3, 2.0, is_baseline, Path(), None)
+def trial(number, values, state="complete", is_baseline=False, continued_by=None):
+    return TrialResult(number, state, values, {}, "", "", 3, 2.0, is_baseline, Path(), None, continued_by=continued_by)
 
 
 def finding(name, best, metrics=("acc",), directions=("maximize",)):
@@ -17,6 +17,12 @@ def test_a_study_is_summed_up():
     found = finding_of(StudyResults("s", ("acc",), ("maximize",), trials, (1,)))
     assert (found.best, found.best_number, found.baseline, found.improvement) == ((0.75,), 1, (0.5,), 0.25)
     assert (found.counts, found.epochs, found.seconds) == ({"complete": 2, "fail": 1}, 9, 6.0)
+
+
+def test_epochs_of_a_trial_that_another_goes_on_from_count_once():
+    trials = (trial(0, None, "fail", continued_by=1), trial(1, (0.75,)))
+    found = finding_of(StudyResults("s", ("acc",), ("maximize",), trials, (1,)))
+    assert (found.epochs, found.seconds, found.counts) == (3, 4.0, {"complete": 1})
 
 
 def test_a_study_of_nothing_is_too():

@@ -27,10 +27,11 @@ def holds(study, worker):
 
 def test_who_lives_and_holds_a_trial_is_busy(study):
     parent = Worker.of(os.getppid())
-    for worker in (DEAD, ELSEWHERE, parent):
+    for worker in (DEAD, ELSEWHERE, parent, parent):
         holds(study, worker)
     assert busy_hosts(study) == [parent]
-    study.tell(2, 1.0)
+    for number in (2, 3):
+        study.tell(number, 1.0)
     assert busy_hosts(study) == []
 
 
