@@ -18,7 +18,7 @@ from lightningtune.errors import ConfigurationError, MetricError
 from lightningtune.report.rehearsed import Rehearsed, read_noted
 from lightningtune.search.corners import Corner
 from lightningtune.training.build import Blueprint
-from lightningtune.training.rehearsal import RECORD, Rehearsal, is_left_out, rehearsal_of, why_no_validation
+from lightningtune.training.rehearsal import RECORD, Rehearsal, rehearsal_of, why_no_validation, with_stage_logger
 from lightningtune.training.run import failure, prepare_data
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import run_inline
@@ -142,7 +142,7 @@ class _Play:
                 trainer=config.get("trainer") or {},
                 is_visible=point.base is None or self._configs.get(point.base) != rehearsed,
             )
-            outcome = self._outcome(self._spec(rehearsed, directory), ranks)
+            outcome = self._outcome(self._spec(with_stage_logger(rehearsed, directory), directory), ranks)
         except Exception as error:  # of the config, of a copy, of a process: it is this point that cannot be trained
             outcome = failure(error)
         if self._processes is None and isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
@@ -157,7 +157,7 @@ class _Play:
 
     def _spec(self, config: Mapping[str, Any], directory: Path) -> TrialSpec:
         stage = self._stage
-        own = [copy.deepcopy(callback) for callback in stage.callbacks if not is_left_out(callback)]
+        own = [copy.deepcopy(callback) for callback in stage.callbacks]
         callbacks = (*own, Rehearsal(directory, stage.saves))
         return TrialSpec(0, config, directory, stage.objective, callbacks, save_checkpoints=False)
 

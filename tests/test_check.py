@@ -6,11 +6,11 @@ import re
 import threading
 from pathlib import Path
 
-import lightning as L
 import optuna
 import pytest
 import torch
 from faults import Faulty, Streamed, Writes
+from lightning.pytorch.callbacks import ModelCheckpoint
 from nets import Line, Points
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -79,7 +79,7 @@ def test_a_check_leaves_nothing_behind_and_the_study_as_it_is(optimizer, tmp_pat
     monkeypatch.chdir(tmp_path)
     given = optimizer(
         base_config={"trainer": {**CPU, "callbacks": [{"class_path": "ModelCheckpoint"}], "logger": True}},
-        callbacks=[Writes(str(tmp_path / "told")), L.pytorch.callbacks.ModelCheckpoint(tmp_path / "checkpoints")],
+        callbacks=[Writes(str(tmp_path / "told")), ModelCheckpoint(tmp_path / "elsewhere", monitor="val_loss")],
         n_trials=2,
     )
     given.check()

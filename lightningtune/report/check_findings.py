@@ -39,6 +39,8 @@ def _about(run: Rehearsed) -> str:
 
 def _severity(group: Sequence[Rehearsed], runs: Sequence[Rehearsed], objective: Objective) -> Severity:
     """Some points of a space may diverge, which is what a search is for; none may raise, and not all may diverge."""
+    if group[0].outcome.reason is StopReason.TIMED_OUT:  # it may compile, or wait for a disk, for the first time
+        return "warning"
     diverges = group[0].outcome.reason is StopReason.NON_FINITE and objective.non_finite != "fail"
     return "warning" if diverges and len(group) < len(runs) else "error"
 

@@ -55,9 +55,9 @@ def reach_of(
         >>> reach_of(MedianPruner(n_startup_trials=3), "study", n_trials=9, validations=5)
         Reach(pruner='MedianPruner', trials=9, pruned=6, first_trial=3, first_step=0, is_whole=True)
     """
-    tried = MedianPruner() if pruner is None else copy.deepcopy(pruner)
-    if type(tried) not in _COMPARING:
+    if pruner is not None and type(pruner) not in _COMPARING:
         return None
+    tried = MedianPruner() if pruner is None else copy.deepcopy(pruner)
     steps = min(validations - 1, _CALLS // 10)
     trials = min(n_trials, max(10, _CALLS // max(steps, 1)))
     ended: list[tuple[int, int]] = []

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer, callbacks
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, Checkpoint, LearningRateFinder
+from lightning.pytorch.loggers.logger import DummyLogger
+from torch.distributed.tensor import DTensor
 from torch.nn.parameter import UninitializedParameter
 
-from lightningtune.signatures import import_class
+from lightningtune.training.callback_list import callbacks_of, set_callbacks
 
 RECORD = "rehearsal.json"
 """The file in a rehearsal's folder that holds what was noted."""
 BATCHES = 2
 """Batches to train on, and to validate on: the first warms up, the second is timed."""
 _OVERRIDDEN = (
-    "enable_checkpointing",
     "default_root_dir",
     "profiler",
     "min_epochs",
@@ -33,17 +34,13 @@ _OVERRIDDEN = (
     "val_check_interval",
     "check_val_every_n_epoch",
 )
-"""Settings of the trainer that a rehearsal leaves out: with them it would be longer, or write elsewhere."""
-_FAKE_LOGGER = {"class_path": "lightning.pytorch.loggers.logger.DummyLogger"}
-"""Lightning's own for runs that leave nothing behind: whatever is logged to it is forgotten."""
-_LEFT_OUT = (Checkpoint, BatchSizeFinder, LearningRateFinder)
-"""Callbacks that write checkpoints, or train more than once."""
+"""Settings of the trainer that a rehearsal goes without: with them it would be longer, or write elsewhere."""
 _LARGE = 2 * 1024**3
 """Bytes of a checkpoint that is not written to see how large it is."""
 
 
 def rehearsal_of(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Return a config for one epoch of two batches, that writes nothing outside of its folder.
+    """Return a config for one epoch of two batches.
 
     Limits such as ``max_epochs`` stay, for schedules are made from them; `Rehearsal` ends the fit after one epoch.
 
@@ -52,10 +49,7 @@ def rehearsal_of(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         seed: where the config does not say one.
 
     Example:
-        >>> config = rehearsal_of({"trainer": {"max_epochs": 9, "profiler": "simple", "limit_val_batches": 0}}, 1)
-        >>> config["trainer"].pop("logger")["class_path"]
-        'lightning.pytorch.loggers.logger.DummyLogger'
-        >>> config
+        >>> rehearsal_of({"trainer": {"max_epochs": 9, "profiler": "simple", "limit_val_batches": 0}}, 1)
         {'trainer': {'max_epochs': 9, 'limit_val_batches': 0, 'limit_train_batches': 2}, 'seed_everything': 1}
     """
     given = copy.deepcopy(dict(config.get("trainer") or {}))
@@ -66,13 +60,40 @@ def rehearsal_of(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         trainer[limit] = wanted if is_less else BATCHES
     if why_no_validation(given) is not None:
         trainer["limit_val_batches"] = 0
-    trainer["logger"] = dict(_FAKE_LOGGER)
-    if trainer.get("callbacks"):
-        listed = trainer["callbacks"] if isinstance(trainer["callbacks"], list) else [trainer["callbacks"]]
-        trainer["callbacks"] = [block for block in listed if not is_left_out(block)]
     own = config.get("seed_everything")
     is_seed = isinstance(own, int) and not isinstance(own, bool)
     return {**config, "seed_everything": own if is_seed else seed, "trainer": trainer}
+
+
+def with_stage_logger(config: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Return a config whose logger forgets what it is told, unless it has none on purpose."""
+    trainer = config.get("trainer") or {}
+    if trainer.get("logger") is False:
+        return dict(config)
+    block = {"class_path": f"{__name__}.{StageLogger.__name__}", "init_args": {"save_dir": str(directory)}}
+    return {**config, "trainer": {**trainer, "logger": block}}
+
+
+class StageLogger(DummyLogger):
+    """Lightning's logger for runs that leave nothing behind, with a folder for a user's code that asks for it.
+
+    Args:
+        save_dir: the rehearsal's own.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__()
+        self._save_dir = save_dir
+
+    @property
+    def save_dir(self) -> str:
+        """The rehearsal's own folder."""
+        return self._save_dir
+
+    @property
+    def log_dir(self) -> str:
+        """The rehearsal's own folder."""
+        return self._save_dir
 
 
 def why_no_validation(trainer: Mapping[str, Any]) -> str | None:
@@ -86,19 +107,6 @@ def why_no_validation(trainer: Mapping[str, Any]) -> str | None:
     if isinstance(every, int) and isinstance(epochs, int) and 0 <= epochs < every:
         return f"check_val_every_n_epoch={every} is more than max_epochs={epochs}"
     return None
-
-
-def is_left_out(callback: Any) -> bool:
-    """Whether a rehearsal goes without a callback: it writes checkpoints, or trains more than once.
-
-    Args:
-        callback: an object, or the block of a config that makes one.
-    """
-    if isinstance(callback, Mapping):
-        name = str(callback.get("class_path"))
-        target = import_class(name) or getattr(callbacks, name, None)
-        return isinstance(target, type) and issubclass(target, _LEFT_OUT)
-    return isinstance(callback, _LEFT_OUT)
 
 
 class Rehearsal(Callback):
@@ -115,6 +123,17 @@ class Rehearsal(Callback):
         self._losses: list[float] = []
         self._train_marks: list[float] = []
         self._val_marks: list[float] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have checkpoints written here, wherever they come from, and leave out what trains more than once."""
+        kept = []
+        for callback in callbacks_of(trainer):
+            if isinstance(callback, (BatchSizeFinder, LearningRateFinder)):
+                continue
+            if isinstance(callback, Checkpoint) and hasattr(callback, "dirpath"):
+                callback.dirpath = str(self._directory / "checkpoints")
+            kept.append(callback)
+        set_callbacks(trainer, kept)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to take the time."""
@@ -244,8 +263,14 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(inner)
 
 
-def _sums(tensor: torch.Tensor) -> tuple[float, float]:
-    values = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
+def _sums(tensor: torch.Tensor) -> tuple[float, float] | None:
+    """Return two sums; of a tensor that is spread over processes, of the part that is here; None where it has none."""
+    if isinstance(tensor, DTensor):
+        tensor = tensor.to_local()
+    if tensor.is_meta:
+        return None
+    tensor = tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()  # which has no float64
+    values = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
     return float(values.abs().sum()), float(values.real.sum())
 
 

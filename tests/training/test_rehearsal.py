@@ -4,13 +4,13 @@ import lightning as L
 import pytest
 import torch
 from faults import Faulty
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from nets import Line, Points
 
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
-from lightningtune.training.rehearsal import RECORD, Rehearsal, is_left_out, rehearsal_of
+from lightningtune.training.rehearsal import RECORD, Rehearsal, rehearsal_of, with_stage_logger
 from lightningtune.training.run import train
 
 LOSS = Objective(("val_loss",), ("min",))
@@ -21,18 +21,18 @@ def rehearse(tmp_path):
     """Rehearse a config, and return how it ended and what was noted."""
     count = iter(range(99))
 
-    def run(config=None, model=Line, data=Points, saves=True):
+    def run(config=None, model=Line, data=Points, saves=True, callbacks=(), leaves=()):
         directory = tmp_path / str(next(count))
         directory.mkdir()
         config = {"trainer": {"accelerator": "cpu"}, **(config or {})}
         blueprint = Blueprint(Schema(model, data, L.Trainer), config)
-        callbacks = (Rehearsal(directory, saves),)
-        spec = TrialSpec(0, rehearsal_of(config, 7), directory, LOSS, callbacks, save_checkpoints=False)
+        config = with_stage_logger(rehearsal_of(config, 7), directory)
+        callbacks = (*callbacks, Rehearsal(directory, saves))
+        spec = TrialSpec(0, config, directory, LOSS, callbacks, save_checkpoints=False)
         outcome = train(spec, blueprint, SilentReporter())
         record = directory / RECORD
         noted = json.loads(record.read_text()) if record.exists() else None
-        left = sorted(path.name for path in directory.iterdir())
-        assert left in ([], [RECORD]), left
+        assert {path.name for path in directory.iterdir()} - {RECORD} == {*leaves}
         return outcome, noted
 
     return run
@@ -45,7 +45,7 @@ def test_a_rehearsal_is_one_epoch_of_two_batches_whatever_was_asked_for(rehearse
         "enable_checkpointing": True, "default_root_dir": "elsewhere", "num_sanity_val_steps": 1,
         "callbacks": [{"class_path": "ModelCheckpoint"}, {"class_path": "lightning.pytorch.callbacks.Timer"}],
     }  # fmt: skip
-    outcome, noted = rehearse({"trainer": trainer, "data": {"batch_size": 2}})
+    outcome, noted = rehearse({"trainer": trainer, "data": {"batch_size": 2}}, leaves=["checkpoints"])
     assert outcome.reason is StopReason.COMPLETED
     assert outcome.epochs == 1
     assert len(noted["losses"]) == 2
@@ -116,10 +116,27 @@ def test_a_seed_of_the_config_stays():
     assert rehearsal_of({"seed_everything": False}, 1)["seed_everything"] == 1
 
 
-def test_callbacks_that_write_checkpoints_or_train_more_are_left_out():
-    assert is_left_out(ModelCheckpoint())
-    assert is_left_out(LearningRateFinder())
-    assert is_left_out({"class_path": "lightning.pytorch.callbacks.BatchSizeFinder"})
-    assert is_left_out({"class_path": "ModelCheckpoint"})
-    assert not is_left_out(EarlyStopping("val_loss"))
-    assert not is_left_out({"class_path": "nowhere.Callback"})
+def test_checkpoints_of_callbacks_go_to_the_rehearsals_folder_and_finders_are_left_out(rehearse, tmp_path):
+    elsewhere = ModelCheckpoint(tmp_path / "elsewhere", monitor="val_loss")
+    finder = LearningRateFinder()
+    outcome, _ = rehearse(callbacks=[elsewhere, finder], leaves=["checkpoints"])
+    assert outcome.reason is StopReason.COMPLETED
+    assert finder.optimal_lr is None
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_callback_that_watches_a_metric_that_is_not_logged_is_seen(rehearse):
+    outcome, _ = rehearse(callbacks=[ModelCheckpoint(monitor="val_los")])
+    assert "val_los" in outcome.detail
+
+
+class LooksAround(Line):
+    def on_fit_start(self):
+        assert self.logger.log_dir == self.trainer.log_dir == self.trainer.default_root_dir
+        self.logger.experiment.add_histogram("x", [1, 2])
+        self.logger.log_image("x", images=[])
+
+
+def test_a_loggers_folder_is_the_rehearsals_and_it_forgets_everything(rehearse):
+    assert rehearse(model=LooksAround)[0].detail == ""
+    assert with_stage_logger({"trainer": {"logger": False}}, None) == {"trainer": {"logger": False}}
