@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import html
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
@@ -187,22 +188,13 @@ def styled_importances(several: Sequence[go.Figure], metrics: Sequence[str]) -> 
     return figure.update_yaxes(title=None, showgrid=False)
 
 
-def styled_parallel(figure: go.Figure, direction: str | None) -> go.Figure:
-    """Colour the lines by their value, in our scale.
-
-    Args:
-        figure: Optuna's.
-        direction: in which way the first axis, which is the value's, is better; None of several objectives, where the
-            colours are ranks.
-    """
-    from plotly.colors import sample_colorscale
-
+def styled_parallel(figure: go.Figure) -> go.Figure:
+    """Exchange the lines' colours too, which tell their values, or their ranks where there are several metrics."""
     figure = styled(_recolored(figure))
     figure.update_annotations(name="value")  # the page lays paper under them, so that they can be read
     for trace in figure.data:
-        if trace.mode == "lines" and direction is not None and trace.y[0] is not None:
-            better = trace.y[0] if direction == "maximize" else 1 - trace.y[0]
-            trace.line.color = sample_colorscale(SCALE, [min(max(better, 0.0), 1.0)])[0]
+        if trace.mode == "lines" and (trace.line.color or "").startswith("rgb"):
+            trace.line.color = _ours(trace.line.color)
     figure.update_layout(margin={"l": 40, "r": 24, "t": 24, "b": 56}, height=340)
     return figure
 
@@ -216,16 +208,22 @@ def styled_slices(figure: go.Figure) -> go.Figure:
     figure.update_layout(width=None, height=300)
     figure = styled(figure)
     figure.update_xaxes(tickangle=0, nticks=4)
+    figure.for_each_xaxis(lambda axis: axis.title.update(text=_end_of(axis.title.text or "")))
     return figure
 
 
-def styled_contours(figure: go.Figure) -> go.Figure:
-    """Make the cells fewer, and the trials' points small."""
+def styled_contours(figure: go.Figure, direction: str) -> go.Figure:
+    """Make the cells fewer, and the trials' points small.
+
+    Args:
+        figure: Optuna's.
+        direction: which values are better; Optuna does not look at it where there are several metrics.
+    """
     import plotly.graph_objects as go
 
     contour = figure.data[0]
     x, y, z = binned(contour.x, contour.y, contour.z, (figure.layout.xaxis.type, figure.layout.yaxis.type))
-    contour.update(x=x, y=y, z=z)
+    contour.update(x=x, y=y, z=z, reversescale=direction == "minimize")
     for trace in figure.data:
         if isinstance(trace, go.Scatter):
             color = "rgba(20,24,32,0.75)" if trace.name == "Feasible Trial" else "rgba(255,255,255,0.6)"
@@ -261,10 +259,36 @@ def _without_empty(figure: go.Figure) -> go.Figure:
 def _recolored(figure: go.Figure) -> go.Figure:
     """Exchange Optuna's colour scale, one end of which is lost on any paper, for ours."""
     scale = [[index / (len(SCALE) - 1), color] for index, color in enumerate(SCALE)]
-    bar = {"thickness": 10, "outlinewidth": 0, "len": 0.9, "xpad": 10}
+    bar = {"thickness": 10, "outlinewidth": 0, "len": 0.9, "xpad": 10, "title": {"side": "right"}}
     for trace in figure.data:
         if trace.type == "contour":
             trace.update(colorscale=scale, colorbar=bar, line={"width": 0.4})
         elif trace.marker.colorscale is not None:
             trace.marker.update(colorscale=scale, colorbar=bar)
     return figure
+
+
+@functools.cache
+def _ours(color: str) -> str:
+    """Return what stands in our scale where a colour stands in Optuna's; both lead to what is better."""
+    from plotly.colors import sample_colorscale, unlabel_rgb
+
+    own = unlabel_rgb(color)
+    nearest = min(_optunas(), key=lambda place: math.dist(_optunas()[place], own))
+    found: str = sample_colorscale(SCALE, [nearest])[0]
+    return found
+
+
+@functools.cache
+def _optunas() -> Mapping[float, tuple[float, ...]]:
+    """Return the colours of Optuna's scale, by their places from 0 to 1."""
+    from plotly.colors import sample_colorscale, sequential, unlabel_rgb
+
+    places = [step / 100 for step in range(101)]
+    return dict(zip(places, map(unlabel_rgb, sample_colorscale(sequential.Blues, places)), strict=True))
+
+
+def _end_of(name: str, most: int = 22) -> str:
+    """Return the end of a long name, where names stand beside each other; it is escaped."""
+    plain = html.unescape(name)
+    return name if len(plain) <= most else html.escape(f"…{plain[1 - most :]}", quote=False)

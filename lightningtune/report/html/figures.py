@@ -107,8 +107,7 @@ class Figures:
         figure = visualization.plot_parallel_coordinate(
             self._record.study, params=[escaped(name) for name in self._ranked()[:MANY]], **target
         )
-        directions = self._record.results.directions
-        return drawing.styled_parallel(figure, directions[0] if len(directions) == 1 else None)
+        return drawing.styled_parallel(figure)
 
     @_quiet()
     def slices(self, objective: int = 0) -> go.Figure:
@@ -142,7 +141,7 @@ class Figures:
         figure = visualization.plot_contour(self._record.study, params=params, **self._target(objective))
         if not figure.data or figure.data[0].z is None:
             raise NoResultError(f"No trial has both '{params[0]}' and '{params[1]}', or one of them never varies.")
-        return drawing.styled_contours(figure)
+        return drawing.styled_contours(figure, self._record.results.directions[objective])
 
     @_quiet()
     def pareto_front(self) -> go.Figure:

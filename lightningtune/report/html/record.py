@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,8 +42,10 @@ class Record:
         Plotly reads some HTML in the text of a figure, so what users have named is escaped. Attributes are left out,
         for Optuna would show them all where the mouse points at a trial.
         """
-        with quiet_optuna():  # nobody has asked for this study
+        with quiet_optuna(), warnings.catch_warnings():  # nobody has asked for this study
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study = optuna.create_study(directions=[*self.results.directions])  # type: ignore[list-item]
+            study.set_metric_names([escaped(metric) for metric in self.results.metrics])
             study.add_trials([_escaped(trial) for trial in self.trials])
         return study
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,8 @@ from lightningtune.report.html.record import Record, parameters_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Section:
     missing: str = ""
     width: int = 0
     height: int = 0
+
+    @property
+    def label(self) -> str:
+        """What it is called in the page's contents; "" where the first of its kind stands there."""
+        return "" if self.name[-1].isdigit() else self.title.partition(" of ")[0]
 
 
 def sections_of(record: Record) -> list[Section]:
@@ -64,6 +72,9 @@ def _drawn(name: str, title: str, reading: str, draw: Callable[[], go.Figure], w
         figure = draw()
     except NoResultError as reason:
         return Section(name, title, reading, missing=str(reason))
+    except Exception as error:  # of Optuna or Plotly, at values nobody has thought of: the page has all the rest
+        log.debug("The figure '%s' could not be drawn", name, exc_info=True)
+        return Section(name, title, reading, missing=f"It could not be drawn: {type(error).__name__}: {error}")
     return Section(name, title, reading, safe_json(figure), width=width, height=int(figure.layout.height))
 
 
@@ -100,7 +111,7 @@ def _planned(record: Record) -> Iterator[tuple[str, str, str, Callable[[], go.Fi
     if len(metrics) > 1:
         text = "No trial is better than one of the front in every metric."
         yield "front", "Pareto front", text, partial(_front, record, figures), 0
-    text = "Each completed trial, and the best so far."
+    text = "Each completed trial, and the best so far." if len(metrics) == 1 else "Each completed trial."
     yield from each("history", "History", text, figures.history, 0)
     if len(metrics) == 1:
         text = "What each trial reported while it trained; a cross is where it was pruned."
@@ -110,7 +121,7 @@ def _planned(record: Record) -> Iterator[tuple[str, str, str, Callable[[], go.Fi
     text = "Each line is a completed trial: purple is best, yellow worst."
     yield "parallel", "Parallel coordinates", text, figures.parallel_coordinates, 110 * (wide + 1)
     text = "The value over each parameter; purple points are the latest trials."
-    yield from each("slices", "Slices", text, figures.slices, 170 * wide)
+    yield from each("slices", "Slices", text, figures.slices, 190 * wide)
     text = "The value over the two most important parameters: purple is best, and between the points it is a guess."
     yield from each("contours", "Contours", text, figures.contours, 0)
     text = "When which trial ran where. Grey is the time that it waited for its process and its data."

@@ -10,11 +10,13 @@ def short(value: Any, digits: int = 4) -> str:
     """Write a value with few digits.
 
     Example:
-        >>> short(0.000123456), short(128), short(True), short(None)
-        ('0.0001235', '128', 'True', '')
+        >>> short(0.000123456), short(128), short(14700.0), short(True), short(None)
+        ('0.0001235', '128', '14700', 'True', '')
     """
     if value is None:
         return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e7:
+        return f"{value:.0f}"
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
@@ -23,7 +25,7 @@ def spent(seconds: float) -> str:
 
     Example:
         >>> spent(0.25), spent(75), spent(3 * 3600 + 120), spent(100000)
-        ('0.25 s', '1 min 15 s', '3 h 2 min', '1 d 4 h')
+        ('0.25 s', '1 min 15 s', '3 h 2 min', '1 d 3 h')
     """
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

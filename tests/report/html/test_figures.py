@@ -74,6 +74,21 @@ def test_a_contour_of_hundreds_of_trials_stays_small(drawn):
     assert min(complete) - 1e-9 <= min(known) <= max(known) <= max(complete) + 1e-9
 
 
+def test_the_best_is_purple_whichever_way_a_metric_is_better():
+    drawn = figures(theirs(["minimize", "maximize"]))
+    assert [drawn.contours(index).data[0].reversescale for index in (0, 1)] == [True, False]
+    dimensions = drawn.parallel_coordinates().layout.xaxis.ticktext
+    assert dimensions[:2] == ("value_0", "value_1")
+
+
+def test_long_names_show_their_ends_beside_each_other():
+    study = optuna.create_study()
+    name = "model.init_args.<optimizer>.init_args.lr"
+    study.optimize(lambda trial: trial.suggest_float(name, 0, 1) + trial.suggest_float("x", 0, 1), n_trials=3)
+    drawn = figures(study).slices()
+    assert {drawn.layout.xaxis.title.text, drawn.layout.xaxis2.title.text} == {"…timizer&gt;.init_args.lr", "x"}
+
+
 def test_the_timeline_has_a_row_for_each_place(drawn):
     figure = drawn.timeline()
     assert [trace.name for trace in figure.data] == ["waiting", "complete", "pruned", "failed"]

@@ -1,0 +1,68 @@
+import json
+import math
+
+import optuna
+import plotly.graph_objects as go
+from reported import ours, theirs
+
+from lightningtune.report.html.record import read_study
+from lightningtune.report.html.sections import safe_json, sections_of
+from lightningtune.study.directory import StudyDirectory
+
+HERE = StudyDirectory.named(None, "nowhere")
+
+
+def sections(study):
+    return {section.name: section for section in sections_of(read_study(study, HERE))}
+
+
+def test_every_figure_of_a_study_is_drawn():
+    found = sections(ours(30))
+    assert [*found] == ["history", "curves", "importances", "parallel", "slices", "contours", "timeline"]
+    assert all(section.figure and section.height and not section.missing for section in found.values())
+
+
+def test_of_few_trials_no_importance_is_told():
+    found = sections(ours(8))
+    assert found["importances"].missing.endswith("can be said from 10 completed trials on; there are 7.")
+    assert found["contours"].figure
+
+
+def test_each_metric_has_its_figures_and_one_line_in_the_contents():
+    found = sections(theirs(["minimize", "minimize"]))
+    assert [name for name in found if name.startswith("history")] == ["history", "history-1"]
+    assert [section.label for section in found.values() if section.label] == [
+        "Pareto front",
+        "History",
+        "Importances",
+        "Parallel coordinates",
+        "Slices",
+        "Contours",
+        "Timeline",
+    ]
+    assert "draws three in a notebook" in sections(theirs(["minimize"] * 3))["front"].missing
+
+
+def test_one_figure_that_fails_costs_only_itself():
+    study = optuna.create_study()
+    for number in range(3):
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=float(number),
+                params={"x": float(number)},
+                distributions={"x": optuna.distributions.FloatDistribution(0, 4)},
+                intermediate_values={0: math.nan, 1: float(number)},
+            )
+        )
+    record = read_study(study, HERE)
+    object.__setattr__(record.results, "best_numbers", None)  # no figure but the curves looks for them
+    found = {section.name: section for section in sections_of(record)}
+    assert found["curves"].missing.startswith("It could not be drawn: TypeError")
+    assert found["history"].figure
+
+
+def test_json_ends_no_script():
+    figure = go.Figure(layout={"title": "</script>&\u2028"})
+    text = safe_json(figure)
+    assert not {*"<>&\u2028"} & {*text}
+    assert json.loads(text)["layout"]["title"]["text"] == "</script>&\u2028"
