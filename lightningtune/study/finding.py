@@ -42,7 +42,8 @@ def find_study(study: str, storage: str | None = None, patience: float = PATIENC
         ConfigurationError: when there is none, naming those that there are.
     """
     directory = StudyDirectory(Path(study).absolute())
-    if not directory.journal.is_file() and (storage is None or not directory.root.is_dir()):
+    is_name = Path(study).name == study
+    if is_name and not directory.journal.is_file() and (storage is None or not directory.root.is_dir()):
         directory = StudyDirectory.named(None, study)
     if storage is None and not directory.journal.is_file():
         raise ConfigurationError(f"There is no study in {directory.root}.{_others(directory)}")

@@ -23,7 +23,7 @@ if sys.platform != "win32":
 _BLOCK = 4096
 _LONGEST_WAIT = 30.0
 _PATIENCE = 1.0
-_SUM = "crc32"
+_SUM = "crc"
 """The key of a record's checksum; Optuna passes over a key that it does not know."""
 
 

@@ -40,7 +40,9 @@ def test_a_folder_that_was_renamed_holds_its_study_still(runs):
         (("stor", "sqlite:///study.db"), r"no study 'stor' in sqlite:///study.db\. There: stored\. Did you mean"),
         (("stored", "sqlite:///stud.db"), r"no such file\. Did you mean 'study.db'\?"),
         (("stored", "typo/journal.log"), "no such file"),
-        (("a/b",), "usable as a folder's name"),
+        (("a/b",), r"no study in .*/a/b\."),
+        (("/",), r"no study in /\."),
+        (("",), "usable as a folder's name"),
     ],
 )
 def test_a_study_that_is_not_there_is_named_with_those_that_are(runs, given, says):
