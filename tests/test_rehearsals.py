@@ -1,0 +1,76 @@
+"""Rehearsals of points, in this process: what a whole check does with them is in `test_check`."""
+
+import lightning as L
+import pytest
+from faults import Faulty
+from nets import Points
+
+from lightningtune.config.overrides import Schema
+from lightningtune.contract import Objective
+from lightningtune.errors import ConfigurationError
+from lightningtune.rehearsals import Stage, is_hopeless
+from lightningtune.search.corners import Corner
+from lightningtune.training.build import Blueprint
+from lightningtune.workers.devices import Slot
+
+POINTS = [Corner(f"width={width}", {"width": width}, {"width": width}) for width in (4, 8, 16, 32)]
+
+
+def cannot_travel():
+    raise ConfigurationError("it cannot travel")
+
+
+@pytest.fixture
+def rehearse():
+    """Rehearse points of a model that has a fault, or none."""
+
+    def run(points, fault="none", told=None, is_apart=False, **options):
+        config = {"model": {"fault": fault}, "trainer": {"accelerator": "cpu", "max_epochs": 5}}
+        stage = Stage(
+            blueprint=Blueprint(Schema(Faulty, Points, L.Trainer), config),
+            objective=Objective(("val_loss",), ("min",)),
+            callbacks=(),
+            slot=Slot(),
+            saves=False,
+            seed=0,
+            is_apart=is_apart,
+            processes=cannot_travel,
+        )
+        return stage.rehearse(points, (told if told is not None else []).append, **options)
+
+    return run
+
+
+def test_each_point_is_told_of_and_noted_and_has_the_config_that_a_trial_would_have(rehearse):
+    told = []
+    runs, left = rehearse(POINTS[:2], told=told)
+    assert told == ["1 of 2: width=4", "2 of 2: width=8"]
+    assert left == ()
+    assert runs[0].noted.metrics["size"] < runs[1].noted.metrics["size"]
+    assert runs[0].trainer == {"accelerator": "cpu", "max_epochs": 5, "max_steps": -1}
+
+
+def test_when_the_time_is_up_no_further_point_is_tried(rehearse):
+    runs, left = rehearse(POINTS[:2], seconds=0)
+    assert [run.name for run in runs] == ["width=4"]
+    assert [*left] == POINTS[1:2]
+
+
+def test_when_the_first_three_have_failed_no_further_point_is_tried(rehearse):
+    runs, left = rehearse(POINTS, "raise")
+    assert is_hopeless(runs)
+    assert (len(runs), [*left]) == (3, POINTS[3:])
+
+
+def test_a_point_that_is_none_of_the_config_is_a_failure(rehearse):
+    wrong = Corner("nowhere", {"model.nowhere": 1}, {"nowhere": 1})
+    runs, _ = rehearse([POINTS[0], wrong])
+    assert not is_hopeless(runs)
+    assert isinstance(runs[1].outcome.error, ConfigurationError)
+    assert runs[1].noted is None
+    assert is_hopeless([runs[1]])
+
+
+def test_what_has_to_run_apart_and_cannot_travel_is_refused(rehearse):
+    with pytest.raises(ConfigurationError, match="it cannot travel"):
+        rehearse(POINTS, is_apart=True)
