@@ -18,6 +18,7 @@ from lightningtune.training.cli_call import BuiltCli
 from lightningtune.training.cli_schema import SEED, CliSchema
 from lightningtune.training.data import has_preparation, refuse_other_data, which_data
 from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     check_settings,
     launched_by_us,
@@ -101,6 +102,7 @@ class CliBlueprint(Blueprint):
         callbacks: tuple[Callback, ...],
         own: Callback,
         data_is_prepared: bool = False,
+        trackers: Trackers | None = None,
     ) -> Fit:
         """Have the CLI build a fit, with a Trainer that has our callback too.
 
@@ -110,6 +112,7 @@ class CliBlueprint(Blueprint):
             callbacks: the user's, beyond those in the config.
             own: the callback that watches the trial.
             data_is_prepared: whether ``prepare_data`` has been called for this config's data.
+            trackers: makes and guards the loggers.
         """
         is_given = (config.get("trainer") or {}).get("devices") is not None
 
@@ -125,9 +128,10 @@ class CliBlueprint(Blueprint):
             defaults = settings_left_alone(directory, users)
             settings |= {name: value for name, value in defaults.items() if settings.get(name, own) is None}
             settings |= {"callbacks": [*users, own]} if "callbacks" in settings else {}
+            settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
             return trainer_class(**launched_by_us(settings))
 
-        built = self._checked(self.schema.call.build(config, make_trainer))
+        built = self._checked(self.schema.call.build(config, make_trainer, trackers.instantiators if trackers else ()))
         if built.trainer is None or own not in callbacks_of(built.trainer):
             raise ConfigurationError(
                 f"{self.schema.call.name} must build its Trainer by calling self.trainer_class with callbacks, as "
