@@ -80,6 +80,14 @@ def test_report_prints_every_figure():
 
 
 @pytest.mark.slow
+def test_trackers_print_every_share():
+    printed = printed_by("trackers.py")
+    assert {what: target for what, (_, target) in printed.items()} == {
+        f"added to a 1-second trial with {name}": "0.01" for name in ("CSV", "TensorBoard")
+    }
+
+
+@pytest.mark.slow
 def test_command_line_prints_every_figure():
     printed = printed_by("command_line.py")
     assert {what: target for what, (_, target) in printed.items()} == {

@@ -27,6 +27,14 @@ from typing import Any
 from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.files import check_sums, dump_yaml, put, read_mapping, write_text
 
+_LAYOUT = {
+    "trials": r"\d{4,}",
+    "best": r"config\.yaml|model\.ckpt|\..*\.tmp",
+    "refit": r"\d{4,}_seed_\d+",
+    "replay": r"\d{4,}",
+}
+"""The folders of a study, and how what it writes into them is named."""
+
 
 @dataclass(frozen=True)
 class StudyDirectory:
@@ -95,6 +103,18 @@ class StudyDirectory:
         """The folder of a trial that is trained again to compare."""
         return self.root / "replay" / f"{number:04d}"
 
+    def belongings(self) -> list[Path]:
+        """Return what is there of the study, the journal first; whatever else lies in the folder is somebody else's."""
+        named = (self.journal, Path(f"{self.journal}.lock"), self.root / "study.yaml", self.report)
+        found = [path for path in named if path.is_file() or path.is_symlink()]
+        for name, owned in _LAYOUT.items():
+            folder = self.root / name
+            if folder.is_symlink():
+                found.append(folder)
+            elif folder.is_dir():
+                found += sorted(path for path in folder.iterdir() if re.fullmatch(owned, path.name))
+        return found + sorted(path for path in self.root.glob(".*.tmp") if path.is_file())
+
     def config(self, number: int) -> Path:
         """The resolved config of a trial."""
         return self.trial(number) / "config.yaml"
@@ -126,7 +146,8 @@ class StudyDirectory:
         What another study has left under that number goes first: its weights would pass for this one's.
         """
         _remove_checkpoints(directory)
-        for path in (directory / "error.txt", directory / "metrics.csv", *directory.glob("output*.log")):
+        left = [path for pattern in ("output*.log", "events.out.tfevents.*") for path in directory.glob(pattern)]
+        for path in (*(directory / name for name in ("error.txt", "metrics.csv", "trackers.json")), *left):
             _remove(path)
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
@@ -170,6 +171,14 @@ def _default(directory: Path) -> Logger:
 def _current_wandb_run() -> Any:
     """Return the run of W&B's that is open in this process, which `WandbLogger` takes over."""
     return getattr(sys.modules.get("wandb"), "run", None)
+
+
+def leave_trackers() -> None:
+    """Wait until what W&B's own process has been told is written, before this one ends without a word."""
+    teardown = getattr(sys.modules.get("wandb"), "teardown", None)
+    if teardown is not None:
+        with contextlib.suppress(Exception):  # a tracker may fail in any way
+            teardown()
 
 
 def _read(path: Path) -> dict[str, str]:

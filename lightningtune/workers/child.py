@@ -24,6 +24,7 @@ from lightningtune.contract import SilentReporter, Stop, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data, train
+from lightningtune.training.trackers import leave_trackers
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.messages import Result, pickle_result
 
@@ -227,6 +228,7 @@ def _seed_apart() -> None:
 
 def _leave_nothing(others: list[BaseProcess]) -> None:
     """End the processes that this one has started, the workers of a DataLoader above all, and unlink semaphores."""
+    leave_trackers()
     own = [process for process in active_children() if process not in others]
     for process in own:
         process.kill()

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from nets import Line
-from tracked import PARAMS, Breaks, Stops, fit
+from tracked import PARAMS, Breaks, Stops, fit, study_of
 
 from lightningtune.contract import SilentReporter, StopReason
 
@@ -89,3 +89,14 @@ def test_a_server_that_does_not_answer_is_told_of_once(root, tmp_path, monkeypat
     (notice,) = outcome.notices
     assert notice.startswith("MLFlowLogger failed in experiment: MlflowException: ")
     assert notice.endswith("The trial goes on without it.")
+
+
+def test_optuna_integrations_callback_works(root, tmp_path):
+    from optuna_integration import MLflowCallback
+
+    client = client_of(root)
+    address = f"sqlite:///{root / 'mlflow.db'}"
+    study_of(tmp_path, False, [MLflowCallback(address, "val_loss")], study_name="whole").optimize()
+    found = client.search_runs([client.get_experiment_by_name("whole").experiment_id])
+    assert {run.info.run_name for run in found} == {"0", "1"}
+    assert all("val_loss" in run.data.metrics and "model.lr" in run.data.params for run in found)
