@@ -15,7 +15,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, Checkpoint, LearningRateFinder
 from lightning.pytorch.loggers.logger import DummyLogger
-from torch.distributed.tensor import DTensor
 from torch.nn.parameter import UninitializedParameter
 
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
@@ -265,7 +264,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 def _sums(tensor: torch.Tensor) -> tuple[float, float] | None:
     """Return two sums; of a tensor that is spread over processes, of the part that is here; None where it has none."""
-    if isinstance(tensor, DTensor):
+    if hasattr(tensor, "to_local"):  # a DTensor, whose module not every torch has
         tensor = tensor.to_local()
     if tensor.is_meta:
         return None

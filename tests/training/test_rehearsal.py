@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import lightning as L
 import pytest
@@ -140,3 +142,33 @@ class LooksAround(Line):
 def test_a_loggers_folder_is_the_rehearsals_and_it_forgets_everything(rehearse):
     assert rehearse(model=LooksAround)[0].detail == ""
     assert with_stage_logger({"trainer": {"logger": False}}, None) == {"trainer": {"logger": False}}
+
+
+_SPREAD = """
+import lightning as L, torch, torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, distribute_tensor
+from lightningtune.training.rehearsal import fingerprint
+
+model = L.LightningModule()
+model.weight = torch.nn.Parameter(torch.tensor([1.0, -3.0]))
+one = fingerprint(L.Trainer(logger=False, accelerator="cpu"), model)["weights"]
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+mesh = init_device_mesh("cpu", (1,))
+model.weight = torch.nn.Parameter(distribute_tensor(model.weight.data, mesh, [Replicate()]))
+assert fingerprint(L.Trainer(logger=False, accelerator="cpu"), model)["weights"] == one, one
+dist.destroy_process_group()
+"""
+_WITHOUT = """
+import sys
+import torch
+sys.modules["torch.distributed.tensor"] = None  # as in torch 2.4, and in builds without torch.distributed
+import lightningtune.training.rehearsal
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [_SPREAD, _WITHOUT], ids=["spread", "without"])
+def test_a_tensor_that_is_spread_is_known_and_its_module_is_not_needed(script):
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
