@@ -13,14 +13,20 @@ from typing import Any
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+_LEAST = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    "lightning.pytorch.loggers.mlflow": logging.ERROR,  # it warns that each new study has no experiment yet
+}
+
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's information and its hints about possible improvements; warnings still show."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = {logging.getLogger(name): least for name, least in _LEAST.items()}
     levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
+    for logger, least in loggers.items():
+        logger.setLevel(max(logger.level, least))  # who has silenced it has meant it
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=PossibleUserWarning)

@@ -25,6 +25,18 @@ def test_levels_are_restored_after_an_error():
     assert logger.level == before
 
 
+def test_what_a_user_has_silenced_stays_silent():
+    logger = logging.getLogger("lightning.pytorch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with quiet_lightning():
+            assert logger.level == logging.CRITICAL
+        assert logger.level == logging.CRITICAL
+    finally:
+        logger.setLevel(before)
+
+
 def test_ctrl_c_is_given_back():
     before = signal.getsignal(signal.SIGINT)
     with own_interrupts():
