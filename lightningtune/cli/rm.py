@@ -14,8 +14,8 @@ def parser() -> CommandParser:
     """Return the command's parser."""
     parser = CommandParser(
         "rm",
-        "Removes a study: from its storage, and its folder with all that is in it. Asks first. A study that is being "
-        "run is not removed.",
+        "Removes a study: from its storage, and what is its own in its folder. Asks first. A study that is being run "
+        "is not removed.",
     )
     add_study(parser)
     parser.add_argument("--weights", action="store_true", help="remove only the checkpoints; the study stays")
@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from lightningtune.report.cells import plural, size
     from lightningtune.study.hosts import busy_hosts, idle_hosts
-    from lightningtune.study.removal import check_idle, remove_study, remove_weights, size_of, weights_of
+    from lightningtune.study.removal import check_idle, check_own, remove_study, remove_weights, size_of, weights_of
 
     study, directory = found.study, found.directory
     if not busy_hosts(study) and (hosts := idle_hosts(study)):
@@ -39,6 +39,7 @@ def run(arguments: Sequence[str]) -> int:
             f"{who[:1].upper()}{who[1:]} worked on it: looking for half a minute whether that goes on.", file=sys.stderr
         )
     check_idle(study)
+    check_own(found)
     weights = weights_of(directory)
     if given.weights:
         if not weights:
@@ -46,15 +47,17 @@ def run(arguments: Sequence[str]) -> int:
             return 0
         what = f"{plural(len(weights), 'checkpoint')} of study '{study.study_name}', {size(size_of(weights))}"
         _ask(f"Remove {what} in {directory.root}?", given.yes)
-        remove_weights(directory)
+        remove_weights(found)
         print(f"Removed {what}.")
         return 0
     trials = plural(len(study.get_trials(deepcopy=False)), "trial")
-    where = f", {size(size_of([directory.root]))} in {directory.root}" if directory.root.is_dir() else ""
+    where = f", {size(size_of(directory.belongings()))} in {directory.root}" if directory.root.is_dir() else ""
     what = f"study '{study.study_name}' with {trials}{where}"
     _ask(f"Remove {what}?", given.yes)
-    remove_study(found)
+    stays = remove_study(found)
     print(f"Removed {what}.")
+    if stays:
+        print(f"What is not the study's stays in {directory.root}: {', '.join(path.name for path in stays)}.")
     return 0
 
 

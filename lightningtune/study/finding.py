@@ -43,7 +43,11 @@ def find_study(study: str, storage: str | None = None, patience: float = PATIENC
     """
     directory = StudyDirectory(Path(study).absolute())
     is_name = Path(study).name == study
-    if is_name and not directory.journal.is_file() and (storage is None or not directory.root.is_dir()):
+    if (
+        is_name
+        and not directory.journal.is_file()
+        and (storage is None or not (directory.root / "study.yaml").is_file())
+    ):
         directory = StudyDirectory.named(None, study)
     if storage is None and not directory.journal.is_file():
         raise ConfigurationError(f"There is no study in {directory.root}.{_others(directory)}")
@@ -61,6 +65,16 @@ def find_study(study: str, storage: str | None = None, patience: float = PATIENC
         raise ConfigurationError(f"There is no study '{name}' in {storage or directory.journal}.{there}")
     where = str(directory.journal) if storage is None else storage
     return FoundStudy(optuna.load_study(study_name=name, storage=opened), directory, where)
+
+
+def is_same_file(storage: str, journal: Path) -> bool:
+    """Whether a storage is a journal.
+
+    Args:
+        storage: a URL, or a path.
+        journal: which may not be there.
+    """
+    return "://" not in storage and Path(storage).is_file() and journal.is_file() and journal.samefile(storage)
 
 
 def _file_of(storage: str | None) -> Path | None:

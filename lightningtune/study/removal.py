@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
 from pathlib import Path
@@ -10,9 +11,10 @@ import optuna
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.finding import FoundStudy
+from lightningtune.study.finding import FoundStudy, is_same_file
 from lightningtune.study.hosts import busy_hosts, give_signs, idle_hosts
 from lightningtune.study.identifiers import storage_of
+from lightningtune.study.reporter import SEED
 
 
 def check_idle(study: optuna.Study) -> None:
@@ -29,9 +31,40 @@ def check_idle(study: optuna.Study) -> None:
         )
 
 
+def check_own(found: FoundStudy) -> None:
+    """Refuse to go on where the folder that was found is not that of this study, or not of this study alone.
+
+    Raises:
+        ConfigurationError: saying what is there instead.
+    """
+    name, directory = found.study.study_name, found.directory
+    if not directory.root.is_dir():
+        return
+    definition = directory.read_definition()
+    says = None
+    if "versions" not in definition:  # the study file of a user has none
+        says = "there is no study.yaml of a study in it"
+    elif definition.get("study_name") != name:
+        says = f"its study.yaml is of study '{definition.get('study_name')}'"
+    elif definition.get("seed") != found.study.user_attrs.get(SEED):
+        says = "its study.yaml is of a study with another seed"
+    elif directory.journal.exists() and not is_same_file(found.storage, directory.journal):
+        says = f"its journal is not where this study is stored, {found.storage}"
+    elif directory.journal.exists():
+        others = [other for other in optuna.get_all_study_names(storage_of(found.study)) if other != name]
+        if others:
+            says = f"its journal holds {', '.join(others)} too"
+    if says is not None:
+        raise ConfigurationError(
+            f"Nothing was removed: '{directory.root}' is not the folder of study '{name}' alone, for {says}."
+        )
+
+
 def weights_of(directory: StudyDirectory) -> list[Path]:
-    """Return every checkpoint in a study's folder, the winner's and those of refits among them."""
-    return sorted({*directory.root.rglob("*.ckpt")})
+    """Return every checkpoint of a study, the winner's and those of refits among them."""
+    folders = [path for path in directory.belongings() if path.is_dir() and not path.is_symlink()]
+    found = {checkpoint for folder in folders for checkpoint in folder.rglob("*.ckpt")}
+    return sorted(found | {path for path in [directory.best_checkpoint] if path in directory.belongings()})
 
 
 def size_of(paths: list[Path]) -> int:
@@ -41,30 +74,46 @@ def size_of(paths: list[Path]) -> int:
     return sum(sizes.values())
 
 
-def remove_weights(directory: StudyDirectory) -> None:
-    """Remove every checkpoint in a study's folder; configs, metrics and the study itself stay."""
-    for path in weights_of(directory):
+def remove_weights(found: FoundStudy) -> None:
+    """Remove every checkpoint of a study; configs, metrics and the study itself stay.
+
+    Raises:
+        ConfigurationError: when the folder is not the study's.
+    """
+    check_own(found)
+    for path in weights_of(found.directory):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 
 
-def remove_study(found: FoundStudy) -> None:
-    """Remove a study, and its folder: that at once, so that nobody sees half of it.
+def remove_study(found: FoundStudy) -> list[Path]:
+    """Remove a study, and what is its own in its folder: that at once, so that nobody sees half of it.
+
+    Returns:
+        What else lies in the folder, which stays.
 
     Raises:
-        ConfigurationError: when the folder is none of a study.
+        ConfigurationError: when the folder is not the study's.
     """
-    root = found.directory.root
-    is_own_journal = found.storage == str(found.directory.journal)
-    is_folder = found.directory.journal.is_file() or (root / "study.yaml").is_file()
-    if root.is_dir() and not is_folder:
-        raise ConfigurationError(f"'{root}' holds neither a journal nor a study.yaml: it is left as it is.")
-    if not is_own_journal:
+    check_own(found)
+    directory, root = found.directory, found.directory.root
+    if not is_same_file(found.storage, directory.journal):
         optuna.delete_study(study_name=found.study.study_name, storage=storage_of(found.study))
     if root.is_symlink():
         root.unlink()
-    elif root.is_dir():
-        gone = root.rename(root.with_name(f".{root.name}.{uuid.uuid4().hex[:8]}.removed"))
-        shutil.rmtree(gone)
+        return []
+    if not root.is_dir():
+        return []
+    gone = root / f".{uuid.uuid4().hex[:8]}.removed"
+    gone.mkdir()
+    for path in directory.belongings():
+        target = gone / path.relative_to(root)
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    shutil.rmtree(gone)
+    for folder in (*(root / name for name in ("trials", "best", "refit", "replay")), root):
+        with contextlib.suppress(OSError):  # it is not empty, or not there
+            folder.rmdir()
+    return sorted(root.iterdir()) if root.is_dir() else []

@@ -5,7 +5,9 @@ import optuna
 import pytest
 
 from lightningtune import ConfigurationError
+from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.finding import find_study
+from lightningtune.study.identifiers import storage_of
 from lightningtune.study.identity import WORKER, Worker
 from lightningtune.study.removal import check_idle, remove_study, remove_weights, size_of, weights_of
 from lightningtune.study.storage import open_storage
@@ -20,6 +22,7 @@ def found(tmp_path, monkeypatch):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("12345")
+    StudyDirectory(root).write_definition({"study_name": "digits", "versions": {}})
     os.link(root / "trials/0000/best.ckpt", root / "best/model.ckpt")
     return find_study("digits")
 
@@ -37,7 +40,7 @@ def test_one_in_a_database_is_removed_from_there_and_others_stay(tmp_path, monke
         optuna.create_study(study_name=name, storage="sqlite:///study.db")
     folder = tmp_path / "lightningtune_runs" / "digits"
     folder.mkdir(parents=True)
-    (folder / "study.yaml").write_text("n_trials: 3")
+    StudyDirectory(folder).write_definition({"study_name": "digits", "versions": {}})
     remove_study(find_study("digits", "sqlite:///study.db"))
     assert optuna.get_all_study_names("sqlite:///study.db") == ["faces"]
     assert not folder.exists()
@@ -49,10 +52,14 @@ def test_a_folder_that_is_none_of_a_study_stays(tmp_path, monkeypatch):
     precious = tmp_path / "digits" / "thesis.tex"
     precious.parent.mkdir()
     precious.write_text("all of it")
-    found = find_study("digits", "sqlite:///study.db")
-    with pytest.raises(ConfigurationError, match="left as it is"):
-        remove_study(found)
+    weights = precious.with_name("pretrained.ckpt")
+    weights.write_text("a month of training")
+    found = find_study("./digits", "sqlite:///study.db")
+    for remove in (remove_study, remove_weights):
+        with pytest.raises(ConfigurationError, match="Nothing was removed: .*there is no study.yaml"):
+            remove(found)
     assert precious.exists()
+    assert weights.exists()
     assert optuna.get_all_study_names("sqlite:///study.db") == ["digits"]
 
 
@@ -71,7 +78,7 @@ def test_only_the_weights_go(found):
     assert size_of(weights_of(directory)) == 10, "a file with two names counts once"
     (directory.root / "trials/0000/sharded.ckpt").mkdir()
     (directory.root / "trials/0000/sharded.ckpt/0.pt").write_text("123")
-    remove_weights(directory)
+    remove_weights(found)
     assert weights_of(directory) == []
     assert directory.config(0).exists()
     assert directory.journal.exists()
@@ -83,3 +90,80 @@ def test_a_study_that_somebody_runs_is_not_to_be_touched(found):
     found.study.ask().set_user_attr(WORKER, dataclasses.asdict(parent))
     with pytest.raises(ConfigurationError, match=rf"run by process {os.getppid()} on .*lightningtune pause digits"):
         check_idle(found.study)
+
+
+def test_a_folder_of_that_name_that_is_no_study_is_not_taken_for_the_studys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    optuna.create_study(study_name="digits", storage="sqlite:///study.db")
+    weights = tmp_path / "digits" / "pretrained.ckpt"
+    weights.parent.mkdir()
+    weights.write_text("a month of training")
+    assert remove_study(find_study("digits", "sqlite:///study.db")) == []
+    assert weights.exists()
+    assert optuna.get_all_study_names("sqlite:///study.db") == []
+
+
+def test_a_project_in_which_the_journal_lies_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    optuna.create_study(study_name="digits", storage=open_storage("journal.log", tmp_path))
+    (tmp_path / "train.py").write_text("import lightning")
+    (tmp_path / "study.yaml").write_text("n_trials: 3")  # the user's study file
+    for remove in (remove_study, remove_weights):
+        with pytest.raises(ConfigurationError, match="there is no study.yaml of a study"):
+            remove(find_study("."))
+    assert {path.name for path in tmp_path.iterdir()} == {"journal.log", "train.py", "study.yaml"}
+
+
+def test_what_is_not_the_studys_stays_and_is_told(found):
+    root = found.directory.root
+    mine = [root / name for name in ("notes.txt", "trials/notes.txt", "best/pretrained.ckpt", "data/x.ckpt")]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    remove_weights(found)
+    assert remove_study(found) == [root / name for name in ("best", "data", "notes.txt", "trials")]
+    assert sorted(path for path in root.rglob("*") if path.is_file()) == sorted(mine)
+
+
+def test_through_a_link_in_the_folder_nothing_goes(found, tmp_path):
+    weights = tmp_path / "shared" / "0000" / "best.ckpt"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("another's")
+    (found.directory.root / "replay").symlink_to(tmp_path / "shared")
+    (found.directory.root / "trials" / "0001").symlink_to(weights.parent)
+    remove_weights(found)
+    remove_study(found)
+    assert weights.exists()
+    assert not found.directory.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("definition", "says"),
+    [
+        ({"study_name": "faces", "versions": {}}, "study.yaml is of study 'faces'"),
+        ({"study_name": "digits", "versions": {}, "seed": 7}, "another seed"),
+        ({"study_name": "digits", "versions": {}}, "not where this study is stored"),
+    ],
+)
+def test_the_folder_of_another_study_stays(found, definition, says):
+    found.directory.write_definition(definition)
+    optuna.create_study(study_name="digits", storage="sqlite:///study.db")
+    before = sorted(found.directory.root.rglob("*"))
+    for remove in (remove_study, remove_weights):
+        with pytest.raises(ConfigurationError, match=says):
+            remove(find_study("digits", "sqlite:///study.db"))
+    assert sorted(found.directory.root.rglob("*")) == before
+    assert optuna.get_all_study_names("sqlite:///study.db") == ["digits"]
+
+
+def test_a_journal_that_holds_another_study_too_stays(found):
+    optuna.create_study(study_name="faces", storage=storage_of(found.study))
+    with pytest.raises(ConfigurationError, match="holds faces too"):
+        remove_study(found)
+    assert found.directory.journal.exists()
+
+
+def test_a_study_whose_own_journal_is_given_as_the_storage_is_removed(found):
+    given = os.path.relpath(found.directory.journal)
+    assert remove_study(find_study("digits", given)) == []
+    assert not found.directory.root.exists()
