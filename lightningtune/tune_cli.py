@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +75,25 @@ class TuneCLI(LightningCLI):
         """Set up the parser; Lightning takes a subcommand's options from a method of the Trainer's class."""
         trainer_class = self.trainer_class
         if add_subcommands:
-            self.trainer_class = _with_tune(trainer_class)
+            self.trainer_class = _with_tune(trainer_class, _options())
         try:
             super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
         finally:
             self.trainer_class = trainer_class
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser; one for ``tune`` calls an option of ours otherwise where the user's CLI has its name."""
+        parser = super().init_parser(**kwargs)
+        add = parser.add_method_arguments
+
+        def add_method_arguments(klass: type, method: str, *args: Any, **kwargs: Any) -> Any:
+            if method == TUNE:  # what the user's CLI adds, it has added
+                self._options = _options(_names_of(parser))
+                klass = _with_tune(klass, self._options)
+            return add(klass, method, *args, **kwargs)
+
+        parser.add_method_arguments = add_method_arguments
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; for ``tune``, run the study in place of all that follows."""
@@ -104,13 +118,14 @@ class TuneCLI(LightningCLI):
     def _tune(self, given: Namespace, is_command: bool) -> None:
         study = self._study_of(given)
         self.tuner = build_optimizer(study, Path(), self._call)
-        if given[_CHECK]:
+        check = self._options[_CHECK]
+        if given[check]:
             # imported where it is used: without the check it is not needed
             from lightningtune.cli.check import allows
 
             if not allows(self.tuner):
                 raise ConfigurationError(
-                    f"The study was not begun, since the check found errors. Skip it with --{_CHECK} false."
+                    f"The study was not begun, since the check found errors. Skip it with --{check} false."
                 )
         script = Path(sys.argv[0]).absolute()
         if is_command and script.suffix == ".py":  # `lightningtune resume` can run it again
@@ -129,7 +144,7 @@ class TuneCLI(LightningCLI):
             if name in known and name != "config":
                 config[name] = value
         written = load_yaml(form.parser.dump(config, skip_default=True, skip_validation=True))
-        options = {name: given.get(option) for name, option in _options().items()}
+        options = {name: given.get(option) for name, option in self._options.items() if name != _CHECK}
         texts = {name: read_value(name, value) for name, value in options.items() if isinstance(value, str)}
         study = read_study(None, {name: value for name, value in {**options, **texts}.items() if value is not None})
         return dataclasses.replace(study, base_config=without_defaults(written or {}))
@@ -139,10 +154,20 @@ class _Tuned(BaseException):
     """A study has been run, and the command is done."""
 
 
-def _options() -> Mapping[str, str]:
-    """Return the options of ``tune``, by the names of a study file."""
-    names = [name for name in hints() if name not in _OF_THE_CLI]
-    return {name: _SPACE if name == "search_space" else name for name in names}
+def _options(taken: Collection[str] = ()) -> Mapping[str, str]:
+    """Return the options of ``tune``, by the names of a study file; one that is taken has ``study_`` before it."""
+    names = [*(name for name in hints() if name not in _OF_THE_CLI), _CHECK]
+    options = {name: _SPACE if name == "search_space" else name for name in names}
+    return {name: f"study_{option}" if option in taken else option for name, option in options.items()}
+
+
+def _names_of(parser: LightningArgumentParser) -> Collection[str]:
+    """Return the names at the top of what a parser takes so far, which a config of defaults need not fit yet."""
+    files, parser.default_config_files = parser.default_config_files, []
+    try:
+        return vars(parser.get_defaults(skip_validation=True)).keys()
+    finally:
+        parser.default_config_files = files
 
 
 def _parameters_of_fit(trainer_class: type[Trainer] | Callable[..., Trainer]) -> list[str]:
@@ -151,26 +176,29 @@ def _parameters_of_fit(trainer_class: type[Trainer] | Callable[..., Trainer]) ->
     return [name for name in fit.parameters if name not in {"self", *LightningCLI.subcommands()[FIT]}]
 
 
-def _with_tune(trainer_class: type[Trainer] | Callable[..., Trainer]) -> type[Trainer]:
+def _with_tune(trainer_class: type[Trainer] | Callable[..., Trainer], options: Mapping[str, str]) -> type[Trainer]:
     """Return the Trainer's class with a method that has the options of ``tune``, and does nothing."""
     base: Any = trainer_class
     if not inspect.isclass(trainer_class):
         base = class_from_function(trainer_class)
-    defaults = {field.name: field.default for field in dataclasses.fields(StudyFile)}
+    defaults = {**{field.name: field.default for field in dataclasses.fields(StudyFile)}, _CHECK: True}
+    annotations = {**hints(), _CHECK: bool}
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        inspect.Parameter(option, keyword, default=defaults[name], annotation=hints()[name])
-        for name, option in _options().items()
+        inspect.Parameter(option, keyword, default=defaults[name], annotation=annotations[name])
+        for name, option in options.items()
     ]
-    said = {option: descriptions()[name] for name, option in _options().items()}
-    said["study_name"] = "the study's name, and its folder's; optuna_study when not given."
-    parameters.append(inspect.Parameter(_CHECK, keyword, default=True, annotation=bool))
-    said[_CHECK] = "whether it is tried first, in seconds, what would fail in the night."
+    told = {
+        **descriptions(),
+        "study_name": "the study's name, and its folder's; optuna_study when not given.",
+        _CHECK: "whether it is tried first, in seconds, what would fail in the night.",
+    }
+    said = {option: told[name] for name, option in options.items()}
     for name in _parameters_of_fit(trainer_class):
         parameters.append(inspect.Parameter(name, keyword, default=None, annotation=Any))
         said[name] = "stands in configs that fit has printed; only null."
 
-    def tune(self: Trainer, **options: Any) -> None: ...
+    def tune(self: Trainer, **given: Any) -> None: ...
 
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     tune.__signature__ = inspect.Signature([this, *parameters])  # type: ignore[attr-defined]

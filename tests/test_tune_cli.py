@@ -4,6 +4,7 @@ import sys
 import clis
 import pytest
 from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from nets import Line, Points
 
 from lightningtune import ConfigurationError
@@ -149,6 +150,32 @@ def test_fit_is_what_it_was(tmp_path, monkeypatch):
     with quiet_lightning():
         Fits(Line, Points, args=["fit", "--seed_everything", "1", "--model.lr", "0.25"], trainer_defaults=TRAINER)
     assert seen == [(0.25, Trainer)]
+
+
+class Taken(Own):
+    def add_arguments_to_parser(self, parser):
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--metric", default="accuracy")
+        parser.add_argument("--check", default="a")
+        parser.add_lightning_class_args(EarlyStopping, "sampler")
+        parser.set_defaults({"sampler.monitor": "val_loss"})
+
+
+@pytest.mark.slow
+def test_an_option_that_the_users_cli_has_is_theirs_and_ours_is_called_otherwise(tune, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with quiet_lightning():
+        fitted = Taken(Line, Points, args=["fit", "--metric", "f1", "--check", "b"], trainer_defaults=TRAINER)
+    assert (fitted.config.fit.metric, fitted.config.fit.check, fitted.config.fit.sampler.patience) == ("f1", "b", 3)
+    cli = tune(
+        *["--metric", "f1", "--study_metric", "val_acc", "--study_check", "false", "--check", "c"],
+        *["--sampler.patience", "7", "--study_sampler", "RandomSampler", "--n_trials", "1"],
+        cli=Taken,
+    )
+    best = cli.tuner.get_best_config()
+    assert (best["metric"], best["check"], best["sampler"]["patience"]) == ("f1", "c", 7)
+    assert cli.study.metric_names == ["val_acc"]
+    assert type(cli.study.sampler).__name__ == "RandomSampler"
 
 
 def test_it_is_tuned_from_outside_too():
