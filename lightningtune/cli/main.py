@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -56,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_debugged:
             traceback.print_exc()
         return INTERRUPTED
-    except BrokenPipeError:
-        _forget_output()
-        return 0
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            _forget_output()
+            return 0
         if is_debugged:
             traceback.print_exc()
         else:
@@ -117,6 +118,21 @@ def _said(error: Exception) -> str:
         return f"The storage is away: {reason.rstrip('.')}. Try again when it is back."
     kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
     return f"{kind}{text.rstrip('.')}. With --debug there is the traceback."
+
+
+def _has_no_reader() -> bool:
+    """Whether the pipe is broken into which this process prints; a storage's connection can break too."""
+    try:
+        sys.stdout.flush()
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(sys.stdout.fileno(), select.POLLOUT)
+            return any(event & select.POLLERR for _, event in poll.poll(0))
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):  # it is closed, or no file
+        pass
+    return False
 
 
 def _forget_output() -> None:

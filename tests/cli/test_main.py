@@ -1,5 +1,6 @@
 """Finding the command, its exit codes, and what is said of what went wrong."""
 
+import os
 import sys
 import types
 
@@ -47,7 +48,11 @@ def raising(error):
         ),
         (KeyError("a"), 1, "lightningtune: KeyError: 'a'. With --debug there is the traceback.\n"),
         (KeyboardInterrupt(), 130, ""),
-        (BrokenPipeError(), 0, ""),
+        (
+            BrokenPipeError(32, "Broken pipe"),  # a storage's, since this process's own output is read
+            1,
+            "lightningtune: The storage is away: [Errno 32] Broken pipe. Try again when it is back.\n",
+        ),
         (SystemExit(3), 3, ""),
         (SystemExit("that is all"), 1, "that is all\n"),
         (SystemExit(None), 0, ""),
@@ -57,6 +62,20 @@ def test_whatever_is_raised_is_a_code_and_a_line_at_most(command, capsys, error,
     command(raising(error))
     assert main(["pause", "x"]) == code
     assert capsys.readouterr() == ("", says)
+
+
+@pytest.mark.parametrize("prints", [b"", b"something"])
+def test_a_reader_who_has_had_enough_is_no_error(command, monkeypatch, prints):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+
+        def do():
+            os.write(write, prints) if prints else output.write("x" * 100_000)
+
+        command(do)
+        assert main(["pause", "x"]) == 0
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])
