@@ -15,9 +15,10 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from tqdm.auto import tqdm
 
 from lightningtune.config.limits import with_limits_of
-from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigError, ConfigurationError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
@@ -48,6 +49,26 @@ from lightningtune.workers.preparation import Preparation
 from lightningtune.workers.processes import TrialProcesses
 
 StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]
+
+
+def _nothing() -> None:
+    """There is nothing to be ended."""
+
+
+def _finished(outcome: TrialOutcome) -> Future[TrialOutcome]:
+    future: Future[TrialOutcome] = Future()
+    future.set_result(outcome)
+    return future
+
+
+@contextlib.contextmanager
+def _progress_bar(study: optuna.Study, n_trials: int, options: Mapping[str, Any]) -> Iterator[list[StudyCallback]]:
+    """Show a bar of the trials that count, where one is asked for."""
+    if not options.get("show_progress_bar"):
+        yield []
+        return
+    with tqdm(total=n_trials, initial=definition.count_finished(study)) as bar:
+        yield [lambda study, trial: bar.update(definition.count_finished(study) - bar.n)]
 
 
 @dataclass
@@ -91,7 +112,7 @@ class Host:
         self._ends_alike = False
         self._mistake: ConfigurationError | None = None
 
-    def run_here(self, study: optuna.Study, callbacks: Sequence[StudyCallback], options: Mapping[str, Any]) -> None:
+    def run_here(self, study: HostedStudy, callbacks: Sequence[StudyCallback], options: Mapping[str, Any]) -> None:
         """Train in this process, one trial at a time.
 
         Args:
@@ -104,10 +125,14 @@ class Host:
         """
         if self.blueprint.share_data:
             load_data(self.blueprint)
-        with self._run(study, Interruption(self.view.urgent)), frozen_heap():
-            left = self.n_trials - definition.count_finished(study)
-            options = {**options, "catch": and_pauses(options["catch"])}
-            study.optimize(self._train_here, left, callbacks=[self._after_trial, *callbacks], **options)
+
+        def start(trial: optuna.Trial) -> Future[TrialOutcome]:
+            spec = self._begin(trial)
+            return _finished(self._train_inline(trial, spec) if isinstance(spec, TrialSpec) else spec)
+
+        interruption = Interruption(self.view.urgent, lambda: give_up(study), is_here=True)
+        with self._run(study, interruption), frozen_heap(), _progress_bar(study, self.n_trials, options) as bar:
+            self._ask_and_tell(study, start, [*callbacks, *bar], options)
 
     def run_isolated(
         self,
@@ -153,21 +178,30 @@ class Host:
                         return threads.submit(self._train_isolated, trial, spec, ranks, processes, free)
                 except ConfigurationError as mistake:  # of a trainer that is sampled
                     spec = failure(mistake)
-                future: Future[TrialOutcome] = Future()
-                future.set_result(spec)
-                return future
+                return _finished(spec)
 
-            ask_and_tell(
-                study,
-                start,
-                self._record,
-                end=processes.end,
-                is_wanted=lambda running: definition.count_finished(study) + running < self.n_trials,
-                n_jobs=len(slots),
-                timeout=options.get("timeout"),
-                catch=and_pauses(options["catch"]),
-                callbacks=[self._after_trial, *callbacks],
-            )
+            self._ask_and_tell(study, start, callbacks, options, processes.end, len(slots))
+
+    def _ask_and_tell(
+        self,
+        study: HostedStudy,
+        start: Callable[[optuna.Trial], Future[TrialOutcome]],
+        callbacks: Sequence[StudyCallback],
+        options: Mapping[str, Any],
+        end: Callable[[], None] = _nothing,
+        n_jobs: int = 1,
+    ) -> None:
+        ask_and_tell(
+            study,
+            start,
+            self._record,
+            end=end,
+            is_wanted=lambda running: definition.count_finished(study) + running < self.n_trials,
+            n_jobs=n_jobs,
+            timeout=options.get("timeout"),
+            catch=and_pauses(options["catch"]),
+            callbacks=[self._after_trial, *callbacks],
+        )
 
     @contextlib.contextmanager
     def _run(self, study: optuna.Study, interruption: Interruption) -> Iterator[None]:
@@ -227,20 +261,6 @@ class Host:
         if outcome.score is None:
             raise TrialError(f"The refit with seed {seed} ended without a score: {outcome.detail}") from outcome.error
         return Refit(seed, outcome.score, outcome.checkpoint, directory)
-
-    def _train_here(self, trial: optuna.Trial) -> float | Values:
-        """The objective of ``Study.optimize``."""
-        outcome = self._begin(trial)
-        if isinstance(outcome, TrialSpec):
-            outcome = self._train_inline(trial, outcome)
-        outcome = self._record(trial, outcome)
-        if outcome.error is not None:
-            if isinstance(outcome.error, SystemExit):  # Optuna does not see it, and would leave the trial running
-                trial.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            raise outcome.error
-        if outcome.score is None:
-            raise optuna.TrialPruned(outcome.detail)
-        return outcome.score[0] if len(outcome.score) == 1 else outcome.score
 
     def _train_inline(self, trial: optuna.Trial, spec: TrialSpec) -> TrialOutcome:
         try:
@@ -347,11 +367,11 @@ class Host:
         trials = study.get_trials(deepcopy=False)
         heirs = successors(trials)
         shown = {n: trial_result(trials[n], self.directory, heirs.get(n)) for n in (*best, trial.number)}
-        self.view.trial_ended(shown[trial.number], tuple(shown[number] for number in best))
+        done = definition.count_finished(study)  # other processes may have had a share
+        self.view.trial_ended(shown[trial.number], tuple(shown[number] for number in best), done)
         tell()
         self._recovery.look()
-        is_full = definition.count_finished(study) >= self.n_trials  # other processes may have had a share
-        if is_full or self._interruption.stop is not None:
+        if done >= self.n_trials or self._interruption.stop is not None:
             study.stop()
         alike = definition.failing_alike(study, self.max_failures)
         if alike is not None and self._mistake is None and not self._ends_alike:

@@ -42,7 +42,6 @@ from lightningtune.study import definition
 from lightningtune.study.changes import define, describe_changes
 from lightningtune.study.comparison import Replay
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.liveness import SharedStudy
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, objective_of
 from lightningtune.study.reporter import SEED, config_sum
@@ -253,13 +252,14 @@ class OptunaDrivenOptimizer(Checkable):
         definition.start_over(study)
         done = definition.count_finished(study)
         line = headline(self._study_name, self._objective, done, self._n_trials)
-        self._view.begin(self.results(), self._n_trials, line)
+        self._view.begin(self.results(), done, self._n_trials, line)
         report = ReportWriter(self._directory)
         try:
             self._run(study, done, report)
         except (KeyboardInterrupt, SystemExit):
             report.write(study)
-            done = definition.count_finished(study)
+            with contextlib.suppress(Exception):  # the storage may be away
+                done = definition.count_finished(study)
             self._view.note(f"Interrupted. {done} of {self._n_trials} trials are done; run again to go on.")
             raise
         report.write(study)
@@ -371,11 +371,10 @@ class OptunaDrivenOptimizer(Checkable):
             context.enter_context(self._view)
             context.enter_context(definition.quiet_optuna())
             callbacks: list[Any] = [report, *self._study_callbacks]
+            hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
             if processes is None:
-                shared = SharedStudy(study.study_name, self._storage, study.sampler, study.pruner)
-                self._host.run_here(shared, callbacks, options)
+                self._host.run_here(hosted, callbacks, options)
             else:
-                hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
                 self._host.run_isolated(hosted, callbacks, options, processes, self._slots)
 
     def _prepare(self, study: optuna.Study) -> None:

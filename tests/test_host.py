@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -352,6 +353,47 @@ def test_the_study_survives_any_trial(tune):
         detail = f"the trial's process {said}. It printed last: about to end"
         assert ends[act].user_attrs["lightningtune:detail"] == detail
         assert "about to end" in (optimizer.directory / f"trials/{ends[act].number:04d}/error.txt").read_text()
+
+
+class KillsItsLoader(Line):
+    """Kills the worker of its DataLoader once, in the process of the test."""
+
+    killed = False
+
+    def training_step(self, batch, batch_idx):
+        if not KillsItsLoader.killed:
+            KillsItsLoader.killed = True
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGKILL)
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_trial_here_that_is_cut_short_is_run_again_and_counts_once(tune, monkeypatch):
+    monkeypatch.setattr(KillsItsLoader, "killed", False)
+
+    def loaded():
+        return DataLoader(points(), batch_size=1, num_workers=1), DataLoader(points())
+
+    optimizer = tune(model_class=KillsItsLoader, datamodule_class=loaded, isolate=False, n_trials=2, baseline=False)
+    study = optimizer.optimize()
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert optimizer.results().counts == {"complete": 2}
+
+
+def test_a_trial_here_that_was_given_to_another_host_ends_nothing(tune):
+    class GivenUp(L.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            if not trainer.sanity_checking and not optimizer.study.trials[0].state.is_finished():
+                optimizer.study.tell(0, state=optuna.trial.TrialState.FAIL)
+
+    optimizer = tune(isolate=False, n_trials=2, baseline=False, callbacks=[GivenUp()])
+    study = optimizer.optimize()
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+
+
+def test_optunas_bar_is_shown_where_it_is_asked_for(tune, capsys):
+    tune(isolate=False, n_trials=2, show_progress_bar=True).optimize()
+    assert "2/2" in capsys.readouterr().err
 
 
 @pytest.mark.slow

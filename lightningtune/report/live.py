@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -31,7 +32,8 @@ _STYLES = {"complete": "green", "pruned": "yellow", "interrupted": "yellow"}
 class LiveView:
     """Prints to a console, and keeps some lines alive at its bottom where that is a terminal.
 
-    In a notebook all is one output, which is updated; in a log, long trials have a line now and then.
+    In a notebook all trials are one output, which is updated; in a log, long trials have a line now and then. What
+    cannot be shown, since the terminal is gone for example, ends nothing: from then on nothing is shown.
 
     Args:
         metrics: the names of the tuned metrics.
@@ -47,47 +49,54 @@ class LiveView:
         self._live: Live | None = None
         self._notebook: NotebookOutput | None = None
         self._said = clock()
+        self._urgent = ""
+        self._is_lost = False
 
     def __enter__(self) -> LiveView:
-        self._said = self._clock()
+        self._said, self._urgent = self._clock(), ""
         if self.console.quiet:
             return self
-        if self.console.is_jupyter:
-            self._notebook = NotebookOutput(self._progress.lines)
-        elif self.console.is_terminal:
-            self._live = Live(
-                console=self.console,
-                get_renderable=self._now,
-                refresh_per_second=_REFRESHES,
-                transient=True,
-            )
-            self._live.start(refresh=True)
+        with self._unfailing():
+            if self.console.is_jupyter:
+                self._notebook = NotebookOutput(self._lines)
+            elif self.console.is_interactive:
+                self._live = Live(
+                    console=self.console,
+                    get_renderable=self._now,
+                    refresh_per_second=_REFRESHES,
+                    transient=True,
+                )
+                self._live.start(refresh=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
-        if self._notebook is not None:
-            self._notebook.close()
+        with self._unfailing():
+            if self._live is not None:
+                self._live.stop()
+            if self._notebook is not None:
+                self._notebook.close()
         self._live = self._notebook = None
 
-    def begin(self, so_far: StudyResults, total: int, headline: str) -> None:
+    def begin(self, so_far: StudyResults, done: int, total: int, headline: str) -> None:
         """Print the head of a session.
 
         Args:
             so_far: what the study has come to before.
+            done: how many trials need not be run again.
             total: how many trials it is to have.
             headline: what is about to run.
         """
-        self._progress.begin(so_far, total)
-        self.console.print(headline, markup=False, soft_wrap=True)
+        with self._unfailing():
+            self._progress.begin(so_far, done, total)
+            self.console.print(headline, markup=False, soft_wrap=True)
 
     def trial_started(self, number: int, params: Mapping[str, Any], is_baseline: bool) -> None:
         """Show that a trial runs."""
-        self._progress.started(number, "untuned defaults" if is_baseline else shown(params))
-        self._refresh()
+        with self._unfailing():
+            self._progress.started(number, "untuned defaults" if is_baseline else shown(params))
+            self._refresh()
 
     def trial_placed(self, number: int, place: str) -> None:
         """Show which accelerators a trial has."""
@@ -95,33 +104,46 @@ class LiveView:
 
     def value_reported(self, number: int, values: Values, step: int) -> None:
         """Show the latest value of a running trial."""
-        self._progress.reported(number, values, step)
-        if self._notebook is not None:
-            self._notebook.update()
-        elif self._live is None and self._clock() - self._said >= _QUIET:
-            self._print(Text(" · ".join(line.plain.strip() for line in self._progress.lines())))
+        with self._unfailing():
+            self._progress.reported(number, values, step)
+            is_log = self._live is None and self._notebook is None
+            if is_log and self._clock() - self._said >= _QUIET:
+                self._print(Text(" · ".join(line.plain.strip() for line in self._progress.lines())))
 
-    def trial_ended(self, trial: TrialResult, best: tuple[TrialResult, ...]) -> None:
-        """Print the line of a finished trial."""
-        self._progress.ended(trial, best)
-        is_complete = trial.state == "complete" and trial.values is not None
-        result = named(self._metrics, trial.values or ()) if is_complete else trial.detail.removeprefix("pruned by ")
-        style = _STYLES.get(trial.outcome, "red")
-        mark = "[bold green]★[/]" if trial in best else " "
-        self._print(
-            f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(result)}  "
-            f"[dim]{escape(shown(trial.params))}[/]"
-        )
-        self._refresh()
+    def trial_ended(self, trial: TrialResult, best: tuple[TrialResult, ...], done: int) -> None:
+        """Print the line of a finished trial.
+
+        Args:
+            trial: which has ended.
+            best: the best one, or the Pareto front.
+            done: how many trials need not be run again.
+        """
+        with self._unfailing():
+            self._progress.ended(trial, best, done)
+            is_complete = trial.state == "complete" and trial.values is not None
+            detail = trial.detail.removeprefix("pruned by ")
+            result = named(self._metrics, trial.values or ()) if is_complete else detail
+            style = _STYLES.get(trial.outcome, "red")
+            mark = "[bold green]★[/]" if trial in best else " "
+            self._print(
+                f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(result)}  "
+                f"[dim]{escape(shown(trial.params))}[/]"
+            )
+            self._refresh()
 
     def urgent(self, text: str) -> None:
-        """Print at once, from within a signal handler, where nothing else may be touched."""
-        if not self.console.quiet:
+        """Show at once, from within a signal handler, where nothing else may be touched."""
+        if self.console.quiet:
+            return
+        if self._live is not None:  # the next refresh would draw over anything else
+            self._urgent = text
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
             os.write(2, f"\n{text}\n".encode())
 
     def note(self, text: str) -> None:
         """Print a note in full."""
-        self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+        with self._unfailing():
+            self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a note; in the log where nothing is shown, since it must be seen."""
@@ -133,13 +155,26 @@ class LiveView:
         """Say why the study ends early; in the log where nothing is shown, since it must be seen."""
         if self.console.quiet:
             log.error(text)
-        self.console.print(f"[red]{escape(text)}[/]", soft_wrap=True)
+        with self._unfailing():
+            self.console.print(f"[red]{escape(text)}[/]", soft_wrap=True)
 
     def end(self, text: str, is_empty: bool) -> None:
         """Print what was found; that nothing was, stands in the log where nothing is shown."""
         if is_empty and self.console.quiet:
             log.warning(text)
-        self.console.print(f"\n{escape(text)}", soft_wrap=True)
+        with self._unfailing():
+            self.console.print(f"\n{escape(text)}", soft_wrap=True)
+
+    @contextlib.contextmanager
+    def _unfailing(self) -> Iterator[None]:
+        """Show nothing more where something could not be shown; rich raises SystemExit for a broken pipe."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            self.console.quiet = True
+            if not self._is_lost:
+                self._is_lost = True
+                log.warning("The study is not shown any more: %s: %s", type(error).__name__, error)
 
     def _print(self, line: str | Text) -> None:
         self._said = self._clock()
@@ -151,12 +186,18 @@ class LiveView:
 
     def _refresh(self) -> None:
         if self._notebook is not None:
-            self._notebook.update(now=True)
+            self._notebook.update()
         elif self._live is not None:
             self._live.refresh()
 
+    def _lines(self) -> Sequence[Text]:
+        urgent = [Text(self._urgent, style="bold yellow")] if self._urgent else []
+        return [*self._progress.lines(), *urgent]
+
     def _now(self) -> Group:
-        lines = self._progress.lines()
+        lines: Sequence[Text] = []
+        with self._unfailing():  # in rich's own thread, which an error would end
+            lines = self._lines()
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group("", *lines)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
-from lightningtune.contract import Values
+from lightningtune.contract import StopReason, Values
 from lightningtune.study.results import StudyResults, TrialResult
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -55,7 +55,7 @@ class Progress:
         self.metrics = metrics
         self.running: dict[int, Running] = {}
         self._clock = clock
-        self._total = self._before = 0
+        self._total = self._done = self._before = 0
         self._since = clock()
         self._counts: Counter[str] = Counter()
         self._epochs: dict[str, list[int]] = {"complete": [], "pruned": []}
@@ -63,20 +63,24 @@ class Progress:
         self._baseline: TrialResult | None = None
         self._sign = 1.0
 
-    def begin(self, so_far: StudyResults, total: int) -> None:
+    def begin(self, so_far: StudyResults, done: int, total: int) -> None:
         """Take over what a study has come to before.
 
         Args:
             so_far: the study's.
+            done: how many trials need not be run again.
             total: how many trials it is to have.
         """
+        self.running.clear()
+        self._done = self._before = done
         self._total, self._since = total, self._clock()
         self._sign = 1.0 if so_far.directions[0] == "maximize" else -1.0
         self._counts.clear()
+        self._epochs = {"complete": [], "pruned": []}
+        self._baseline = None
         for trial in so_far.trials:
             self._count(trial)
         self._failure = ""
-        self._before = self.done
         self._best = self._best_of(so_far.best_trials)
 
     def started(self, number: int, tries: str) -> None:
@@ -95,20 +99,22 @@ class Progress:
             trial.values.append(values[0])
             trial.step = step
 
-    def ended(self, trial: TrialResult, best: Sequence[TrialResult]) -> None:
-        """Note a trial's end, and which are the best now."""
+    def ended(self, trial: TrialResult, best: Sequence[TrialResult], done: int) -> None:
+        """Note a trial's end, and which are the best now.
+
+        Args:
+            trial: which has ended.
+            best: the best one, or the Pareto front.
+            done: how many trials need not be run again; other hosts may have had a share.
+        """
         self.running.pop(trial.number, None)
+        self._done = done
         self._count(trial)
         self._best = self._best_of(best)
 
-    @property
-    def done(self) -> int:
-        """How many trials need not be run again."""
-        return sum(self._counts[outcome] for outcome in ("complete", "pruned", "fail"))
-
     def lines(self) -> list[Text]:
         """Return what there is to say, each line on its own."""
-        parts = [f"{self.done}/{self._total} trials", self._time_left()]
+        parts = [f"{self._done}/{self._total} trials", self._time_left()]
         lines = [Text(" · ".join(part for part in parts if part))]
         if self._best:
             lines.append(Text(f"best {self._best}"))
@@ -122,7 +128,7 @@ class Progress:
         return lines
 
     def _count(self, trial: TrialResult) -> None:
-        if trial.continued_by is not None:
+        if trial.continued_by is not None or trial.reason == StopReason.REFUSED.value:
             return
         self._counts[trial.outcome] += 1
         if trial.outcome in self._epochs:
@@ -134,10 +140,10 @@ class Progress:
 
     def _time_left(self) -> str:
         """By the pace of this session."""
-        in_session = self.done - self._before
+        in_session = self._done - self._before
         if in_session < 1:
             return ""
-        left = (self._clock() - self._since) / in_session * max(self._total - self.done, 0)
+        left = (self._clock() - self._since) / in_session * max(self._total - self._done, 0)
         return f"{duration(left)} left"
 
     def _best_of(self, best: Sequence[TrialResult]) -> str:
@@ -147,9 +153,10 @@ class Progress:
             return f"{len(best)} on the Pareto front"
         text = f"{named(self.metrics, best[0].values or ())} (trial {best[0].number})"
         base, value = self._baseline, best[0].value
-        if base is None or base.value is None or value is None or value == base.value:
+        if base is None or base.value is None or value is None:
             return text
-        return f"{text}, better by {self._sign * (value - base.value):.3g} than the untuned defaults"
+        gain = self._sign * (value - base.value)
+        return f"{text}, better by {gain:.3g} than the untuned defaults" if gain > 0 else text
 
     def _pruned(self) -> str:
         count = self._counts["pruned"]
@@ -200,8 +207,7 @@ def sparkline(values: Sequence[float]) -> str:
     low, span = min(finite), max(finite) - min(finite)
     if span == 0 or not math.isfinite(span):
         return "".join("▁" if math.isfinite(value) else " " for value in values)
-    heights = (len(_BARS) - 1) / span
-    return "".join(_BARS[round((v - low) * heights)] if math.isfinite(v) else " " for v in values)
+    return "".join(_BARS[round((v - low) / span * (len(_BARS) - 1))] if math.isfinite(v) else " " for v in values)
 
 
 def duration(seconds: float) -> str:

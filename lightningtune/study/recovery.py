@@ -16,7 +16,9 @@ from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigError
 from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.identifiers import storage_of
 from lightningtune.study.liveness import RENEWAL, Watch
+from lightningtune.study.patience import PatientStorage
 from lightningtune.study.periodic import every
 from lightningtune.study.reporter import REASON, config_sum
 from lightningtune.study.succession import CONTINUES, line_of, requeue
@@ -41,6 +43,7 @@ class Recovery:
         self._watch = Watch(study)
         self._turn = threading.Lock()
         self._told: set[int] = set()
+        self._given_up: set[int] = set()
 
     def begin(self, reseed: bool) -> None:
         """Give out again what the runs before have left.
@@ -59,8 +62,12 @@ class Recovery:
 
     def look(self) -> None:
         """Rescue the trials of hosts that have died; to be called after each trial, for the study may end with it."""
+        storage = storage_of(self._study)
         try:
-            self._look(interrupted=False)
+            if isinstance(storage, PatientStorage):  # to wait for it here would hold up the study's end
+                storage.at_once(lambda: self._look(interrupted=False), None)
+            else:
+                self._look(interrupted=False)
         except Exception as error:  # the storage may be away; the trials that run will say so
             log.warning("The study's other hosts could not be looked after: %s", error)
 
@@ -73,7 +80,14 @@ class Recovery:
         if trial.user_attrs.get(REASON) != StopReason.KILLED.value:
             return lambda: None
         again = requeue(self._study, trial.number)
-        return lambda: self._tell_of([] if again is None else [again])
+
+        def tell() -> None:
+            with self._turn:
+                self._tell_of([again] if again is not None else [])
+                if again is None:
+                    self._tell_given_up(trial.number)
+
+        return tell
 
     def config_of(self, number: int) -> dict[str, Any] | None:
         """Return the config of a trial that is to go on; None where there is none, or not as it was written."""
@@ -101,9 +115,12 @@ class Recovery:
     def _look(self, interrupted: bool) -> None:
         with self._turn:
             self._tell_of(self._watch.rescue(interrupted))
+            for number in self._watch.given_up():
+                if not (self._directory.trial(number) / "error.txt").exists():  # else an earlier run has told
+                    self._tell_given_up(number)
 
     def _tell_of(self, again: Sequence[int]) -> None:
-        """Say which trials have been given out again, and, once, which have been given up."""
+        """Say which trials have been given out again."""
         trials = self._study.get_trials(deepcopy=False)
         is_full = count_finished(self._study) >= self._n_trials
         for number in sorted({*again} - self._told):  # another thread may give out the same
@@ -112,8 +129,13 @@ class Recovery:
             what = "goes on from its checkpoint" if self.checkpoint_of(before) else "starts afresh with its parameters"
             what = f"waits, for the study has its {self._n_trials} trials" if is_full else what
             self._tell(f"Trial {before} was cut short; trial {number} {what}.")
-        for number in self._watch.given_up():
-            if not (self._directory.trial(number) / "error.txt").exists():
-                text = f"Trial {number} was cut short too often without getting further, and is given up."
-                self.write_error(number, text)
-                self._tell(text)
+
+    def _tell_given_up(self, number: int) -> None:
+        """Say once that a trial is given up; its folder says it where nothing else has said why it ended."""
+        if number in self._given_up:
+            return
+        self._given_up.add(number)
+        text = f"Trial {number} was cut short too often without getting further, and is given up."
+        if not (self._directory.trial(number) / "error.txt").exists():
+            self.write_error(number, text)
+        self._tell(text)

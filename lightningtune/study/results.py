@@ -16,7 +16,7 @@ from lightningtune.errors import NoResultError
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.provenance import Provenance
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, facts_of, provenance_of
-from lightningtune.study.succession import CONTINUES, line_of, successors
+from lightningtune.study.succession import ATTEMPTS, CONTINUES, line_of, next_attempt, successors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,18 +238,22 @@ def rank(study: optuna.Study) -> list[int]:
 def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:
     """Return the trials whose weights are kept.
 
-    These are the ``top_k`` best, or the Pareto front, those that still run or were interrupted, and those that such a
-    trial goes on from.
+    These are the ``top_k`` best, or the Pareto front, those that still run or may go on, and those that such a trial
+    goes on from.
     """
     best = best_numbers(study) if len(study.directions) > 1 else rank(study)[:top_k]
     trials = study.get_trials(deepcopy=False)
     replaced = successors(trials)
-    still_open = [trial.number for trial in trials if _is_open(trial) and trial.number not in replaced]
+    still_open = [trial.number for trial in trials if trial.number not in replaced and _is_open(trials, trial)]
     return {*best, *(trial.number for number in still_open for trial in line_of(trials, number))}
 
 
-def _is_open(trial: FrozenTrial) -> bool:
-    return not trial.state.is_finished() or trial.user_attrs.get(REASON) == StopReason.INTERRUPTED.value
+def _is_open(trials: list[FrozenTrial], trial: FrozenTrial) -> bool:
+    """Whether a trial runs, or may go on: between its death and its next attempt, another host may look."""
+    reason = trial.user_attrs.get(REASON)
+    if reason == StopReason.KILLED.value and trial.state is TrialState.FAIL:
+        return next_attempt(line_of(trials, trial.number)) <= ATTEMPTS
+    return not trial.state.is_finished() or reason == StopReason.INTERRUPTED.value
 
 
 def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: int | None = None) -> TrialResult:

@@ -28,14 +28,18 @@ class Interruption:
     Args:
         notice: is told, in the signal handler, what happens now.
         end: ends every running trial at once; where there is none, the second signal raises in the main thread.
+        is_here: whether it raises there after ``end`` too, since that is where a trial trains.
 
     Attributes:
         is_paused: whether someone has paused the study from outside.
     """
 
-    def __init__(self, notice: Callable[[str], Any], end: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, notice: Callable[[str], Any], end: Callable[[], Any] | None = None, is_here: bool = False
+    ) -> None:
         self._notice = notice
         self._end = end
+        self._is_here = is_here
         self._number: int | None = None
         self._before: dict[int, Any] = {}
         self.is_paused = False
@@ -73,9 +77,10 @@ class Interruption:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._number is not None:
             end, self._end = self._end, None
-            if end is None:
+            if end is not None:
+                end()
+            if end is None or self._is_here:
                 raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
-            end()
             return
         self._number = number
         self._notice(

@@ -33,12 +33,12 @@ def console(out, terminal=False, width=80):
 
 
 def run(view):
-    view.begin(NOTHING, 2, "Study 's'")
+    view.begin(NOTHING, 0, 2, "Study 's'")
     with view:
         view.trial_started(0, {}, is_baseline=True)
         view.value_reported(0, (0.25,), 0)
-        view.trial_ended(ended(0), (ended(0),))
-        view.trial_ended(ended(1, "pruned", (0.1,), "pruned by X"), (ended(0),))
+        view.trial_ended(ended(0), (ended(0),), 1)
+        view.trial_ended(ended(1, "pruned", (0.1,), "pruned by X"), (ended(0),), 2)
     view.end("the end", is_empty=False)
 
 
@@ -66,10 +66,10 @@ def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, w
 
 def test_an_interrupted_trial_is_called_so_and_is_not_done(out):
     view = LiveView(("val_acc",), console(out, terminal=True))
-    view.begin(NOTHING, 2, "Study 's'")
+    view.begin(NOTHING, 0, 2, "Study 's'")
     interrupted = dataclasses.replace(ended(0, "fail", None, "interrupted by Ctrl-C"), reason="interrupted")
     with view:
-        view.trial_ended(interrupted, ())
+        view.trial_ended(interrupted, (), 0)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "0   interrupted interrupted by Ctrl-C" in text
     assert "1/2" not in text
@@ -77,9 +77,31 @@ def test_an_interrupted_trial_is_called_so_and_is_not_done(out):
 
 def test_a_long_line_is_not_cut_outside_a_terminal(out):
     view = LiveView(("val_acc",), console(out))
-    view.trial_ended(ended(0, "fail", None, "ValueError: " + "long " * 40), ())
+    view.trial_ended(ended(0, "fail", None, "ValueError: " + "long " * 40), (), 1)
     assert len(out.getvalue().splitlines()) == 1
     assert len(out.getvalue()) > 200
+
+
+class Gone(io.StringIO):
+    """A terminal that has gone, or a pipe that nobody reads from."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "gone"), UnicodeEncodeError("ascii", "x", 0, 1, "y")])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_cannot_be_shown_ends_nothing_and_is_told_once(error, terminal, caplog):
+    view = LiveView(("val_acc",), console(Gone(error), terminal=terminal))
+    run(view)
+    view.note("note")
+    view.stopped("it ends")
+    assert len([text for text in caplog.messages if text.startswith("The study is not shown any more")]) == 1
+    assert "it ends" in caplog.messages, "it must be seen"
 
 
 def test_a_quiet_console_shows_nothing(out):
@@ -89,8 +111,8 @@ def test_a_quiet_console_shows_nothing(out):
 
 def test_values_of_users_are_not_markup(out):
     view = LiveView(("val_acc",), console(out))
-    view.begin(NOTHING, 1, "Study '[red]s[/]'")
-    view.trial_ended(ended(0, "fail", None, "ValueError: [bold]x[/bold]", {"[blink]": "[/]"}), ())
+    view.begin(NOTHING, 0, 1, "Study '[red]s[/]'")
+    view.trial_ended(ended(0, "fail", None, "ValueError: [bold]x[/bold]", {"[blink]": "[/]"}), (), 1)
     view.note("[red]note[/red]")
     assert "Study '[red]s[/]'" in out.getvalue()
     assert "ValueError: [bold]x[/bold]  [blink]=[/]" in out.getvalue()
@@ -112,7 +134,7 @@ def test_that_nothing_was_found_is_logged_where_nothing_is_shown(out, caplog):
 def test_a_log_is_told_now_and_then_how_far_a_long_trial_is(out):
     now = [0.0]
     view = LiveView(("val_acc",), console(out), clock=lambda: now[0])
-    view.begin(NOTHING, 2, "Study 's'")
+    view.begin(NOTHING, 0, 2, "Study 's'")
     with view:
         view.trial_started(0, {"model.lr": 0.1}, is_baseline=False)
         for step in range(7):

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightningtune.report.progress import Progress, duration, sparkline
@@ -33,7 +33,7 @@ def begun(clock, *so_far, total=10, direction="maximize"):
     progress = Progress(("val_acc",), clock)
     best = sorted((t for t in so_far if t.state == "complete"), key=lambda t: t.value, reverse=direction == "maximize")
     numbers = tuple(t.number for t in best[:1])
-    progress.begin(StudyResults("s", ("val_acc",), (direction,), so_far, numbers), total)
+    progress.begin(StudyResults("s", ("val_acc",), (direction,), so_far, numbers), len(so_far), total)
     return progress
 
 
@@ -54,7 +54,7 @@ def test_what_was_there_before_counts_and_the_pace_is_of_this_session(clock):
     ]
     progress.started(4, "lr=0.01")
     clock.now = 30.0
-    progress.ended(trial(4, 0.95), (trial(4, 0.95),))
+    progress.ended(trial(4, 0.95), (trial(4, 0.95),), 5)
     assert said(progress)[:2] == [
         "5/10 trials · 2:30 left",
         "best val_acc 0.95 (trial 4), better by 0.55 than the untuned defaults",
@@ -68,15 +68,38 @@ def test_smaller_is_better_where_the_metric_is_minimized(clock):
 
 def test_an_interrupted_trial_and_one_that_goes_on_elsewhere_are_not_done(clock):
     progress = begun(clock)
-    progress.ended(trial(0, state="fail", reason="interrupted", detail="interrupted by Ctrl-C"), ())
-    progress.ended(trial(1, state="fail", reason="killed", continued_by=2), ())
+    progress.ended(trial(0, state="fail", reason="interrupted", detail="interrupted by Ctrl-C"), (), 0)
+    progress.ended(trial(1, state="fail", reason="killed", continued_by=2), (), 0)
     assert said(progress) == ["0/10 trials"]
+
+
+def test_what_a_mistake_has_ended_is_no_failure_and_another_session_counts_afresh(clock):
+    refused = trial(0, state="fail", reason="refused", detail="MetricError: x", is_baseline=False)
+    progress = begun(clock, refused, trial(1, 0.5), trial(2, state="pruned", epochs=2))
+    progress.started(3, "lr=0.1")
+    again = StudyResults(
+        "s", ("val_acc",), ("maximize",), (refused, trial(1, 0.5), trial(2, state="pruned", epochs=2)), (1,)
+    )
+    progress.begin(again, 2, 10)
+    assert said(progress) == ["2/10 trials", "best val_acc 0.5 (trial 1)", "1 pruned, which saved 8 epochs"]
+
+
+def test_the_trials_of_other_hosts_count(clock):
+    progress = begun(clock)
+    progress.ended(trial(7, 0.5), (), 8)
+    assert said(progress)[0].startswith("8/10 trials")
+
+
+def test_what_is_no_better_than_the_defaults_is_not_called_so(clock):
+    progress = begun(clock, trial(0, 0.4))
+    progress.ended(trial(1, 0.3), (trial(1, 0.3),), 2)  # the baseline violates a constraint
+    assert said(progress)[1] == "best val_acc 0.3 (trial 1)"
 
 
 def test_failures_are_told_with_the_last_reason(clock):
     progress = begun(clock)
-    progress.ended(trial(0, state="fail", detail="ValueError: x"), ())
-    progress.ended(trial(1, state="fail", detail="RuntimeError: y"), ())
+    progress.ended(trial(0, state="fail", detail="ValueError: x"), (), 1)
+    progress.ended(trial(1, state="fail", detail="RuntimeError: y"), (), 2)
     assert said(progress)[1] == "2 failed, the last with RuntimeError: y"
 
 
@@ -109,6 +132,8 @@ def test_a_value_of_a_trial_that_has_ended_is_let_go(clock):
 
 
 @given(st.lists(st.floats()))
+@example([0.0, 5e-324])
+@example([-1e308, 1e308])
 def test_a_curve_has_a_mark_for_each_value_and_gaps_where_there_is_none(values):
     drawn = sparkline(values)
     assert [mark == " " for mark in drawn] == [not math.isfinite(value) for value in values]

@@ -15,6 +15,7 @@ from lightningtune.study.liveness import claim
 from lightningtune.study.recovery import Recovery
 from lightningtune.study.reporter import record_outcome
 from lightningtune.study.storage import open_storage
+from lightningtune.study.succession import requeue
 
 BESIDE = """
 import sys, time
@@ -112,12 +113,41 @@ def test_one_that_failed_by_itself_is_not_given_out_again(study, tmp_path):
 
 def test_a_trial_that_is_given_up_is_told_of_once(study, tmp_path):
     recovery, told = recover(study, tmp_path)
-    (tmp_path / "trials/0002").mkdir(parents=True)
-    for _ in range(3):
-        recovery.give_again(cut_short(study))()
+    for number in range(3):
+        trial = cut_short(study)
+        recovery.write_error(number, "killed by SIGKILL")  # as the host does
+        recovery.give_again(trial)()
     text = "Trial 2 was cut short too often without getting further, and is given up."
     assert told[-1] == text
-    assert (tmp_path / "trials/0002/error.txt").read_text() == text
+    recovery.look()
     recovery.begin(reseed=False)
     assert told.count(text) == 1
     assert recovery.config_of(2) is None
+
+
+def test_a_trial_that_its_host_gave_up_on_is_told_of_by_the_next_once_whatever_its_folder_takes(study, tmp_path):
+    for _ in range(3):
+        requeue(study, cut_short(study).number)
+    (tmp_path / "trials").touch()  # nothing can be written there
+    recovery, told = recover(study, tmp_path)
+    recovery.begin(reseed=False)
+    recovery.look()
+    assert [line for line in told if "given up" in line] == [
+        "Trial 2 was cut short too often without getting further, and is given up."
+    ]
+
+
+def test_a_storage_that_is_away_is_looked_at_again(study, tmp_path, monkeypatch, caplog):
+    recovery, told = recover(study, tmp_path)
+    recovery.begin(reseed=False)
+
+    class Away(type(study)):
+        def get_trials(self, *args, **kwargs):
+            raise OSError(5, "away")
+
+    monkeypatch.setattr(study, "__class__", Away)
+    recovery.look()
+    monkeypatch.undo()
+    assert "The study's other hosts could not be looked after: [Errno 5] away" in caplog.text
+    recovery.look()
+    assert told == []

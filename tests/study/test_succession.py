@@ -193,3 +193,15 @@ def test_what_one_attempt_was_like_is_not_handed_on(study):
     requeue(study, killed(study))
     assert WORKER in study.trials[0].user_attrs
     assert {name for name in study.trials[1].user_attrs if "seconds" in name or "worker" in name} == set()
+
+
+def test_the_weights_of_a_killed_trial_are_kept_until_it_is_given_out_again_or_given_up(study):
+    number = killed(study)
+    assert kept_numbers(study, 1) == {0}
+    requeue(study, number)
+    assert kept_numbers(study, 1) == {0, 1}
+    killed(study)
+    requeue(study, 1)
+    killed(study)
+    assert requeue(study, 2) is None
+    assert kept_numbers(study, 1) == set()

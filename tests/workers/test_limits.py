@@ -64,6 +64,20 @@ def test_the_second_signal_ends_what_can_be_ended_and_the_third_raises():
     assert ended == [True]
 
 
+def test_where_a_trial_trains_the_second_signal_ends_and_raises():
+    ended = []
+
+    def twice():
+        with Interruption(lambda text: None, lambda: ended.append(True), is_here=True):
+            os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+            assert ended == [True]
+
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+
+
 def test_without_a_signal_nothing_is_raised_and_threads_need_no_handlers():
     done = []
 
