@@ -28,8 +28,8 @@ Need = Literal["when due", "always", "never"]
 _SHARE = 50
 """Times that what saving has taken passes before the next write.
 
-So saving takes at most 2% of the time; or what it takes to hold each best, and one write in 30 seconds, where that is
-more; where a best cannot be held, one write for each.
+So saving takes at most 2% of the time; or what it takes to hold each best, and one write in 15 to 30 seconds, where
+that is more; where a best cannot be held, one write for each.
 """
 _UNSAVED = 30.0
 """Seconds of training that may be lost."""

@@ -19,7 +19,7 @@ from lightningtune.study.storage import open_storage
 HOLDER = """
 import sys, time
 from optuna.storages.journal import JournalFileSymlinkLock
-from lightningtune.study.journal import JournalLock, _Journal
+from lightningtune.study.journal import JournalLock
 lock = {"ours": JournalLock, "optuna's": JournalFileSymlinkLock}[sys.argv[1]](sys.argv[2])
 lock.acquire()
 print(flush=True)
@@ -30,7 +30,7 @@ lock.release()
 
 FORKER = """
 import os, signal, sys, time
-from lightningtune.study.journal import JournalLock, _Journal
+from lightningtune.study.journal import JournalLock
 lock = JournalLock(sys.argv[1])
 lock.acquire()
 child = os.fork()
