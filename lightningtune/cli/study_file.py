@@ -14,13 +14,10 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from lightningtune.cli.config_files import FILES, SECTIONS, with_files
 from lightningtune.cli.placing import place_at
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import dump_yaml, load_yaml, read_mapping
-
-FILES = (".yaml", ".yml", ".json")
-SECTIONS = ("model", "data", "trainer")
-"""Those of every config; a LightningCLI may have more."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,7 @@ def read_study(
         raise ConfigError(f"'{path}' is what study '{study}' has written down: {go_on} goes on with it.")
     for name in values:
         _check_name(path, str(name))
-    values = _with_files(values, folder) | _with_files(given, Path())
+    values = with_files(values, folder) | with_files(given, Path())
     for name, default in (("sampler", "TPESampler"), ("pruner", "MedianPruner")):
         is_placed = any(dotted.startswith(f"{name}.") for dotted, _ in placed)
         if isinstance(values.get(name), str) or (values.get(name) is None and is_placed):
@@ -180,19 +177,6 @@ def read_study(
     if values.get("study_name") is None:
         values["study_name"] = "optuna_study" if path is None else Path(path).stem
     return StudyFile(**values)
-
-
-def _with_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the values with the files read that hold the config and the space; their paths begin at a folder."""
-    read = dict(values)
-    for name in ("base_config", "search_space"):
-        value = read.get(name)
-        if isinstance(value, str) and (name == "base_config" or value.endswith(FILES)):
-            try:
-                read[name] = read_mapping(folder / value)
-            except ConfigError as error:
-                raise ConfigError(f"{name}: {error}") from error
-    return read
 
 
 def _check_name(path: Any, name: str) -> None:

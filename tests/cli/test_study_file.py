@@ -84,6 +84,16 @@ def test_files_are_found_from_the_study_file_and_those_of_the_command_line_from_
     assert read_study(path, {"search_space": "space.json"}).search_space == {"lr": ["uniform", 0, 1]}
 
 
+def test_a_path_leads_into_a_config_of_a_whole_command_too():
+    Path("whole.yaml").write_text("fit:\n  model: {width: 4}\n  trainer: {max_epochs: 7}\n")
+    expected = {"model": {"width": 4}, "trainer": {"max_epochs": 2}}
+    placed = [("trainer.max_epochs", 2)]
+    assert read_study(write(base_config="whole.yaml"), {}, placed).base_config == expected
+    assert read_study(None, {"cli": "train.py", "base_config": "whole.yaml"}, placed).base_config == expected
+    own = {"fit": {"robust": True}, "model": {}}
+    assert read_study(write(cli="train.py", base_config=own)).base_config == own, "an option of the user's own"
+
+
 def test_json_is_read_as_well():
     Path("digits.json").write_text('{"n_trials": 3, "sampler": "TPESampler"}')
     study = read_study("digits.json")
