@@ -52,6 +52,13 @@ def read(data):
             whole = b""
 
 
+def test_a_trial_in_a_process_of_its_own_leaves_nothing_unwritten(tmp_path):
+    # the first test here: once this process has W&B's threads, trials come from a new interpreter, which takes longer
+    study_of(tmp_path, "WandbLogger", isolate=True, n_trials=1).optimize()
+    found = records(tmp_path / "mine/trials/0000")
+    assert [record.exit.exit_code for record in found if record.HasField("exit")] == [0]
+
+
 def test_a_study_is_a_project_and_each_trial_a_run_with_its_true_state(tmp_path):
     import wandb
 
@@ -87,12 +94,6 @@ def test_a_logger_as_an_object_becomes_a_block():
     assert block["class_path"] == "lightning.pytorch.loggers.WandbLogger"
     given = {**block["init_args"], **block.get("dict_kwargs", {})}
     assert given == {"project": "p", "tags": ["a"], "offline": True}
-
-
-def test_a_trial_in_a_process_of_its_own_leaves_nothing_unwritten(tmp_path):
-    study_of(tmp_path, "WandbLogger", isolate=True, n_trials=1).optimize()
-    found = records(tmp_path / "mine/trials/0000")
-    assert [record.exit.exit_code for record in found if record.HasField("exit")] == [0]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # it will be gone from optuna-integration 6
