@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightningtune.cli.building import build_optimizer
-from lightningtune.cli.kept import keep
+from lightningtune.cli.kept import run_kept
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
 from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.files import load_yaml
@@ -129,8 +129,9 @@ class TuneCLI(LightningCLI):
                 )
         script = Path(sys.argv[0]).absolute()
         if is_command and script.suffix == ".py":  # `lightningtune resume` can run it again
-            keep(self.tuner.study, dataclasses.replace(study, cli=str(script)), script.parent)
-        self.study = self.tuner.optimize()
+            self.study = run_kept(self.tuner, dataclasses.replace(study, cli=str(script)), script.parent)
+        else:
+            self.study = self.tuner.optimize()
 
     def _study_of(self, given: Namespace) -> StudyFile:
         """Return what a study file would hold for these options, the config of ``fit`` among it."""

@@ -37,17 +37,43 @@ class Kept:
     started_in: Path
 
 
-def keep(study: optuna.Study, asked_for: StudyFile, folder: Path) -> None:
+def keep(study: optuna.Study, asked_for: StudyFile, folder: Path, started_in: Path) -> None:
     """Keep on a study how it is started; nothing is written where that is there already.
 
     Args:
         study: the study.
         asked_for: the study file, resolved.
         folder: the one that it lies in.
+        started_in: the working directory.
     """
-    kept = {"study": dataclasses.asdict(asked_for), "folder": str(folder.absolute()), "started_in": str(Path.cwd())}
+    kept = {"study": dataclasses.asdict(asked_for), "folder": str(folder.absolute()), "started_in": str(started_in)}
     if study.user_attrs.get(STUDY_FILE) != kept:
         study.set_user_attr(STUDY_FILE, kept)
+
+
+def run_kept(
+    optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, folder: Path, started_in: Path | None = None
+) -> optuna.Study:
+    """Run a study, which goes on as it is asked for now; where that is refused, as it was asked for before.
+
+    Args:
+        optimizer: of the study.
+        asked_for: the study file, resolved.
+        folder: the one that it lies in.
+        started_in: the working directory; this process's when not given.
+
+    Raises:
+        ConfigurationError: when the study cannot go on as it is asked for.
+    """
+    study = optimizer.study
+    before = study.user_attrs.get(STUDY_FILE)
+    keep(study, asked_for, folder, started_in or Path.cwd())
+    try:
+        return optimizer.optimize()
+    except ConfigurationError:
+        if before is not None and before != study.user_attrs.get(STUDY_FILE):
+            study.set_user_attr(STUDY_FILE, before)
+        raise
 
 
 def read_kept(study: optuna.Study) -> Kept | None:

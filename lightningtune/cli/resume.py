@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,8 +51,12 @@ def go_on(study: str, storage: str | None, changes: Mapping[str, Any]) -> int:
     """
     found = open_study(study, storage)
 
-    from lightningtune.cli.kept import rebuild
+    from lightningtune.cli.kept import read_kept, rebuild, run_kept
 
+    kept, total = read_kept(found.study), changes.get("n_trials")
     optimizer = rebuild(found, storage, {name: value for name, value in changes.items() if value is not None})
-    optimizer.optimize()
+    if kept is None or total is None:
+        optimizer.optimize()
+    else:  # the total is the study's from now on; how many run at a time is this host's
+        run_kept(optimizer, dataclasses.replace(kept.study, n_trials=total), kept.folder, kept.started_in)
     return 0 if optimizer.results().best_trials else 1

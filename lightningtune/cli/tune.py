@@ -147,7 +147,7 @@ def run(arguments: Sequence[str]) -> int:
 
     # imported where it is used: --help is not to wait for Optuna and torch
     from lightningtune.cli.building import build_optimizer
-    from lightningtune.cli.kept import keep
+    from lightningtune.cli.kept import run_kept
 
     folder = Path(given.study or "").parent
     optimizer = build_optimizer(study, folder)
@@ -156,8 +156,7 @@ def run(arguments: Sequence[str]) -> int:
 
         if not allows(optimizer):
             raise ConfigurationError("The study was not begun, since the check found errors. Skip it with --no-check.")
-    keep(optimizer.study, study, folder)
-    optimizer.optimize()
+    run_kept(optimizer, study, folder)
     return 0 if optimizer.results().best_trials else 1
 
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from lightningtune.cli.kept import read_kept
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 from lightningtune.study.finding import find_study
@@ -43,11 +44,24 @@ def test_a_study_goes_on_and_a_trial_is_replayed(began, capsys):
     folder = str(began / "lightningtune_runs" / "digits")
     assert main(["resume", folder, "--n_trials", "3"]) == 0
     assert len(find_study(folder).study.trials) == 3
+    kept = read_kept(find_study(folder).study)
+    assert (kept.study.n_trials, kept.folder, kept.started_in) == (3, began, began)
     assert main(["resume", folder]) == 0
     assert len(find_study(folder).study.trials) == 3
     capsys.readouterr()
     assert main(["replay", folder, "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agreement"] == "identical"
+
+
+@pytest.mark.parametrize("began", [{}], indirect=True)
+def test_after_a_refusal_a_study_goes_on_as_before(began, capsys, monkeypatch):
+    monkeypatch.chdir(began)
+    study = {**STUDY, "search_space": {"lr": ["categorical", [0.1, 0.2]]}, "study_name": "digits"}
+    (began / "other.yaml").write_text(dump_yaml(study))
+    assert main(["tune", "other.yaml", "--no-check"]) == 1
+    assert "cannot go on with" in capsys.readouterr().err
+    assert main(["resume", "digits", "--n_trials", "3"]) == 0
+    assert len(find_study("digits").study.trials) == 3
 
 
 @pytest.mark.parametrize("began", [{"storage": "sqlite:///study.db", "n_trials": 1}], indirect=True)
