@@ -12,6 +12,8 @@ from lightningtune.files import read_mapping
 FILES = (".yaml", ".yml", ".json")
 SECTIONS = ("model", "data", "trainer")
 """Those of every config; a LightningCLI may have more."""
+_IN_FILES = (*SECTIONS, "optimizer", "lr_scheduler")
+"""Sections that LightningCLI takes from a file of their own; an argument that a user adds may be the name of one."""
 _OF_A_COMMAND = "fit"
 """What holds the sections in a config of a LightningCLI's whole command."""
 
@@ -31,14 +33,23 @@ def with_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         {'base_config': {'model': {'lr': 0.1}}}
     """
     read = dict(values)
+    named = read.get("base_config")
+    beside = (folder / named).parent if isinstance(named, str) else folder
     for name in ("base_config", "search_space"):
         value = read.get(name)
         if isinstance(value, str) and (name == "base_config" or value.endswith(FILES)):
             read[name] = _read(name, folder / value)
     config = read.get("base_config")
     if isinstance(config, dict) and isinstance(config.get(_OF_A_COMMAND), dict) and not {*SECTIONS} & {*config}:
-        read["base_config"] = config[_OF_A_COMMAND]
+        config = config[_OF_A_COMMAND]
+    if isinstance(config, dict):
+        read["base_config"] = {key: _section(key, value, beside) for key, value in config.items()}
     return read
+
+
+def _section(key: str, value: Any, folder: Path) -> Any:
+    is_file = key in _IN_FILES and isinstance(value, str) and value.endswith(FILES)
+    return _read(f"base_config.{key}", folder / value) if is_file else value
 
 
 def _read(name: str, path: Path) -> dict[str, Any]:

@@ -190,7 +190,8 @@ def _is(written: Any, default: Any) -> bool:
 
 def _read(name: str, value: Any, folder: Path) -> Any:
     """Return a section, from the file of its own that a config may name."""
-    if isinstance(value, str) and value.endswith((".yaml", ".yml", ".json")) and (folder / value).is_file():
+    is_named = isinstance(value, str) and value.endswith((".yaml", ".yml", ".json"))
+    if is_named and (name in SECTIONS or (folder / value).is_file()):
         return read_mapping(folder / value)
     try:
         return plain(value)

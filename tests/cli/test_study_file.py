@@ -94,6 +94,25 @@ def test_a_path_leads_into_a_config_of_a_whole_command_too():
     assert read_study(write(cli="train.py", base_config=own)).base_config == own, "an option of the user's own"
 
 
+def test_sections_may_be_files_beside_the_config():
+    Path("conf").mkdir()
+    Path("conf/model.yaml").write_text("width: 4\n")
+    Path("conf/opt.json").write_text('{"class_path": "SGD"}')
+    Path("conf/whole.yaml").write_text("{model: model.yaml, optimizer: opt.json, labels: labels.json}\n")
+    study = read_study(None, {"cli": "train.py", "base_config": "conf/whole.yaml"}, [("model.lr", 0.5)])
+    assert study.base_config == {
+        "model": {"width": 4, "lr": 0.5},
+        "optimizer": {"class_path": "SGD"},
+        "labels": "labels.json",
+    }
+    assert read_study(write("conf/study.yaml", base_config={"model": "model.yaml"})).base_config["model"] == {
+        "width": 4
+    }
+    Path("conf/whole.yaml").write_text("{model: modle.yaml}\n")
+    with pytest.raises(ConfigError, match=r"base_config.model: The file 'conf/modle.yaml' does not exist. In its fold"):
+        read_study(None, {"base_config": "conf/whole.yaml"})
+
+
 def test_json_is_read_as_well():
     Path("digits.json").write_text('{"n_trials": 3, "sampler": "TPESampler"}')
     study = read_study("digits.json")
