@@ -7,6 +7,7 @@ from typing import Any
 
 from lightningtune.report.cells import clock, number
 from lightningtune.report.tables import table
+from lightningtune.study.results import column_of
 from lightningtune.study.selection import PARAMS
 
 
@@ -29,7 +30,7 @@ def draw_trials(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], width
         [
             str(row["number"]),
             row["state"],
-            *(number(row[metric]) for metric in metrics),
+            *(number(row[column_of(metric)]) for metric in metrics),
             *(_cell(row[name]) for name in params),
             str(row["epochs"]),
             clock(row["duration"]),

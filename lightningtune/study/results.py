@@ -167,11 +167,14 @@ class StudyResults:
         return f"Trials: {ended}." + (f" Most frequent reason: {details.most_common(1)[0][0]}" if details else "")
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row of plain values for each trial, with a column for each metric, and ``params.`` ones."""
+        """Return a row of plain values for each trial, with a column for each metric, and ``params.`` ones.
+
+        A metric that is called as another column is, such as ``memory``, is ``metric.memory``: see `column_of`.
+        """
         names = [*dict.fromkeys(name for trial in self.trials for name in trial.params)]
         return [
             {"number": trial.number, "state": trial.outcome}
-            | dict(zip(self.metrics, trial.values or (None,) * len(self.metrics), strict=True))
+            | dict(zip(map(column_of, self.metrics), trial.values or (None,) * len(self.metrics), strict=True))
             | {f"params.{name}": trial.params.get(name) for name in names}
             | {"epochs": trial.epochs, "duration": trial.duration, "baseline": trial.is_baseline}
             | {"device": trial.facts.device, "parameters": trial.facts.parameters, "memory": trial.facts.memory}
@@ -185,6 +188,22 @@ class StudyResults:
 
         frame: pd.DataFrame = pd.DataFrame(self.rows())
         return frame
+
+
+_COLUMNS = frozenset(
+    ("number", "state", "epochs", "duration", "baseline", "device", "parameters", "memory", "reason", "detail")
+) | {"continued_by", "validations", "config"}
+"""What a row, or an export, has beside metrics and sampled parameters."""
+
+
+def column_of(metric: str) -> str:
+    """Return the column that a metric has in `StudyResults.rows`.
+
+    Example:
+        >>> column_of("val_acc"), column_of("memory")
+        ('val_acc', 'metric.memory')
+    """
+    return f"metric.{metric}" if metric in _COLUMNS or metric.startswith("params.") else metric
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from lightningtune.report.contrast import draw_contrast
 from lightningtune.report.trials import draw_trials
 from lightningtune.study.contrast import contrast, finding_of
 from lightningtune.study.results import StudyResults, TrialResult
+from lightningtune.study.selection import parse_condition, select
 
 
 def trial(number, state="complete", values=(0.5,), params=None, detail="", is_baseline=False, continued_by=None):
@@ -70,3 +71,12 @@ callbacks             {"x" * 39}…"""
 def test_of_studies_that_are_alike_it_is_said():
     both = (finding_of(results(trial(0))), finding_of(results(trial(0), name="faces")))
     assert draw_contrast(contrast(both, ({}, {}))).endswith("\n\nNothing that was written down of them differs.")
+
+
+def test_a_metric_that_is_called_as_a_column_has_one_of_its_own():
+    ended = trial(0, values=(0.25, 0.125), params={})
+    found = StudyResults("digits", ("memory", "val_loss"), ("minimize", "minimize"), (ended,), (0,))
+    (row,) = found.rows()
+    assert (row["metric.memory"], row["memory"], row["val_loss"]) == (0.25, None, 0.125)
+    assert draw_trials([row], found.metrics).splitlines()[-1].split()[:4] == ["0", "complete", "0.25", "0.125"]
+    assert select([row], [], [parse_condition("metric.memory<1")], "metric.memory") == [row]
