@@ -38,9 +38,9 @@ def build_optimizer(study: StudyFile, folder: Path, cli: CliCall | None = None) 
     """
     search_also(folder, Path())
     values = {field.name: getattr(study, field.name) for field in dataclasses.fields(study)}
-    values["sampler"] = build_part("sampler", study.sampler, optuna.samplers, optuna.samplers.BaseSampler)
-    values["pruner"] = build_part("pruner", study.pruner, optuna.pruners, optuna.pruners.BasePruner)
-    values["catch"] = _exceptions(study.catch)
+    values["sampler"] = build_part("sampler", study.sampler, optuna.samplers, optuna.samplers.BaseSampler, folder)
+    values["pruner"] = build_part("pruner", study.pruner, optuna.pruners, optuna.pruners.BasePruner, folder)
+    values["catch"] = _exceptions(study.catch, folder)
     for name in ("model_class", "datamodule_class"):
         values[name] = None if values[name] is None else import_named(name, values[name], [folder])
     if cli is not None:
@@ -59,7 +59,7 @@ def build_optimizer(study: StudyFile, folder: Path, cli: CliCall | None = None) 
     return OptunaDrivenOptimizer(**{name: value for name, value in values.items() if value is not None})
 
 
-def build_part(what: str, given: Any, module: ModuleType, base: type) -> Any:
+def build_part(what: str, given: Any, module: ModuleType, base: type, folder: Path | None = None) -> Any:
     """Build a sampler or a pruner.
 
     Args:
@@ -67,6 +67,7 @@ def build_part(what: str, given: Any, module: ModuleType, base: type) -> Any:
         given: a ``class_path`` block, or None.
         module: of Optuna's, whose classes need no more than their name.
         base: what it must be.
+        folder: where a script's path may begin, beside the working directory.
 
     Raises:
         ConfigError: naming what is wrong in it.
@@ -87,7 +88,7 @@ def build_part(what: str, given: Any, module: ModuleType, base: type) -> Any:
             )
         target: Any = getattr(module, name)
     else:
-        target = import_named(what, name)
+        target = import_named(what, name, [] if folder is None else [folder])
         if not _is_one(target, base):
             raise ConfigError(f"{what}: '{name}' must be a class that derives from {module.__name__}.{base.__name__}.")
     return _built(what, target, arguments)
@@ -147,7 +148,7 @@ def _callback(what: str, given: Any, folder: Path) -> Any:
     return _built(what, target, arguments) if inspect.isclass(target) or arguments else target
 
 
-def _exceptions(names: Sequence[str] | None) -> tuple[Any, ...] | None:
+def _exceptions(names: Sequence[str] | None, folder: Path) -> tuple[Any, ...] | None:
     """Return the classes of exceptions that are named, those of Python by their name alone."""
     if names is None:
         return None
@@ -155,4 +156,5 @@ def _exceptions(names: Sequence[str] | None) -> tuple[Any, ...] | None:
     for name in names:
         if "." not in name and ":" not in name and name not in plain:
             raise ConfigError(f"catch: Python has no exception '{name}'.{did_you_mean(name, plain)}")
-    return tuple(getattr(builtins, name) if name in plain else import_named("catch", name) for name in names)
+    found = (getattr(builtins, name) if name in plain else import_named("catch", name, [folder]) for name in names)
+    return tuple(found)

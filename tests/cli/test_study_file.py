@@ -387,3 +387,29 @@ def test_what_is_wrong_is_an_error_of_this_package():
         read_study("study.toml")
     with pytest.raises(ConfigurationError, match="must derive from"):
         build_optimizer(read_study(write(model_class="nets.Points")), Path())
+
+
+def test_scripts_of_every_part_lie_beside_the_study_file(tmp_path, monkeypatch):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "beside", raising=False)
+    (folder / "beside.py").write_text(
+        "import optuna\nclass Sampler(optuna.samplers.RandomSampler): ...\nclass Odd(Exception): ...\n"
+        "class Pruner(optuna.pruners.NopPruner): ...\n"
+    )
+    study = StudyFile(
+        base_config={},
+        model_class="nets.Line",
+        datamodule_class="nets.Points",
+        search_space={"lr": ["uniform", 0, 1]},
+        sampler="beside.py:Sampler",
+        pruner="beside.py:Pruner",
+        catch=["beside.py:Odd"],
+        experiment_dir=str(tmp_path),
+        storage=str(tmp_path / "journal.log"),
+        verbose=False,
+    )
+    made = build_optimizer(study, folder).study
+    assert (type(made.sampler).__name__, type(made.pruner).__name__) == ("Sampler", "Pruner")
