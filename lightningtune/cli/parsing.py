@@ -85,6 +85,16 @@ def positive(kind: Callable[[str], _Number]) -> Callable[[str], _Number]:
     return read
 
 
+def jobs(text: str) -> int:
+    """Read how many trials run at a time.
+
+    Example:
+        >>> jobs("2"), jobs("-1")
+        (2, -1)
+    """
+    return -1 if text.strip() == "-1" else positive(int)(text)
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Help in columns, at most 80 wide; an epilog's lines stay as they are, a description is filled."""
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightningtune.cli.parsing import CommandParser, positive
+from lightningtune.cli.parsing import CommandParser, jobs, positive
 from lightningtune.cli.studies import add_study, open_study
 
 _EPILOG = """\
@@ -28,7 +28,9 @@ def parser() -> CommandParser:
     )
     add_study(parser)
     parser.add_argument("--n_trials", metavar="N", type=positive(int), help="another total than it has")
-    parser.add_argument("--n_jobs", metavar="N", type=positive(int), help="another number of trials at a time")
+    parser.add_argument(
+        "--n_jobs", metavar="N", type=jobs, help="another number of trials at a time; -1 for all that fit"
+    )
     return parser
 
 
@@ -49,7 +51,7 @@ def go_on(study: str, storage: str | None, changes: Mapping[str, Any]) -> int:
     Returns:
         The exit code: 1 where no trial has completed.
     """
-    found = open_study(study, storage)
+    found = open_study(study, storage, is_to_run=True)
 
     from lightningtune.cli.kept import read_kept, rebuild, run_kept
 

@@ -35,12 +35,13 @@ def add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help="where it is stored, unless that is the journal in its folder")
 
 
-def open_study(study: str, storage: str | None) -> FoundStudy:
+def open_study(study: str, storage: str | None, is_to_run: bool = False) -> FoundStudy:
     """Open the study that a command is about.
 
     Args:
         study: its folder, or its name.
         storage: where it is stored; the journal in its folder when not given.
+        is_to_run: whether the command runs it, and is to tell meanwhile when the storage is away.
 
     Raises:
         ConfigurationError: when there is none.
@@ -51,7 +52,8 @@ def open_study(study: str, storage: str | None) -> FoundStudy:
         from lightningtune.study.definition import quiet_optuna
         from lightningtune.study.finding import find_study
 
-        patience.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word
+        if not is_to_run:
+            patience.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word
         with quiet_optuna():
             return find_study(study, storage, PATIENCE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightningtune.cli.parsing import CommandParser, positive
+from lightningtune.cli.parsing import CommandParser, jobs
 from lightningtune.cli.resume import go_on
 from lightningtune.cli.studies import add_study
 
@@ -26,7 +26,7 @@ def parser() -> CommandParser:
         _EPILOG,
     )
     add_study(parser)
-    parser.add_argument("--n_jobs", metavar="N", type=positive(int), help="trials at a time, here")
+    parser.add_argument("--n_jobs", metavar="N", type=jobs, help="trials at a time, here; -1 for all that fit")
     return parser
 
 

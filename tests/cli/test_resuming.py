@@ -1,6 +1,7 @@
 """Studies that `lightningtune tune` has begun go on without their study file, from wherever that is asked for."""
 
 import json
+import logging
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from lightningtune.cli.kept import read_kept
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
+from lightningtune.study import patience
 from lightningtune.study.finding import find_study
 
 STUDY = {
@@ -69,7 +71,9 @@ def test_a_worker_finds_the_study_in_its_storage(began, monkeypatch):
     monkeypatch.chdir(began)  # a relative address leads from here
     study = find_study("digits", "sqlite:///study.db").study
     study.enqueue_trial({"lr": 0.5})
+    patience.log.setLevel(logging.NOTSET)
     assert main(["worker", "digits", "--storage", "sqlite:///study.db", "--n_jobs", "1"]) == 0
+    assert patience.log.isEnabledFor(logging.WARNING), "that the storage is away is told while the study runs"
     assert main(["resume", "digits", "--storage", "sqlite:///study.db", "--n_trials", "2"]) == 0
     assert [trial.params for trial in study.trials][1] == {"lr": 0.5}
     assert study.trials[1].state.name == "COMPLETE"
@@ -112,3 +116,11 @@ def test_the_classes_of_a_script_are_found_in_it(studies, capsys, monkeypatch):
     )
     assert main(["replay", "digits", "0", "--script", "training.py"]) == 0
     assert capsys.readouterr().out.startswith("Trial 0, trained again, is identical")
+
+
+@pytest.mark.parametrize("command", ["resume", "worker"])
+def test_as_many_trials_at_a_time_as_fit_can_be_asked_for(command, studies, capsys):
+    assert main([command, "digits", "--n_jobs", "-1"]) == 1
+    assert "was not started by 'lightningtune tune'" in capsys.readouterr().err
+    assert main([command, "digits", "--n_jobs", "-2"]) == 2
+    assert "must be an integer above 0, but got '-2'" in capsys.readouterr().err
