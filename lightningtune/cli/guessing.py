@@ -60,7 +60,9 @@ def _guess(name: str, hint: Any, default: Any) -> Guess:
         reason = "the task or the data decides it" if is_fixed else _unknown(name, hint, kind)
         return Guess(name, None, False, f"{reason}; {shown}", is_required=is_required)
     doubt = next((said for words, said in _DOUBTS.items() if _matches(words, name)), None)
-    if doubt is None and kind in (int, float) and not any(_matches(words, name) for words in _TUNED):
+    tuned = _TUNED if kind in (int, float) else (_CHOICES,) if kind is not bool else ()
+    is_above = isinstance(default, (int, float)) and default > 1 and _matches(_SHARES, name)  # no share of anything
+    if doubt is None and (is_above or not any(_matches(words, name) for words in tuned)):
         doubt = "perhaps"
     note = f"{doubt}; {shown}" if doubt else shown
     value = _middle(spec) if is_required else default.name if isinstance(default, enum.Enum) else None
@@ -68,27 +70,40 @@ def _guess(name: str, hint: Any, default: Any) -> Guess:
 
 
 _FIXED = (
-    r"seeds?|random_state|.*workers|.*classes|n_?class|num_labels|vocab.*|.*_vocab|pad_(idx|token)|.*_idx|.*_index|"
+    r"seeds?|random_state|.*workers|.*classes|n_?class|num_labels|vocab.*|.*_vocab|pad_(idx|token)|.*_idx|.*_index|task|mode|"
     r"in_(channels|features|dim|size)|out_(channels|features|dim|size)|input.*|output.*|n?_?channels_in|num_channels|"
-    r"n_(features|inputs|outputs|channels)|num_(features|inputs|outputs)|im(age|g)_?size|.*(path|dir|root|folder|file|url)|"
+    r"n_(features|inputs|outputs|channels)|num_(features|inputs|outputs)|im(age|g)_?(size|channels|height|width)|.*(path|dir|root|folder|file|url)|"
     r"max_epochs|max_steps|num_epochs|epochs|total_steps|.*_every.*|log_.*|.*verbose|debug|pin_memory|.*download|"
     r"persistent.*|shuffle|drop_last|size|dim|features|channels|resolution|crop.*|(.*_)?shape|(train|val|test)_.*(size|split|fraction|ratio)|sequence_length|seq_len.*|max_len.*|context_length|"
     r"horizon|.*checkpoint.*|compile|device|threshold"
 )
 """Names of what a search had better not touch."""
-_RATES = r"(.*_)?(lr|learning_?rate|step_size|eta)(_.*)?"
-_DECAYS = r"(.*_)?(wd|weight_decay|l1|l2|reg|regulari[sz]ation|lambda_?)(_.*)?"
+_PARTS = r"(_(backbone|body|head|encoder|decoder|generator|discriminator|actor|critic|[gd]|init|base|max|\d+))?"
+_RATES = r"(.*_)?(lr|learning_?rate|eta)" + _PARTS
+_DECAYS = (
+    r"(.*_)?(wd|weight_decay|l1|l2|reg|regulari[sz]ation|lambda_?)(_(coeff?(icient)?|weight|strength|penalty|loss))?"
+    + _PARTS
+)
+_FACTORS = (
+    r"(?!.*(weight|ema)_decay)(.*_)?(decay|factor|discount)(_rate)?|(lr|learning_?rate)_(gamma|mult(iplier)?|scale)"
+)
+"""What something is multiplied with, again and again."""
 _DROPS = r"(.*_)?(p_?)?drop(out|path)?(_?(p|prob|rate|connect|path|out))*|.*drop(out|path).*"
 _SHARES = r"(.*_)?(p|prob|probability|fraction|ratio|smoothing|label_smoothing|mixup|cutmix|noise)(_.*)?"
 _AVERAGES = r"(.*_)?(momentum|beta_?\d?|betas?|ema|ema_decay|gamma|rho)"
 _SIZES = r".*(hidden|width|units|neurons|embed|emb|d_model|d_ff|ffn|latent|filters|channels|dim|size|features|rank).*"
+_CHOICES = (
+    r"(.*_)?(act(ivation)?|non_?linearity|norm(ali[sz]ation)?|optim(izer)?|solver|(lr_)?sched(uler)?|init(iali[sz]ation)?)"
+    r"(_(fn|layer|name|type))?"
+)
 _BATCH = r"(.*_)?batch_?size"
 _COUNTS = r"(n|num|n_)?_?.*(layers?|blocks?|depth|stages?)$"
 _TUNED = (_RATES, _DECAYS, _DROPS, _SHARES, _AVERAGES, _SIZES, _BATCH, _COUNTS)
 _DOUBTS = {
     r".*heads": "must divide another size",
     r"(.*_)?(kernel|stride|padding|dilation|patch|window|pool|bins).*": "changes the shapes",
-    r"(.*_)?warm_?up.*": "depends on how long a trial trains",
+    r"(?!.*(hidden|base|mid|inner|conv|stem|latent)).*channels.*": "the data may decide it",
+    r"(.*_)?(warm_?up.*|step_size|patience|t_max)|" + _FACTORS: "depends on how long a trial trains",
     r"(.*_)?eps(ilon)?": "seldom worth it",
 }
 """Names that may be tuned, though not by themselves."""
@@ -148,6 +163,11 @@ def _of_real(name: str, given: float | None) -> dict[str, Any] | None:
     if _matches(_AVERAGES, name):
         middle = 0.9 if given is None else given
         return _range(min(0.8, middle), 0.99 if middle <= 0.99 else max(0.9999, middle))
+    if _matches(_FACTORS, name) and (given is None or given >= 0.5):
+        middle = 0.5 if given is None else given
+        return _range(_rounded(middle / 2), _rounded((1 + middle) / 2))
+    if _matches(_FACTORS, name):
+        return _log((given or 0.0) / 10, min(1.0, (given or 0.0) * 10))
     if _matches(_SHARES, name):
         return _range(0.0, max(0.3, min(1.0, _rounded(2 * (given or 0.0)))))
     return _log(given / 10, given * 10) if given else None

@@ -55,7 +55,10 @@ TUNED = [
     ("batch_size", 32, int, ["categorical", [8, 16, 32, 64, 128]]),
     ("num_layers", 2, int, ["int", 1, 4]),
     ("depth", 0, int, ["int", 0, 2]),
-    ("bias", True, None, ["categorical", [True, False]]),
+    ("ema_decay", 0.999, float, ["uniform", 0.8, 0.9999]),
+    ("l1_ratio", 0.5, float, ["uniform", 0.0, 1.0]),
+    ("l1_weight", 1e-4, float, ["loguniform", 1e-6, 1e-2]),
+    ("hidden_channels", 16, int, ["categorical", [4, 8, 16, 32, 64]]),
     ("act", "relu", Literal["relu", "gelu"], ["categorical", ["relu", "gelu"]]),
     ("norm", None, Literal["batch", "layer"] | None, ["categorical", ["batch", "layer", None]]),
     ("solver", Solver.ADAM, Solver, ["categorical", ["ADAM", "SGD"]]),
@@ -79,6 +82,16 @@ def test_what_is_tuned(name, default, hint, expected):
         ("temperature", 0.07, float, "perhaps; default 0.07"),
         ("k", 5, int, "perhaps; default 5"),
         ("eps", 1e-8, float, "seldom worth it; default 1e-08"),
+        ("lr_decay", 0.95, float, "depends on how long a trial trains; default 0.95"),
+        ("lr_factor", 0.1, float, "depends on how long a trial trains; default 0.1"),
+        ("step_size", 30, int, "depends on how long a trial trains; default 30"),
+        ("lr_min", 1e-6, float, "perhaps; default 1e-06"),
+        ("mlp_ratio", 4.0, float, "perhaps; default 4.0"),
+        ("channels_last", 4, int, "the data may decide it; default 4"),
+        ("mel_channels", 80, int, "the data may decide it; default 80"),
+        ("bias", True, None, "perhaps; default true"),
+        ("pretrained", False, bool, "perhaps; default false"),
+        ("backbone", "a", Literal["a", "b"], "perhaps; default 'a'"),
     ],
 )
 def test_what_is_proposed_and_not_tuned(name, default, hint, note):
@@ -92,6 +105,8 @@ def test_what_is_proposed_and_not_tuned(name, default, hint, note):
     [
         ("num_classes", 10, int, "the task or the data decides it; default 10"),
         ("in_features", ..., int, "the task or the data decides it; no default"),
+        ("img_channels", 3, int, "the task or the data decides it; default 3"),
+        ("task", "a", Literal["a", "b"], "the task or the data decides it; default 'a'"),
         ("seed", 1, None, "the task or the data decides it; default 1"),
         ("data_dir", "data", str, "the task or the data decides it; default 'data'"),
         ("shuffle", True, bool, "the task or the data decides it; default true"),
@@ -108,6 +123,14 @@ def test_what_cannot_be_guessed_is_said(name, default, hint, note):
     guess = one(name, default, hint)
     assert (guess.spec, guess.is_sure) == (None, False)
     assert guess.note.replace("typing.", "") == note
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "bounds"), [("lr_decay", 0.95, (0.475, 0.975)), ("lr_factor", 0.1, (0.01, 1.0))]
+)
+def test_a_factor_stays_below_one(name, default, bounds):
+    spec = one(name, default, float).spec
+    assert (spec["low"], spec["high"]) == bounds
 
 
 def test_an_argument_without_a_default_is_given_one_that_a_config_can_hold():
@@ -132,6 +155,8 @@ NAMES = st.sampled_from(
         "stages",
         "x",
         "noise",
+        "lr_decay",
+        "factor",
     ]
 )
 NUMBERS = st.floats(0, 1e6, allow_nan=False) | st.integers(0, 10**6)

@@ -68,7 +68,7 @@ def folder(tmp_path, monkeypatch):
 def test_the_file_says_what_is_guessed_and_what_is_not(capsys):
     assert main(["init", "own_script.py:Net"]) == 0
     assert capsys.readouterr().out == (
-        "Wrote 'study.yaml': 7 to tune, 6 more to look at.\n"
+        "Wrote 'study.yaml': 6 to tune, 7 more to look at.\n"
         "Fill in: base_config.model.classes, which has no default.\n"
         "Then: lightningtune tune study.yaml\n"
     )
@@ -77,6 +77,7 @@ def test_the_file_says_what_is_guessed_and_what_is_not(capsys):
     assert (
         "  # model.num_heads: {type: categorical, choices: [1, 2, 4]}  # must divide another size; default 2\n" in text
     )
+    assert "  # model.bias: {type: categorical, choices: [true, false]}  # perhaps; default true\n" in text
     assert "  # model.title:  # say the choices, as {type: categorical, choices: […, …]}; default 'a: b # c'\n" in text
     assert (
         "  # data.width: {type: categorical, choices: [4, 8, 16, 32, 64]}  # the model may depend on it; default 16\n"
@@ -90,7 +91,6 @@ def test_the_file_says_what_is_guessed_and_what_is_not(capsys):
         "model.lr",
         "model.hidden_size",
         "model.dropout",
-        "model.bias",
         "model.solver",
         "model.act",
         "data.batch_size",
