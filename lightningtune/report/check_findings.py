@@ -175,7 +175,11 @@ def pruner_fact(reach: Reach | None, pruner: str, validations: int | None, objec
     if validations is None:
         return "Pruner", f"{pruner}, in trials whose number of validations is not known"
     if reach is None or reach.first_trial is None or reach.first_step is None:
-        when = "not one trial" if reach is not None else "not tried"
+        when = "not tried"
+        if reach is not None:
+            when = "not one trial"
+            if not reach.is_whole:
+                when = f"none of the first {reach.trials} trials, as far as it was tried"
         return "Pruner", f"{pruner}: {when}, of {validations} validation{'s' * (validations != 1)} each"
     first = reach.first_step + 1
     return "Pruner", f"{pruner}: from trial {reach.first_trial} on, and from validation {first} of {validations} on"

@@ -145,3 +145,6 @@ def test_from_when_on_it_prunes_is_a_fact():
     assert pruner_fact(None, "APruner", None, 1)[1] == "APruner, in trials whose number of validations is not known"
     assert pruner_fact(None, "APruner", 3, 1)[1] == "APruner: not tried, of 3 validations each"
     assert pruner_fact(NOTHING, "APruner", 1, 1)[1] == "APruner: not one trial, of 1 validation each"
+    part = dataclasses.replace(NOTHING, is_whole=False)
+    expected = "APruner: none of the first 20 trials, as far as it was tried, of 5000 validations each"
+    assert pruner_fact(part, "APruner", 5000, 1)[1] == expected
