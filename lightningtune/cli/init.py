@@ -11,7 +11,7 @@ from typing import Any
 
 from lightningtune.cli.importing import import_named, search_also
 from lightningtune.cli.parsing import CommandParser
-from lightningtune.errors import ConfigurationError
+from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.files import write_text
 
 _EPILOG = """\
@@ -84,8 +84,15 @@ def _data_beside(model: Any, name: str) -> str | None:
         for key, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, base) and value.__module__ == model.__module__
     ]
+    if len(found) != 1:
+        return None
     mark = ":" if ":" in name else "."
-    return f"{name.rpartition(mark)[0]}{mark}{found[0]}" if len(found) == 1 else None
+    beside = f"{name.rpartition(mark)[0]}{mark}{found[0]}"
+    try:
+        is_there = import_named("--data", beside) is vars(module)[found[0]]
+    except ConfigError:  # the model is named where it is imported, and its data is not
+        is_there = False
+    return beside if is_there else f"{module.__name__}{mark}{found[0]}"
 
 
 def _from(output: Path, name: str) -> str:

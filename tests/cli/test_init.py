@@ -122,6 +122,22 @@ def test_a_script_is_named_from_where_the_file_lies():
     assert "model_class: ../own_script.py:Net\n" in Path("conf/study.yaml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("pk_of_init.Net", "pk_of_init.inner.Data"), ("pk_of_init:Net", "pk_of_init.inner:Data"),
+     ("shown.py:Net", "pk_of_init.inner:Data"), ("pk_of_init.inner.Net", "pk_of_init.inner.Data")],
+)  # fmt: skip
+def test_the_data_of_a_model_that_is_named_elsewhere_is_named_where_it_is(name, data, monkeypatch):
+    Path("pk_of_init").mkdir()
+    Path("pk_of_init/__init__.py").write_text("from pk_of_init.inner import Net\n")
+    Path("pk_of_init/inner.py").write_text("import nets\nclass Net(nets.Line): ...\nclass Data(nets.Points): ...\n")
+    Path("shown.py").write_text("from pk_of_init import Net\n")
+    for module in ("pk_of_init", "pk_of_init.inner", "shown"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    assert main(["init", name]) == 0
+    assert load_yaml(Path("study.yaml").read_text())["datamodule_class"] == data
+
+
 def test_what_is_declared_stands_there_to_be_replaced(capsys):
     assert main(["init", "own_script:Declared"]) == 0
     assert "1 to tune, 0 more" in capsys.readouterr().out
