@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_debugged:
             traceback.print_exc()
         else:
-            print(f"lightningtune: {_said(error)}", file=sys.stderr)
+            print(f"lightningtune: {said(error)}", file=sys.stderr)
         return COULD_NOT
     return code
 
@@ -105,19 +105,28 @@ def _dispatch(given: list[str]) -> int:
     return code
 
 
-def _said(error: Exception) -> str:
-    """Say in one line what went wrong, and what may help."""
+def said(error: Exception, help: str = " With --debug there is the traceback.") -> str:
+    """Say in one line what went wrong, and what may help.
+
+    Args:
+        error: what was raised.
+        help: what is said of an error that nobody has foreseen.
+
+    Example:
+        >>> said(ValueError("no"))
+        'ValueError: no. With --debug there is the traceback.'
+    """
     # imported where it is used: --help is not to wait for the study's modules
-    from lightningtune.study.outage import is_away
+    from lightningtune.study.outage import is_of_storage
 
     text = " ".join(str(error).split())
     if isinstance(error, LightningTuneError):
         return text
-    if is_away(error):
+    if is_of_storage(error):
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         return f"The storage is away: {reason.rstrip('.')}. Try again when it is back."
     kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-    return f"{kind}{text.rstrip('.')}. With --debug there is the traceback."
+    return f"{kind}{text.rstrip('.')}.{help}"
 
 
 def _has_no_reader() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _FIRST, _LONGEST = 0.05, 5.0
+_MARK = "_lightningtune_storage_is_away"
 _PASSING = {
     getattr(errno, name)
     for name in (
@@ -45,6 +47,26 @@ def is_away(error: BaseException) -> bool:
         False
     """
     return any(_says_so(one) for one in _chain(error))
+
+
+def mark(error: BaseException) -> None:
+    """Note on an error that a study's storage has raised it; see `is_of_storage`."""
+    with contextlib.suppress(AttributeError):  # of a class that takes no attributes
+        error.__dict__[_MARK] = True
+
+
+def is_of_storage(error: BaseException) -> bool:
+    """Say whether an error is of a study's storage that is away: a full disk may be one that no storage is on.
+
+    Example:
+        >>> error = OSError(errno.ENOSPC, "No space left on device")
+        >>> is_of_storage(error)
+        False
+        >>> mark(error)
+        >>> is_of_storage(error)
+        True
+    """
+    return any(getattr(one, _MARK, False) for one in _chain(error))
 
 
 def waits() -> Iterator[float]:

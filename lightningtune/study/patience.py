@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import WORKER
-from lightningtune.study.outage import is_away, waits
+from lightningtune.study.outage import is_away, mark, waits
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class PatientStorage(BaseStorage):
             answer = call(storage)
         except Exception as error:
             if is_away(error):
+                mark(error)
                 self._note_away(error, writes, time.monotonic() - begun)
             raise
         if self._failed is not None and (writes or not self._failed_to_write):

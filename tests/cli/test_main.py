@@ -11,6 +11,7 @@ from lightningtune import ConfigurationError
 from lightningtune.cli import commands
 from lightningtune.cli.main import main
 from lightningtune.study import patience
+from lightningtune.study.outage import mark
 
 
 @pytest.fixture
@@ -25,6 +26,11 @@ def command(monkeypatch):
     return replaced
 
 
+def of_a_storage(error):
+    mark(error)
+    return error
+
+
 def raising(error):
     def do():
         raise error
@@ -37,9 +43,14 @@ def raising(error):
     [
         (ConfigurationError("n_trials must be\nan integer."), 1, "lightningtune: n_trials must be an integer.\n"),
         (
-            ConnectionRefusedError(111, "refused"),
+            of_a_storage(ConnectionRefusedError(111, "refused")),
             1,
             "lightningtune: The storage is away: [Errno 111] refused. Try again when it is back.\n",
+        ),
+        (
+            OSError(28, "No space left on device"),  # where no storage is
+            1,
+            "lightningtune: [Errno 28] No space left on device. With --debug there is the traceback.\n",
         ),
         (
             PermissionError(13, "Permission denied", "/x"),
@@ -49,7 +60,7 @@ def raising(error):
         (KeyError("a"), 1, "lightningtune: KeyError: 'a'. With --debug there is the traceback.\n"),
         (KeyboardInterrupt(), 130, ""),
         (
-            BrokenPipeError(32, "Broken pipe"),  # a storage's, since this process's own output is read
+            of_a_storage(BrokenPipeError(32, "Broken pipe")),  # a storage's, since this process's own output is read
             1,
             "lightningtune: The storage is away: [Errno 32] Broken pipe. Try again when it is back.\n",
         ),
