@@ -15,9 +15,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.kept import run_kept
+from lightningtune.cli.main import COULD_NOT, INTERRUPTED, said
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
-from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.errors import ConfigError, ConfigurationError, LightningTuneError
 from lightningtune.files import load_yaml
+from lightningtune.study.outage import is_of_storage
 from lightningtune.training.cli_call import FIT, CliCall
 from lightningtune.training.cli_schema import without_defaults
 
@@ -102,17 +104,16 @@ class TuneCLI(LightningCLI):
             return
         try:
             self._tune(self.config[TUNE], args is None)
-        except ConfigurationError as error:
-            if args is not None:
+            code = 0 if self.tuner.results().best_trials else COULD_NOT
+        except (Exception, KeyboardInterrupt) as error:
+            is_foreseen = isinstance(error, (LightningTuneError, OSError, KeyboardInterrupt)) or is_of_storage(error)
+            if args is not None or not is_foreseen:  # of what is not, the traceback is needed
                 raise
-            print(f"{Path(sys.argv[0]).name} {TUNE}: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            if args is not None:
-                raise
-            raise SystemExit(130) from None
-        if args is None and not self.tuner.results().best_trials:
-            raise SystemExit(1)
+            if isinstance(error, Exception):
+                print(f"{Path(sys.argv[0]).name} {TUNE}: {said(error, help='')}", file=sys.stderr)
+            raise SystemExit(COULD_NOT if isinstance(error, Exception) else INTERRUPTED) from None
+        if args is None and code:
+            raise SystemExit(code)
         raise _Tuned
 
     def _tune(self, given: Namespace, is_command: bool) -> None:

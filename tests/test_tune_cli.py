@@ -7,10 +7,11 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from nets import Line, Points
 
-from lightningtune import ConfigurationError
+from lightningtune import ConfigurationError, NoResultError, tune_cli
 from lightningtune.cli import TuneCLI
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml, read_mapping
+from lightningtune.study.outage import mark
 from lightningtune.training.cli_call import caught
 from lightningtune.training.quiet import quiet_lightning
 
@@ -128,6 +129,43 @@ def test_a_mistake_on_the_command_line_is_one_line(monkeypatch, capsys):
         Own(Line, Points)
     assert end.value.code == 1
     assert capsys.readouterr().err.startswith("train.py tune: search_space: The file 'nowhere.yaml' does not exist.")
+
+
+def of_a_storage(error):
+    mark(error)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (NoResultError("There is none."), 1, "train.py tune: There is none.\n"),
+        (PermissionError(13, "Permission denied"), 1, "train.py tune: [Errno 13] Permission denied.\n"),
+        (
+            of_a_storage(ConnectionError("refused")),
+            1,
+            "train.py tune: The storage is away: refused. Try again when it is back.\n",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_ends_the_subcommand_is_a_line_and_a_code_as_of_the_command(monkeypatch, capsys, error, code, says):
+    def build(*_):
+        raise error
+
+    monkeypatch.setattr(tune_cli, "build_optimizer", build)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "tune"])
+    with pytest.raises(SystemExit) as end:
+        Own(Line, Points)
+    assert end.value.code == code
+    assert capsys.readouterr().err == says
+
+
+def test_of_a_fault_that_nobody_has_foreseen_there_is_the_traceback(monkeypatch):
+    monkeypatch.setattr(tune_cli, "build_optimizer", lambda *_: {}["fault"])
+    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "tune"])
+    with pytest.raises(KeyError, match="fault"):
+        Own(Line, Points)
 
 
 def test_its_help_tells_of_every_option(monkeypatch, capsys):
