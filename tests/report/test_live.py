@@ -1,8 +1,10 @@
+import contextlib
 import dataclasses
 import io
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -167,46 +169,82 @@ OptunaDrivenOptimizer(
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [80, 160])
-def test_a_terminal_shows_what_has_ended_and_below_it_what_runs(tmp_path, width):
-    os.mkfifo(tmp_path / "reached")
-    os.mkfifo(tmp_path / "go_on")
-    screen, pid, shots = pyte.Screen(width, 24), None, []
-    stream = pyte.ByteStream(screen)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    environment |= {"TERM": "xterm-256color", "PYTHONWARNINGS": "ignore"}
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.execve(sys.executable, [sys.executable, "-c", STUDY], environment)
-    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+ROWS = 60
 
-    def shown():
-        return [line.rstrip() for line in screen.display if line.strip()]
 
-    def read():
+class Terminal:
+    """A study in a terminal, and what stands on its screen; it waits in the third epoch of each trial."""
+
+    def __init__(self, folder, width):
+        self._folder = folder
+        for name in ("reached", "go_on"):
+            os.mkfifo(folder / name)
+        self._screen = pyte.Screen(width, ROWS)
+        self._stream = pyte.ByteStream(self._screen)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+        environment |= {"TERM": "xterm-256color", "PYTHONWARNINGS": "ignore"}
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            os.execve(sys.executable, [sys.executable, "-c", STUDY], environment)
+        self.resize(width)
+
+    def resize(self, width):
+        ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, width, 0, 0))
+        self._screen.resize(ROWS, width)
+
+    def lines(self):
+        return [line.rstrip() for line in self._screen.display if line.strip()]
+
+    def read(self):
         try:
-            data = os.read(terminal, 65536)
+            data = os.read(self._terminal, 65536)
         except OSError:  # the other end is closed
             data = b""
-        stream.feed(data)
+        self._stream.feed(data)
         return data
 
-    def is_under_way(trial):
-        return any(line.startswith(f"   {trial}  ") and "at validation 1" in line for line in shown())
+    def read_until(self, *shown):
+        """Read until a line has all of some texts."""
+        while not any(all(text in line for text in shown) for line in self.lines()):
+            assert self.read(), self.lines()
 
-    for trial in range(2):
-        while not is_under_way(trial) and read():
+    def go_on(self):
+        with (self._folder / "reached").open():
             pass
-        with (tmp_path / "reached").open():
-            shots.append(shown())
-        with (tmp_path / "go_on").open("w"):
+        with (self._folder / "go_on").open("w"):
             pass
-    while read():
-        pass
-    assert os.waitpid(pid, 0)[1] == 0
-    first, second = shots
+
+    def end(self):
+        while self.read():
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    begun = []
+
+    def start(width):
+        begun.append(Terminal(tmp_path, width))
+        return begun[0]
+
+    yield start
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(begun[0].pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_terminal_shows_what_has_ended_and_below_it_what_runs(terminal, width):
+    study = terminal(width)
+    study.read_until("   0  ", "at validation 1")
+    first = study.lines()
+    study.go_on()
+    study.read_until("   1  ", "at validation 1")
+    second = study.lines()
+    study.go_on()
+    assert study.end() == 0
     assert first[0] == second[0] == "Study 'optuna_study': minimize val_loss, 2 trials."
     assert first[1] == "0/2 trials"
     assert re.fullmatch(r"   0  █.* at validation \d  \d:\d\d  untuned defaults", first[2])
@@ -214,10 +252,30 @@ def test_a_terminal_shows_what_has_ended_and_below_it_what_runs(tmp_path, width)
     assert re.match(r"1/2 trials · \d+:\d\d left", second[2])
     assert second[3].startswith("best val_loss ")
     assert second[4].startswith("   1  █")
-    final = shown()
+    final = study.lines()
     assert final[2].startswith("   1 ")
     assert final[3] == "Study 'optuna_study': 2 complete"
     assert not any("at validation" in line for line in final)
+
+
+@pytest.mark.slow
+def test_what_ctrl_c_does_stays_on_the_screen_and_a_narrower_one_is_kept_to(terminal):
+    study = terminal(160)
+    study.read_until("   0  ", "at validation 1")
+    study.resize(60)
+    os.kill(study.pid, signal.SIGINT)
+    study.read_until("0/2 trials")
+    study.read_until("Ctrl-C: running trials end at their next validation.")
+    for _ in range(3):  # drawn anew
+        study.read()
+    assert any(line.startswith("Ctrl-C: running trials end") for line in study.lines())
+    assert any(line.startswith("   0  █") and len(line) <= 60 for line in study.lines())
+    study.go_on()
+    assert study.end() == -signal.SIGINT
+    text = " ".join(study.lines())
+    assert "interrupted interrupted by Ctrl-C" in text
+    assert "Interrupted. 0 of 2 trials are done; run again to go on." in text
+    assert "KeyboardInterrupt" in text
 
 
 def test_a_watched_reporter_passes_values_and_the_verdict_on(out):
