@@ -202,8 +202,9 @@ class Taken(Own):
 @pytest.mark.slow
 def test_an_option_that_the_users_cli_has_is_theirs_and_ours_is_called_otherwise(tune, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    theirs = ["--metric", "f1", "--check", "b"]
     with quiet_lightning():
-        fitted = Taken(Line, Points, args=["fit", "--metric", "f1", "--check", "b"], trainer_defaults=TRAINER)
+        fitted = Taken(Line, Points, args=["fit", "--seed_everything", "1", *theirs], trainer_defaults=TRAINER)
     assert (fitted.config.fit.metric, fitted.config.fit.check, fitted.config.fit.sampler.patience) == ("f1", "b", 3)
     cli = tune(
         *["--metric", "f1", "--study_metric", "val_acc", "--study_check", "false", "--check", "c"],
