@@ -3,7 +3,10 @@
 import os
 import signal
 
-# A shell's background job, such as a CI runner's, ignores Ctrl-C, and every process that it starts inherits that.
+# A shell's background job, such as a CI runner's, ignores Ctrl-C, and after nohup a closed terminal; every process that
+# it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # The nets are tiny: the threads of several processes on few cores would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

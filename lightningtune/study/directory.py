@@ -227,6 +227,11 @@ class StudyDirectory:
             self.best_checkpoint.unlink(missing_ok=True)  # another winner's
         put(self.config(number), self.best_config)
 
+    def drop_unfinished_report(self) -> None:
+        """Remove what killed hosts have left of the report; one that is just being written fails, and ends nothing."""
+        for path in self.root.glob(f".{self.report.name}.*.tmp"):
+            path.unlink(missing_ok=True)
+
     def drop_weights(self, number: int) -> None:
         """Remove the checkpoints of a trial, a user's ModelCheckpoint's too; everything else stays."""
         _remove_checkpoints(self.trial(number))

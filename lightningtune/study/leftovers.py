@@ -17,6 +17,7 @@ def drop_leftovers(study: optuna.Study, directory: StudyDirectory, top_k: int) -
         directory: its folder.
         top_k: of how many of the best trials the weights are kept.
     """
+    directory.drop_unfinished_report()
     left = directory.with_checkpoints()  # first: what begins from now on is another host's
     kept, trials = kept_numbers(study, top_k), study.get_trials(deepcopy=False)
     for number in left & {*range(len(trials))}:

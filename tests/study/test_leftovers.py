@@ -64,3 +64,11 @@ def test_folders_that_are_no_trials_of_the_study_are_left_alone(study, directory
         (directory.root / "trials" / name / "best.ckpt").touch()
     drop_leftovers(study, directory, top_k=1)
     assert len([*directory.root.rglob("best.ckpt")]) == 2
+
+
+def test_what_a_killed_host_has_left_of_the_report_goes(study, directory):
+    names = {"report.html", ".report.html.7.tmp", "journal.log"}
+    for name in names:
+        (directory.root / name).write_text(name)
+    drop_leftovers(study, directory, top_k=1)
+    assert {path.name for path in directory.root.iterdir()} == names - {".report.html.7.tmp"}
