@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
@@ -79,8 +79,7 @@ def ask_and_tell(
                     running[future] = trial
             if not running:
                 return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in sorted(done, key=lambda future: running[future].number):
+            for future in _ended_of(running):
                 trial, outcome = running[future], record(running[future], future.result())
                 told = _tell(study, trial, outcome)
                 del running[future]
@@ -88,11 +87,20 @@ def ask_and_tell(
                     callback(study, told)
                 if outcome.error is not None and not isinstance(outcome.error, catch):
                     raise outcome.error
+                # an error holds all that its trial has made, which the next one is not to wait beside
+                del future, outcome
     except BaseException:
         end()
         for future, trial in running.items():
             _end(study, trial, future, record)
         raise
+
+
+def _ended_of(running: dict[Future[TrialOutcome], optuna.Trial]) -> Iterator[Future[TrialOutcome]]:
+    """Wait until one has ended, and yield those that have, by their trials' numbers, and hold none."""
+    ended = sorted(wait(running, return_when=FIRST_COMPLETED).done, key=lambda future: running[future].number)
+    while ended:
+        yield ended.pop(0)
 
 
 def _end(
