@@ -62,11 +62,11 @@ class Attempt:
 
     Attributes:
         begun: when each epoch began, in seconds.
-        saving: the longest that saving a checkpoint took, in seconds.
+        saving: how long saving took, or holding the best, before each epoch, in seconds.
     """
 
     begun: dict[int, float]
-    saving: float
+    saving: dict[int, float]
 
     @property
     def longest_epoch(self) -> float:
@@ -158,11 +158,11 @@ def counted(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
 
 def attempts(folder: Path) -> dict[int, Attempt]:
     """Read what the model has written down, by trial."""
-    begun, saving = defaultdict(dict), defaultdict(float)
+    begun, saving = defaultdict(dict), defaultdict(dict)
     for line in (folder / "epochs").read_text().splitlines():
         trial, epoch, when, saved = (float(value) for value in line.split()[1:])
         begun[int(trial)][int(epoch)] = when
-        saving[int(trial)] = max(saving[int(trial)], saved)
+        saving[int(trial)][int(epoch)] = saved
     return {trial: Attempt(epochs, saving[trial]) for trial, epochs in begun.items()}
 
 
@@ -180,8 +180,8 @@ def given_up(study: optuna.Study) -> list[int]:
 def extra_epochs(run: Run) -> tuple[int, list[str]]:
     """Count the epochs that were trained more than once, and say where a checkpoint was missing.
 
-    An attempt that was cut short may lose what it did since it last saved: 50 times as long as a save takes, and the
-    epochs in which that time began and ended.
+    An attempt that was cut short may lose what it did since it last saved: 50 times as long as that took, and holding
+    the best since then, and the epochs in which that time began and ended.
     """
     study, wrote, extra, faults = opened(run.folder), attempts(run.folder), 0, []
     for last in counted(study).values():
@@ -191,7 +191,8 @@ def extra_epochs(run: Run) -> tuple[int, list[str]]:
             again = [when for epoch, when in cut.begun.items() if epoch >= start]
             extra += len(again)
             lost = max(again) - min(again) if again else 0.0
-            allowed = 50 * cut.saving + 2 * cut.longest_epoch
+            held = sum(saved for epoch, saved in cut.saving.items() if epoch > start)
+            allowed = 50 * (max(cut.saving.values()) + held) + 2 * cut.longest_epoch
             if lost > allowed:
                 faults.append(f"{len(again)} epochs, {lost:.2f} s, were lost at once, of {allowed:.2f} s allowed")
     return extra, faults
