@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import select
 import sys
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a stream that somebody has put in its place
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    log = logging.getLogger("lightningtune.study.patience")  # which a command that looks at a study turns down
+    level = log.level
     try:
         if "_ARGCOMPLETE" in os.environ:  # a shell asks what may stand where the cursor is
             from lightningtune.cli.completion import complete
@@ -66,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(f"lightningtune: {said(error)}", file=sys.stderr)
         return COULD_NOT
+    finally:
+        log.setLevel(level)
     return code
 
 

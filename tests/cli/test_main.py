@@ -1,5 +1,6 @@
 """Finding the command, its exit codes, and what is said of what went wrong."""
 
+import logging
 import os
 import sys
 import types
@@ -134,4 +135,4 @@ def test_a_storage_that_is_away_is_not_waited_for_for_long(studies, monkeypatch,
     assert main(["pause", "digits"]) == 1
     said = capsys.readouterr().err
     assert said == "lightningtune: The storage is away: [Errno 111] Connection refused. Try again when it is back.\n"
-    patience.log.setLevel("NOTSET")
+    assert patience.log.level == logging.NOTSET, "what this process does next says when a storage is away"

@@ -71,7 +71,6 @@ def test_a_worker_finds_the_study_in_its_storage(began, monkeypatch):
     monkeypatch.chdir(began)  # a relative address leads from here
     study = find_study("digits", "sqlite:///study.db").study
     study.enqueue_trial({"lr": 0.5})
-    patience.log.setLevel(logging.NOTSET)
     assert main(["worker", "digits", "--storage", "sqlite:///study.db", "--n_jobs", "1"]) == 0
     assert patience.log.isEnabledFor(logging.WARNING), "that the storage is away is told while the study runs"
     assert main(["resume", "digits", "--storage", "sqlite:///study.db", "--n_trials", "2"]) == 0
