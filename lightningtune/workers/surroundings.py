@@ -36,7 +36,8 @@ class Surroundings:
     @classmethod
     def here(cls) -> Surroundings:
         """Return those of this process."""
-        path = [str(Path(entry).absolute()) for entry in sys.path]
+        # what is no path is the name of a hook, such as that of a package installed to be edited
+        path = [str(Path(entry).absolute()) if Path(entry).exists() else entry for entry in sys.path]
         return cls(
             path,
             str(Path.cwd()),
