@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightningtune.report.html.timeline import Lane
+from lightningtune.report.progress import saved_by_pruning
 from lightningtune.study.results import TrialResult
 
 
@@ -67,7 +68,7 @@ def find_cost(trials: Sequence[TrialResult], lanes: Sequence[Lane]) -> Cost:
         waited=sum(bar.waiting for bar in bars),
         elapsed=(max(b.end for b in bars) - min(b.start for b in bars)).total_seconds() if bars else 0.0,
         full=full,
-        saved=round(sum(max(0.0, full - epochs) for epochs in pruned)) if full is not None else 0,
+        saved=saved_by_pruning(complete, pruned),
     )
 
 
