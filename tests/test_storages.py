@@ -23,6 +23,7 @@ EPOCHS = 8
 SCRIPT = """
     import os, signal, sys
     import lightning as L
+    import optuna
     from lightningtune import OptunaDrivenOptimizer
     from nets import Line, Points
     from servers import storage_of
@@ -40,7 +41,7 @@ SCRIPT = """
     OptunaDrivenOptimizer(
         {"trainer": {"max_epochs": 8, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Line, Points,
         n_trials=n_trials, n_jobs=n_jobs, experiment_dir="runs", seed=0, callbacks=[Tell()], verbose=False,
-        study_name="s", storage=storage_of(url),
+        study_name="s", storage=storage_of(url), pruner=optuna.pruners.NopPruner(),
     ).optimize()
 """
 
@@ -50,6 +51,16 @@ def server(request):
     server = request.param()
     yield server
     server.close()
+
+
+@contextlib.contextmanager
+def running(*arguments):
+    """Start a host, which is killed in the end, whatever comes before it."""
+    with start(*arguments) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def start(folder, server, *arguments):
@@ -125,9 +136,8 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing(tmp_path, serve
 @pytest.mark.parametrize("n_jobs", ["1", "2"])
 def test_a_trial_whose_host_is_killed_goes_on_in_the_next(tmp_path, server, n_jobs):
     os.mkfifo(tmp_path / "told")
-    with start(tmp_path, server, n_jobs, "3", "stops") as process:
+    with running(tmp_path, server, n_jobs, "3", "stops"):
         assert (tmp_path / "told").read_text().startswith("epoch")
-        process.kill()
     assert start(tmp_path, server, n_jobs, "3").wait() == 0
     trials, complete = completed(server)
     assert len(complete) == 3
@@ -138,13 +148,12 @@ def test_a_trial_whose_host_is_killed_goes_on_in_the_next(tmp_path, server, n_jo
 
 def test_two_hosts_at_a_time_of_which_one_is_killed(tmp_path, server):
     os.mkfifo(tmp_path / "told")
-    with start(tmp_path, server, "1", "4", "stops") as killed:
+    with running(tmp_path, server, "1", "4", "stops"):
         assert (tmp_path / "told").read_text() == "epoch"
         assert start(tmp_path, server, "1", "4").wait() == 0
         storage = open_storage(storage_of(server.url), Path("unused"))
         states = [trial.state.name for trial in optuna.load_study(study_name="s", storage=storage).trials]
         assert states == ["RUNNING"] + ["COMPLETE"] * 4, "a host that lives keeps its trial"
-        killed.kill()
     assert start(tmp_path, server, "1", "5").wait() == 0
     trials, complete = completed(server)
     assert [trial.state.name for trial in trials] == ["FAIL"] + ["COMPLETE"] * 5
