@@ -110,16 +110,6 @@ def check_seconds(name: str, value: Any, may_be_zero: bool = False) -> None:
     raise ConfigurationError(f"{name} must be a number of seconds {allowed}, or None for no limit, but got {value!r}.")
 
 
-def check_tolerance(value: Any) -> None:
-    """Check by how much of its size a value may differ.
-
-    Raises:
-        ConfigurationError: when it may not be that much.
-    """
-    if not (_is_number(value) and 0 <= value < 1):
-        raise ConfigurationError(f"tolerance must be a number from 0 and below 1, but got {value!r}.")
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

@@ -24,7 +24,7 @@ from lightningtune.report.rehearsed import Length, Rehearsed, length_of
 from lightningtune.report.summary import headline
 from lightningtune.search.corners import Corner, corners
 from lightningtune.search.distributions import Parameter
-from lightningtune.study.definition import quiet_optuna
+from lightningtune.study.definition import count_finished, quiet_optuna
 from lightningtune.study.objective import looks_reversed
 from lightningtune.study.pruning import largest_resource, reach_of
 from lightningtune.workers.devices import Slot
@@ -42,6 +42,7 @@ class Checkable:
     _slots: Sequence[Slot]
     _seed: int | None
     _isolate: bool
+    _study: optuna.Study | None
 
     def _processes(self) -> TrialProcesses:
         """Return what trains trials in processes of their own; nothing has begun.
@@ -101,7 +102,7 @@ class Checkable:
             findings += [*of_ends(runs, host.objective), *of_parameters(runs)]
             taken = time.monotonic() - began
             facts, forecast = self._judged(runs, ranks, taken, findings)
-        name = headline(self._study_name, host.objective, 0, host.n_trials)
+        name = headline(self._study_name, host.objective, self._done(), host.n_trials)
         return CheckReport(name, in_order(findings), tuple(runs), tuple(facts), forecast, taken)
 
     def _judged(
@@ -161,11 +162,15 @@ class Checkable:
             return False
         return True
 
+    def _done(self) -> int:
+        """Return how many trials the study has already, as far as it was opened."""
+        return 0 if self._study is None else min(count_finished(self._study), self._host.n_trials)
+
     def _means(self, ranks: int) -> Means:
         host, jobs, devices = self._host, len(self._slots), self._slots[0].devices
         kept = host.save_top_k + 3 * jobs  # of each that runs its best, its last, and one that is being written
         return Means(
-            n_trials=host.n_trials,
+            n_trials=host.n_trials - self._done(),
             jobs=jobs,
             ranks=ranks,
             per_device=sum(slot.devices == devices for slot in self._slots),

@@ -21,7 +21,6 @@ from lightningtune.arguments import (
     check_optuna_kwargs,
     check_seconds,
     check_seeds,
-    check_tolerance,
     sort_callbacks,
     space_of,
     what_to_train,
@@ -40,7 +39,7 @@ from lightningtune.report.summary import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike
 from lightningtune.study import definition
 from lightningtune.study.changes import define, describe_changes
-from lightningtune.study.comparison import Replay
+from lightningtune.study.comparison import Replay, check_tolerance
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, objective_of

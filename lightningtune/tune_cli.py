@@ -17,7 +17,7 @@ from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.kept import run_kept
 from lightningtune.cli.main import COULD_NOT, INTERRUPTED, said
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
-from lightningtune.errors import ConfigError, ConfigurationError, LightningTuneError
+from lightningtune.errors import ConfigError, LightningTuneError
 from lightningtune.files import load_yaml
 from lightningtune.study.outage import is_of_storage
 from lightningtune.training.cli_call import FIT, CliCall
@@ -122,12 +122,9 @@ class TuneCLI(LightningCLI):
         check = self._options[_CHECK]
         if given[check]:
             # imported where it is used: without the check it is not needed
-            from lightningtune.cli.check import allows
+            from lightningtune.cli.check import check_first
 
-            if not allows(self.tuner):
-                raise ConfigurationError(
-                    f"The study was not begun, since the check found errors. Skip it with --{check} false."
-                )
+            check_first(self.tuner, study, f"--{check} false")
         script = Path(sys.argv[0]).absolute()
         if is_command and script.suffix == ".py":  # `lightningtune resume` can run it again
             self.study = run_kept(self.tuner, dataclasses.replace(study, cli=str(script)), script.parent)

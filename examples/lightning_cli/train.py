@@ -3,13 +3,11 @@
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from lightningtune.cli import TuneCLI  # in place of LightningCLI: adds `python train.py tune`
 
 
 class Digits(L.LightningDataModule):
@@ -53,15 +51,15 @@ class Net(L.LightningModule):
         self.log_dict({"val_loss": nn.functional.cross_entropy(logits, y), "val_acc": accuracy})
 
 
-class DigitsCLI(TuneCLI):
+class DigitsCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.size", "model.size")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults({"early_stopping.monitor": "val_loss", "early_stopping.patience": 5})
 
 
-def main() -> None:
-    DigitsCLI(Net, Digits, seed_everything_default=1, trainer_defaults={"accelerator": "cpu", "max_epochs": 10})
+def main(cli: type[LightningCLI] = DigitsCLI) -> None:
+    cli(Net, Digits, seed_everything_default=1, trainer_defaults={"accelerator": "cpu", "max_epochs": 10})
 
 
 if __name__ == "__main__":

@@ -65,5 +65,5 @@ def run(arguments: Sequence[str]) -> int:
             }
         )
     else:
-        print(draw_best(results, number, directory))
+        print(draw_best(results, number, directory, config))
     return 0

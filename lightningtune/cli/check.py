@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightningtune.cli.output import print_json
+from lightningtune.cli.output import print_json, width
+from lightningtune.cli.studies import PATIENCE
+from lightningtune.cli.study_file import StudyFile
 from lightningtune.cli.tune import StudyParser
-from lightningtune.errors import LightningTuneError
+from lightningtune.errors import ConfigurationError, LightningTuneError
 from lightningtune.report.cells import plural
 
 if TYPE_CHECKING:
     from lightningtune.check import Checkable
-    from lightningtune.report.check_report import CheckReport
+    from lightningtune.optimizer import OptunaDrivenOptimizer
+    from lightningtune.report.check_report import CheckReport, Severity
 
 _STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 _WIDEST = 100
@@ -35,19 +38,22 @@ def parser() -> StudyParser:
 
 def run(arguments: Sequence[str]) -> int:
     """Check a study."""
-    given, study = parser().parse_study(arguments)
-
-    # imported where it is used: --help is not to wait for torch
-    from lightningtune.cli.building import build_optimizer
-    from lightningtune.report.check_report import CheckReport, Finding
-
+    is_json, headline = "--json" in arguments, "No study"
     try:
+        given, study = parser().parse_study(arguments)
+        headline = f"Study '{study.study_name}'"
+
+        # imported where it is used: --help is not to wait for torch
+        from lightningtune.cli.building import build_optimizer
+
         report = _checked(build_optimizer(study, Path(given.study or "").parent))
     except LightningTuneError as mistake:  # before anything could be tried
-        if not given.json:
+        if not is_json:
             raise
-        report = CheckReport(f"Study '{study.study_name}'", (Finding("error", "config", str(mistake)),), ())
-    if given.json:
+        from lightningtune.report.check_report import CheckReport, Finding
+
+        report = CheckReport(headline, (Finding("error", "config", str(mistake)),), ())
+    if is_json:
         print_json(report.to_dict())
     else:
         show(report)
@@ -70,23 +76,51 @@ def _checked(optimizer: Checkable) -> CheckReport:
 
 def show(report: CheckReport) -> None:
     """Print a report: in colours in a terminal, in 80 columns elsewhere."""
+    _print(report.lines(_width()))
+
+
+def _width() -> int:
+    return min(width() or 80, _WIDEST)
+
+
+def _print(lines: Iterable[tuple[Severity | None, str]]) -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
-    width = min(console.width, _WIDEST) if console.is_terminal else 80
-    for severity, line in report.lines(width):
+    for severity, line in lines:
         console.print(Text(line, style=_STYLES.get(severity or "", "")), soft_wrap=True)
 
 
-def allows(optimizer: Checkable) -> bool:
-    """Check a study that is about to run, and return whether it may: whether there is no error.
+def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: str = "--no-check") -> None:
+    """Check a study that is about to run, unless it has its trials already.
 
-    What was found is shown; where there is nothing but notes, only that it was checked.
+    What was found is shown; where there is no error and no warning, a line says so, and notes follow.
+
+    Args:
+        optimizer: of the study.
+        asked_for: what it was built from.
+        skip: the option that leaves the check out.
+
+    Raises:
+        ConfigurationError: when there is an error.
     """
+    # imported where it is used: --help is not to wait for Optuna
+    from lightningtune.study.definition import count_finished
+    from lightningtune.study.finding import find_study
+
+    try:
+        find_study(str(optimizer.directory), asked_for.storage, PATIENCE)
+    except ConfigurationError:  # there is none yet, and the check makes none
+        pass
+    else:
+        if count_finished(optimizer.study) >= asked_for.n_trials:
+            return
     report = _checked(optimizer)
     if any(finding.severity != "note" for finding in report.findings):
         show(report)
     else:
         print(f"Checked with {plural(len(report.runs), 'run')} of two batches: no errors, no warnings.")
-    return report.ok
+        _print(report.notes(_width()))
+    if not report.ok:
+        raise ConfigurationError(f"The study was not begun, since the check found errors. Skip it with {skip}.")

@@ -12,6 +12,8 @@ from lightningtune.files import read_mapping
 FILES = (".yaml", ".yml", ".json")
 SECTIONS = ("model", "data", "trainer")
 """Those of every config; a LightningCLI may have more."""
+OF_A_CONFIG = (*SECTIONS, "seed_everything")
+"""What stands at the top of every config."""
 _IN_FILES = (*SECTIONS, "optimizer", "lr_scheduler")
 """Sections that LightningCLI takes from a file of their own; an argument that a user adds may be the name of one."""
 _OF_A_COMMAND = "fit"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightningtune.cli.output import print_json
 from lightningtune.cli.parsing import CommandParser
-from lightningtune.cli.studies import add_study, open_study
+from lightningtune.cli.studies import JSON, add_study, open_study
 
 _EPILOG = """\
 A .zip holds the study's folder, without weights, and a journal, whatever the
@@ -24,6 +25,7 @@ def parser() -> CommandParser:
         "file", metavar="FILE", nargs="?", type=Path, help="ends in .zip, .csv or .json (default: STUDY.zip)"
     )
     parser.add_argument("--weights", action="store_true", help="put the best checkpoint into the .zip too")
+    parser.add_argument("--json", **JSON)
     return parser
 
 
@@ -38,6 +40,9 @@ def run(arguments: Sequence[str]) -> int:
     name = found.study.study_name
     target = given.file or Path(f"{name}.zip")
     export_study(found, target, given.weights)
+    if given.json:
+        print_json({"study_name": name, "file": target.absolute(), "bytes": target.stat().st_size})
+        return 0
     print(f"Wrote '{target}', {size(target.stat().st_size)}.")
     if target.suffix == ".zip":
         print(f"To open it: python -m zipfile -e {target} lightningtune_runs, then lightningtune status {name}.")

@@ -77,20 +77,25 @@ def run_kept(
 
 
 def read_kept(study: optuna.Study) -> Kept | None:
-    """Read how a study was started; None where that was not by ``lightningtune tune``, or by another version's."""
+    """Read how a study was started; None where that was not by ``lightningtune tune``.
+
+    Raises:
+        ConfigurationError: when it was by that of another version, which has kept something else.
+    """
     stored = study.user_attrs.get(STUDY_FILE)
     if stored is None:
         return None
     try:
         return Kept(StudyFile(**stored["study"]), Path(stored["folder"]), Path(stored["started_in"]))
-    except (KeyError, TypeError):
-        return None
+    except (KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"Study '{study.study_name}' was started by 'lightningtune tune' of another version, whose study file this "
+            f"one cannot read: {error}. 'lightningtune tune' with its study file goes on with it."
+        ) from None
 
 
-def rebuild(found: FoundStudy, storage: str | None, changes: Mapping[str, Any]) -> OptunaDrivenOptimizer:
-    """Build the optimizer of a study that exists, to run it again or a trial of it.
-
-    The working directory becomes the one in which it was started, where that is there: paths begin at it.
+def recall(found: FoundStudy, storage: str | None, changes: Mapping[str, Any]) -> Kept:
+    """Return how a study is run again that exists, or a trial of it.
 
     Args:
         found: the study.
@@ -98,7 +103,7 @@ def rebuild(found: FoundStudy, storage: str | None, changes: Mapping[str, Any]) 
         changes: name to value, in place of the study file's.
 
     Raises:
-        ConfigurationError: when it was not started by ``lightningtune tune``, or its classes are not to be found.
+        ConfigurationError: when it was not started by ``lightningtune tune``.
     """
     kept = read_kept(found.study)
     name, root = found.study.study_name, found.directory.root
@@ -108,15 +113,25 @@ def rebuild(found: FoundStudy, storage: str | None, changes: Mapping[str, Any]) 
         raise ConfigurationError(
             f"The folder of study '{name}' was renamed to '{root.name}'. Rename it back, to run it."
         )
-
-    from lightningtune.cli.building import build_optimizer
-
     place = {"experiment_dir": str(root.parent)}
     if storage is not None:
         place["storage"] = _from_anywhere(storage)
+    return dataclasses.replace(kept, study=dataclasses.replace(kept.study, **{**place, **changes}))
+
+
+def rebuild(kept: Kept) -> OptunaDrivenOptimizer:
+    """Build the optimizer of a study that exists.
+
+    The working directory becomes the one in which it was started, where that is there: paths begin at it.
+
+    Raises:
+        ConfigurationError: when its classes are not to be found.
+    """
+    from lightningtune.cli.building import build_optimizer
+
     if kept.started_in.is_dir():
         os.chdir(kept.started_in)
-    return build_optimizer(dataclasses.replace(kept.study, **{**place, **changes}), kept.folder)
+    return build_optimizer(kept.study, kept.folder)
 
 
 def _from_anywhere(storage: str) -> str:

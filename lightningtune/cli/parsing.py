@@ -44,10 +44,14 @@ class CommandParser(argparse.ArgumentParser):
         """Parse the arguments; of an option that is not known, name the nearest."""
         given, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            what = "option" if unknown[0].startswith("-") else "argument"
-            near = self.near(unknown[0].partition("=")[0].lstrip("-")) if what == "option" else ""
-            self.error(f"there is no such {what} here: '{unknown[0]}'.{near}")
+            self.refuse(unknown[0])
         return given
+
+    def refuse(self, argument: str) -> NoReturn:
+        """End the command with an argument that it does not take."""
+        what = "option" if argument.startswith("-") else "argument"
+        near = self.near(argument.partition("=")[0].lstrip("-")) if what == "option" else ""
+        self.error(f"there is no such {what} here: '{argument}'.{near}")
 
     def near(self, name: str) -> str:
         """Say which option is meant by one that is not known; the name has no dashes before it."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lightningtune.cli.output import print_json
 from lightningtune.cli.parsing import CommandParser
-from lightningtune.cli.studies import add_study, open_study
+from lightningtune.cli.studies import JSON, add_study, open_study
 
 
 def parser() -> CommandParser:
@@ -16,6 +17,7 @@ def parser() -> CommandParser:
         "Running the study again goes on.",
     )
     add_study(parser)
+    parser.add_argument("--json", **JSON)
     return parser
 
 
@@ -30,6 +32,9 @@ def run(arguments: Sequence[str]) -> int:
     study = open_study(given.study, given.storage).study
     pause(study)
     running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    if given.json:
+        print_json({"study_name": study.study_name, "running": running})
+        return 0
     what = f"{running} running end at their next validation" if running else "none of its trials runs now"
     print(f"Study '{study.study_name}' is asked to pause: {what}.")
     return 0

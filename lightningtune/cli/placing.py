@@ -12,7 +12,8 @@ from lightningtune.errors import ConfigError, did_you_mean
 def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
     """Return a copy with a value at a path; ``init_args`` may be written or left out.
 
-    A path of a config that leads nowhere is not noticed here: what a class accepts is not known without importing it.
+    A class that stands there as a name becomes a ``class_path`` block. A path of a config that leads nowhere is not
+    noticed here: what a class accepts is not known without importing it.
 
     Args:
         whole: what the study file holds under ``name``; it is left as it is.
@@ -28,6 +29,8 @@ def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
         {'model': {'class_path': 'net.Net', 'init_args': {'lr': 0.1}}}
         >>> place_at({"model.lr": ["loguniform", 1e-4, 1e-1]}, "search_space", "model.lr.2", 1.0)
         {'model.lr': ['loguniform', 0.0001, 1.0]}
+        >>> place_at(["EarlyStopping"], "callbacks", "0.patience", 5)
+        [{'class_path': 'EarlyStopping', 'init_args': {'patience': 5}}]
     """
     placed: Any = {} if whole is None else copy.deepcopy(whole)
     _place(placed, name, path.split("."), value)
@@ -52,6 +55,8 @@ def _place(node: Any, at: str, parts: list[str], value: Any) -> None:
         return
     if not isinstance(node, list) and node.get(key) is None:
         node[key] = {}
+    elif isinstance(node[key], str) and not at.startswith("search_space"):
+        node[key] = {"class_path": node[key]}
     _place(node[key], f"{at}.{key}", rest, value)
 
 

@@ -50,11 +50,13 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     found = open_study(given.study, given.storage)
 
-    from lightningtune.cli.kept import read_kept, rebuild
-    from lightningtune.study.comparison import Agreement
+    from lightningtune.cli.kept import read_kept, rebuild, recall
+    from lightningtune.study.comparison import Agreement, check_tolerance
+
+    check_tolerance(given.tolerance)
 
     if read_kept(found.study) is not None and given.script is None:
-        replayed = rebuild(found, given.storage, {"verbose": False}).replay(given.number, given.tolerance)
+        replayed = rebuild(recall(found, given.storage, {"verbose": False})).replay(given.number, given.tolerance)
     else:
         replayed = _from_definition(found, given.number, given.script, given.tolerance)
     if given.json:

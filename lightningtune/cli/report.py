@@ -6,8 +6,9 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightningtune.cli.output import print_json
 from lightningtune.cli.parsing import CommandParser
-from lightningtune.cli.studies import add_study, open_study
+from lightningtune.cli.studies import JSON, add_study, open_study
 
 _EXAMPLES = """\
 example:
@@ -28,6 +29,7 @@ def parser() -> CommandParser:
         "--output", metavar="FILE", help="where to write it (default: report.html in the study's folder)"
     )
     parser.add_argument("--open", action="store_true", help="open it in a browser")
+    parser.add_argument("--json", **JSON)
     return parser
 
 
@@ -43,7 +45,10 @@ def run(arguments: Sequence[str]) -> int:
     if target.is_dir():
         raise ConfigurationError(f"'{target}' is a folder; name the file, such as '{target / 'report.html'}'.")
     write_report(found.study, found.directory, target)
-    print(target)
+    if given.json:
+        print_json({"study_name": found.study.study_name, "file": target, "bytes": target.stat().st_size})
+    else:
+        print(target)
     if given.open and not webbrowser.open(target.as_uri()):
         raise ConfigurationError(f"No browser was found to open '{target}' with.")
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightningtune.cli.parsing import CommandParser, jobs, positive
-from lightningtune.cli.studies import add_study, open_study
+from lightningtune.cli.studies import NO_CHECK, add_study, open_study
 
 _EPILOG = """\
 A study that a script has begun goes on when that script is run again; resume
@@ -31,34 +31,43 @@ def parser() -> CommandParser:
     parser.add_argument(
         "--n_jobs", metavar="N", type=jobs, help="another number of trials at a time; -1 for all that fit"
     )
+    parser.add_argument("--no-check", **NO_CHECK)
     return parser
 
 
 def run(arguments: Sequence[str]) -> int:
     """Go on with a study."""
     given = parser().parse_args(arguments)
-    return go_on(given.study, given.storage, {"n_trials": given.n_trials, "n_jobs": given.n_jobs})
+    changes = {"n_trials": given.n_trials, "n_jobs": given.n_jobs}
+    return go_on(given.study, given.storage, changes, is_checked=not given.no_check)
 
 
-def go_on(study: str, storage: str | None, changes: Mapping[str, Any]) -> int:
+def go_on(study: str, storage: str | None, changes: Mapping[str, Any], is_checked: bool) -> int:
     """Run a study again as it was asked for.
 
     Args:
         study: its folder, or its name.
         storage: where it is stored; the journal in its folder when not given.
         changes: name to value, in place of what the study was begun with; those that are None are left out.
+        is_checked: whether the check comes before.
 
     Returns:
         The exit code: 1 where no trial has completed.
     """
     found = open_study(study, storage, is_to_run=True)
 
-    from lightningtune.cli.kept import read_kept, rebuild, run_kept
+    from lightningtune.cli.kept import read_kept, rebuild, recall, run_kept
 
-    kept, total = read_kept(found.study), changes.get("n_trials")
-    optimizer = rebuild(found, storage, {name: value for name, value in changes.items() if value is not None})
-    if kept is None or total is None:
+    given = {name: value for name, value in changes.items() if value is not None}
+    kept, before = recall(found, storage, given), read_kept(found.study)
+    optimizer = rebuild(kept)
+    if is_checked:
+        from lightningtune.cli.check import check_first
+
+        check_first(optimizer, kept.study)
+    if before is None or "n_trials" not in given:
         optimizer.optimize()
     else:  # the total is the study's from now on; how many run at a time is this host's
-        run_kept(optimizer, dataclasses.replace(kept.study, n_trials=total), kept.folder, kept.started_in)
+        changed = dataclasses.replace(before.study, n_trials=kept.study.n_trials)
+        run_kept(optimizer, changed, kept.folder, kept.started_in)
     return 0 if optimizer.results().best_trials else 1

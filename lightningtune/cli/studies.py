@@ -22,6 +22,8 @@ STUDY = "the study's folder, or its name in lightningtune_runs"
 """What the argument ``STUDY`` is."""
 JSON: Mapping[str, Any] = {"action": "store_true", "help": "print JSON, for programs"}
 """What the option ``--json`` is."""
+NO_CHECK: Mapping[str, Any] = {"action": "store_true", "help": "begin without the check that comes before"}
+"""What the option ``--no-check`` is."""
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from lightningtune.cli.config_files import FILES, SECTIONS, with_files
+from lightningtune.cli.config_files import FILES, OF_A_CONFIG, with_files
 from lightningtune.cli.placing import place_at
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import dump_yaml, load_yaml, read_mapping
@@ -139,7 +139,8 @@ def read_study(
     Args:
         path: the file; None for a study that stands on the command line alone.
         given: name to value, in place of the file's.
-        placed: dotted path to value: into what a name of the file holds, or into the config.
+        placed: path to value: into what a name of the file holds, or into the config, at the top of which any name is
+            taken here.
 
     Returns:
         The study, with the files that it names read.
@@ -164,8 +165,8 @@ def read_study(
             values[name] = {"class_path": values.get(name) or default}
     for dotted, value in placed:
         head, _, rest = dotted.partition(".")
-        if head not in hints() and head not in SECTIONS and values.get("cli") is None:
-            near = did_you_mean(head, (*SECTIONS, *hints()))
+        if rest and head not in (*hints(), *OF_A_CONFIG) and values.get("cli") is None:
+            near = did_you_mean(head, (*OF_A_CONFIG, *hints()))
             raise ConfigError(f"--{dotted}: there is no '{head}' in a study file or its config.{near}")
         name, inner = (head, rest) if head in hints() else ("base_config", dotted)
         values[name] = place_at(values.get(name), name, inner, value)
@@ -182,7 +183,7 @@ def read_study(
 def _check_name(path: Any, name: str) -> None:
     if name in hints():
         return
-    if name in (*SECTIONS, "seed_everything"):
+    if name in OF_A_CONFIG:
         raise ConfigError(f"'{path}': '{name}' is a part of the config, and belongs under base_config.")
     raise ConfigError(
         f"'{path}': there is no '{name}' in a study file.{did_you_mean(name, hints())} Allowed: {', '.join(hints())}."

@@ -10,14 +10,17 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
+from lightningtune.cli.config_files import OF_A_CONFIG
 from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.studies import NO_CHECK
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
 from lightningtune.cli.suggesting import one_of, optunas, study_files, suggest
-from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.errors import ConfigError
 from lightningtune.files import load_yaml
 
 ALSO = {"base_config": "--config", "search_space": "--space"}
 """Shorter options for two names."""
+_SHORT = frozenset(option.removeprefix("--") for option in ALSO.values())
 _EPILOG = """\
 What stands inside the config, the space, the sampler or another value is given
 by its path:
@@ -81,6 +84,9 @@ class StudyParser(CommandParser):
         if given.study is None and not values and not placed:
             self.error("there is no study file. 'lightningtune init package.module:Net' writes one")
         study = read_study(given.study, values, placed)
+        for name, _ in placed:
+            if study.cli is None and "." not in name and name not in OF_A_CONFIG:
+                self.refuse(f"--{name}")
         for path, value in placed:
             if varies(study, path):
                 print(
@@ -89,15 +95,16 @@ class StudyParser(CommandParser):
         return given, study
 
     def _placed(self, arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
-        """Take out the options that are paths, whose names no parser can know."""
+        """Take out what no parser can know: the options of the config, paths or what a LightningCLI has at its top."""
         rest, placed, left = [], [], [*arguments]
         while left:
             argument = left.pop(0)
             option, is_given, text = argument.partition("=")
-            if not option.startswith("--") or "." not in option:
+            is_known = not option.startswith("--") or option == "--" or option in self._option_string_actions
+            if is_known or ("." not in option and not is_given and (not left or left[0].startswith("--"))):
                 rest.append(argument)
-                if option.removeprefix("--") in hints() and not is_given and left:
-                    rest.append(left.pop(0))  # a value may have a dot, and begin with dashes
+                if option.removeprefix("--") in {*hints(), *_SHORT} and not is_given and left:
+                    rest.append(left.pop(0))  # a value may begin with dashes
                 continue
             if not is_given:
                 if not left:
@@ -133,7 +140,7 @@ def parser() -> StudyParser:
         "Runs the study of a study file, or goes on with it. Each trial runs in a process of its own.",
         _EPILOG,
     )
-    parser.add_argument("--no-check", action="store_true", help="begin without the check that comes before")
+    parser.add_argument("--no-check", **NO_CHECK)
     parser.add_argument("--print_config", action="store_true", help="print the whole study, resolved, and do nothing")
     return parser
 
@@ -152,10 +159,9 @@ def run(arguments: Sequence[str]) -> int:
     folder = Path(given.study or "").parent
     optimizer = build_optimizer(study, folder)
     if not given.no_check:
-        from lightningtune.cli.check import allows
+        from lightningtune.cli.check import check_first
 
-        if not allows(optimizer):
-            raise ConfigurationError("The study was not begun, since the check found errors. Skip it with --no-check.")
+        check_first(optimizer, study)
     run_kept(optimizer, study, folder)
     return 0 if optimizer.results().best_trials else 1
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lightningtune.cli.parsing import CommandParser, jobs
 from lightningtune.cli.resume import go_on
-from lightningtune.cli.studies import add_study
+from lightningtune.cli.studies import NO_CHECK, add_study
 
 _EPILOG = """\
 The study's definition lies in the storage. Its modules, scripts and data are to
@@ -27,10 +27,11 @@ def parser() -> CommandParser:
     )
     add_study(parser)
     parser.add_argument("--n_jobs", metavar="N", type=jobs, help="trials at a time, here; -1 for all that fit")
+    parser.add_argument("--no-check", **NO_CHECK)
     return parser
 
 
 def run(arguments: Sequence[str]) -> int:
     """Work on a study."""
     given = parser().parse_args(arguments)
-    return go_on(given.study, given.storage, {"n_jobs": given.n_jobs})
+    return go_on(given.study, given.storage, {"n_jobs": given.n_jobs}, is_checked=not given.no_check)

@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lightningtune.files import dump_yaml
 from lightningtune.report.cells import clock, number, plural, size
 from lightningtune.report.status import gain
+from lightningtune.search.corners import shown
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
 
 
-def draw_best(results: StudyResults, chosen: int, directory: StudyDirectory) -> str:
-    """Draw a trial: its values, its parameters, the untuned defaults beside it, and where its files lie.
+def draw_best(
+    results: StudyResults, chosen: int, directory: StudyDirectory, config: Mapping[str, Any] | None = None
+) -> str:
+    """Draw a trial: its values, its parameters, the untuned defaults beside it, where its files lie, and its config.
 
     Args:
         results: of the study.
         chosen: the trial's number.
         directory: the study's folder.
+        config: what the trial was trained with, where that is known.
     """
-    return "\n".join(_lines(results, results.trials[chosen], directory))
+    return "\n".join(_lines(results, results.trials[chosen], directory, config))
 
 
-def _lines(results: StudyResults, trial: TrialResult, directory: StudyDirectory) -> Iterator[str]:
+def _lines(
+    results: StudyResults, trial: TrialResult, directory: StudyDirectory, config: Mapping[str, Any] | None
+) -> Iterator[str]:
     is_best = trial.number in results.best_numbers
     values = "  ".join(_values(results, trial))
     yield f"Study '{results.study_name}', {'best: ' if is_best else ''}trial {trial.number}"
     yield f"  {values}{gain(results) if is_best else ''}"
     yield ""
     width = max(map(len, trial.params), default=0)
-    yield from (f"  {name:<{width}}  {_short(value)}" for name, value in trial.params.items())
+    yield from (f"  {name:<{width}}  {shown(value)}" for name, value in trial.params.items())
     yield ""
     baseline = results.baseline
     rows = {
         "Defaults": "  ".join(_values(results, baseline)) if baseline is not None and baseline.values else "",
         "Took": ", ".join(_costs(trial)),
-        "Config": str(directory.config(trial.number)) if directory.config(trial.number).is_file() else "",
         "Checkpoint": str(trial.checkpoint or ""),
+        "Config": "" if config is None else str(directory.config(trial.number)),
     }
     yield from (f"{name + ':':<12}{text}" for name, text in rows.items() if text)
+    if config is not None:
+        yield textwrap.indent(dump_yaml(config), "  ").rstrip()
 
 
 def _values(results: StudyResults, trial: TrialResult) -> Iterator[str]:
@@ -53,7 +63,3 @@ def _costs(trial: TrialResult) -> Iterator[str]:
         yield f"{trial.facts.parameters:,} parameters"
     if trial.facts.memory is not None:
         yield size(trial.facts.memory)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

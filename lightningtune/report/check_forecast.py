@@ -17,7 +17,7 @@ class Means:
     """What there is, and how a study uses it; None where it cannot be told.
 
     Attributes:
-        n_trials: the study's total.
+        n_trials: those that are left to run.
         jobs: trials at a time.
         ranks: processes that train one trial together.
         per_device: trials that share an accelerator.

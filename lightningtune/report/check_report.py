@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -102,12 +102,15 @@ class CheckReport:
             column = max(len(heading) for heading, _ in self.facts)
             for heading, text in self.facts:
                 yield from ((None, line) for line in _column(f"  {heading:<{column}}  ", text, width))
-        for finding in self.findings:
-            if finding is self.findings[0]:
-                yield None, ""
-            yield from ((finding.severity, line) for line in _column(f"  {finding.severity:<7}  ", finding.text, width))
+        if self.findings:
+            yield None, ""
+            yield from _listed(self.findings, width)
         yield None, ""
         yield None, self.verdict
+
+    def notes(self, width: int = _WIDTH) -> Iterable[tuple[Severity | None, str]]:
+        """Yield the lines of the notes alone."""
+        return _listed([finding for finding in self.findings if finding.severity == "note"], width)
 
     def __str__(self) -> str:
         return "\n".join(line for _, line in self.lines())
@@ -131,11 +134,17 @@ class CheckReport:
                 "headline": self.headline,
                 "findings": [dataclasses.asdict(finding) for finding in self.findings],
                 "runs": runs,
+                "facts": dict(self.facts),
                 "forecast": dataclasses.asdict(self.forecast),
                 "seconds": self.seconds,
             }
         )
         return plain
+
+
+def _listed(findings: Iterable[Finding], width: int) -> Iterator[tuple[Severity | None, str]]:
+    for finding in findings:
+        yield from ((finding.severity, line) for line in _column(f"  {finding.severity:<7}  ", finding.text, width))
 
 
 def _column(head: str, text: str, width: int) -> list[str]:

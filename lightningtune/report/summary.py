@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lightningtune.contract import Objective
+from lightningtune.report.cells import plural
+from lightningtune.search.corners import shown
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
 
@@ -14,8 +14,8 @@ def headline(study_name: str, objective: Objective, done: int, total: int) -> st
     verbs = {"min": "minimize", "max": "maximize"}
     aims = ", ".join(f"{verbs[mode]} {name}" for name, mode in zip(objective.monitor, objective.mode, strict=True))
     if done >= total:
-        return f"Study '{study_name}': {aims}. It has its {total} trials; raise n_trials to go on."
-    return f"Study '{study_name}': {aims}, {total} trials" + (f", going on after {done}." if done else ".")
+        return f"Study '{study_name}': {aims}. It has its {plural(total, 'trial')}; raise n_trials to go on."
+    return f"Study '{study_name}': {aims}, {plural(total, 'trial')}" + (f", going on after {done}." if done else ".")
 
 
 def summary(results: StudyResults, directory: StudyDirectory) -> str:
@@ -27,7 +27,7 @@ def summary(results: StudyResults, directory: StudyDirectory) -> str:
     for trial in results.best_trials:
         lines.append(f"Best: trial {trial.number}  {_values(results, trial)}")
         width = max(map(len, trial.params), default=0)
-        lines += [f"  {name:<{width}}  {_short(value)}" for name, value in trial.params.items()]
+        lines += [f"  {name:<{width}}  {shown(value)}" for name, value in trial.params.items()]
     baseline = results.baseline
     if baseline is not None and baseline.state == "complete":
         lines.append(f"Untuned defaults: {_values(results, baseline)}{_gain(results)}")
@@ -52,7 +52,3 @@ def _gain(results: StudyResults) -> str:
 
 def _values(results: StudyResults, trial: TrialResult) -> str:
     return "  ".join(f"{m} = {v:.6g}" for m, v in zip(results.metrics, trial.values or (), strict=True))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightningtune.contract import TrialFacts, Values
+from lightningtune.errors import ConfigurationError
 from lightningtune.study.provenance import Provenance
 
 
@@ -19,6 +21,16 @@ class Agreement(str, enum.Enum):
     IDENTICAL = "identical"
     WITHIN_TOLERANCE = "within tolerance"
     DIFFERENT = "different"
+
+
+def check_tolerance(value: Any) -> None:
+    """Check by how much of its size a value may differ.
+
+    Raises:
+        ConfigurationError: when it may not be that much.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ConfigurationError(f"tolerance must be a number from 0 and below 1, but got {value!r}.")
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 from nets import Line, Points
 
-from lightningtune import OptunaDrivenOptimizer
-from lightningtune.cli.check import allows
+from lightningtune import ConfigurationError, OptunaDrivenOptimizer
+from lightningtune.cli.check import check_first
 from lightningtune.cli.main import main
+from lightningtune.cli.study_file import StudyFile
 from lightningtune.files import dump_yaml
 
 STUDY = {
@@ -44,7 +47,7 @@ def test_a_sound_study_is_told_of_and_leaves_nothing(check):
     code, out, err = check("--n_trials", "1")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "Study 'checked': minimize val_loss, 1 trials."
+    assert lines[0] == "Study 'checked': minimize val_loss, 1 trial."
     assert lines[1].startswith("  Tried   2 runs of two batches in ")
     assert lines[-1] == "1 note."
     assert max(map(len, lines)) <= 80
@@ -63,13 +66,17 @@ def test_json_is_for_programs_even_where_nothing_could_be_tried(check):
     code, out, err = check("--json")
     assert (code, err) == (0, "")
     report = json.loads(out)
-    assert {*report} == {"ok", "headline", "findings", "runs", "forecast", "seconds"}
+    assert {*report} == {"ok", "headline", "findings", "runs", "facts", "forecast", "seconds"}
+    assert report["facts"]["Tried"].startswith("2 runs of two batches in ")
     assert [run["name"] for run in report["runs"]] == ["untuned defaults", "all low"]
     code, out, err = check("--json", search_space={"widht": ["categorical", [4]]})
     assert (code, err) == (1, "")
     report = json.loads(out)
     assert (report["ok"], report["runs"]) == (False, [])
     assert "Did you mean 'width'?" in report["findings"][0]["text"]
+    code, out, err = check("--json", metrics="val_loss")
+    assert (code, err) == (1, "")
+    assert "Did you mean 'metric'?" in json.loads(out)["findings"][0]["text"]
 
 
 def test_what_is_refused_before_a_run_is_one_line_on_stderr(check):
@@ -83,14 +90,35 @@ def test_a_study_that_is_about_to_run_is_told_of_in_a_line_unless_something_is_f
     def of(**changed):
         config = {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}
         space = {"width": ("categorical", [4])}
-        return OptunaDrivenOptimizer(config, space, Line, Points, experiment_dir=tmp_path, **changed)
+        given = {"n_trials": 1, "experiment_dir": tmp_path, "verbose": False, "pruner": optuna.pruners.NopPruner()}
+        return OptunaDrivenOptimizer(config, space, Line, Points, **given, **changed)
 
-    assert allows(of())
+    asked_for = StudyFile(n_trials=1)
+    check_first(of(), asked_for)
     assert capfd.readouterr().out == "Checked with 2 runs of two batches: no errors, no warnings.\n"
-    assert allows(of(metric="val_acc"))
+    check_first(of(metric="val_acc"), asked_for)
     assert "warning  'val_acc' is minimized" in capfd.readouterr().out
-    assert not allows(of(metric="val_los"))
+    with pytest.raises(ConfigurationError, match="since the check found errors. Skip it with --check false."):
+        check_first(of(metric="val_los"), asked_for, "--check false")
     assert "Did you mean 'val_loss'?" in capfd.readouterr().out
+    assert [*tmp_path.iterdir()] == []
+
+    of().optimize()
+    check_first(of(), asked_for)
+    assert capfd.readouterr().out == "", "a study that has its trials is not checked"
+    check_first(of(), StudyFile(n_trials=2))
+    assert "Checked with" in capfd.readouterr().out
+
+
+def test_what_is_good_to_know_is_told_of_before_a_study_too(check, capfd):
+    check()
+    capfd.readouterr()
+    assert main(["tune", "study.yaml", "--n_trials", "2", "--isolate", "false", "--verbose", "false"]) == 0
+    line, *notes = capfd.readouterr().out.splitlines()
+    assert line == "Checked with 2 runs of two batches: no errors, no warnings."
+    assert notes[0] == "  note     The space has 1 point, fewer than the 2 trials."
+    assert " ".join(notes[1].split()[:5]) == "note MedianPruner prunes nothing in"
+    shutil.rmtree("lightningtune_runs")
 
 
 @pytest.mark.slow

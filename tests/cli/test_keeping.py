@@ -1,6 +1,7 @@
 """The commands that change something: pause, export, rm."""
 
 import dataclasses
+import json
 import os
 
 import pytest
@@ -26,6 +27,7 @@ def test_a_study_is_asked_to_pause(run):
     assert study.user_attrs[PAUSE]
     study.ask()
     assert run("pause digits").out == "Study 'digits' is asked to pause: 1 running end at their next validation.\n"
+    assert json.loads(run("pause digits --json").out) == {"study_name": "digits", "running": 1}
 
 
 def test_an_export_says_how_to_open_it(run, studies):
@@ -35,7 +37,10 @@ def test_an_export_says_how_to_open_it(run, studies):
         "To open it: python -m zipfile -e digits.zip lightningtune_runs, then lightningtune status digits.\n"
     )
     assert run("export digits out/trials.csv").out.startswith("Wrote 'out/trials.csv', ")
-    assert (studies / "out" / "trials.csv").read_text().count("\n") == 5
+    file = studies / "out" / "trials.csv"
+    assert file.read_text().count("\n") == 5
+    told = {"study_name": "digits", "file": str(file), "bytes": file.stat().st_size}
+    assert json.loads(run("export digits out/trials.csv --json").out) == told
 
 
 def test_a_study_is_removed_and_first_its_weights(run, studies):

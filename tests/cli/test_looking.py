@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from lightning.pytorch.cli import LightningCLI
@@ -49,6 +50,8 @@ def test_best_tells_the_score_and_where_it_lies(run, studies):
     shown = run("best digits")
     assert "Study 'digits', best: trial 0\n  val_loss = 0.0110499, no better" in shown
     assert str(studies / "lightningtune_runs" / "digits" / "trials" / "0000" / "best.ckpt") in shown
+    path, _, config = shown.partition("Config:     ")[2].partition("\n")
+    assert load_yaml(config) == load_yaml(Path(path).read_text())
     found = json.loads(run("best digits --number 2 --json"))
     assert (found["number"], found["improvement"], found["checkpoint"]) == (2, None, None)
     assert found["config"]["model"]["lr"] == found["params"]["lr"]

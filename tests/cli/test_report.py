@@ -1,6 +1,8 @@
+import json
 import subprocess
 import sys
 import webbrowser
+from unittest.mock import ANY
 
 import optuna
 import pytest
@@ -22,6 +24,9 @@ def test_the_report_lies_in_the_studys_folder(folder, capsys):
     assert main(["report", "digits"]) == 0
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
     assert "digits" in (folder / "report.html").read_text()
+    assert main(["report", "digits", "--json"]) == 0
+    told = {"study_name": "digits", "file": str(folder / "report.html"), "bytes": ANY}
+    assert json.loads(capsys.readouterr().out) == told
 
 
 def test_it_may_lie_elsewhere_and_is_opened(folder, capsys, monkeypatch):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lightningtune.cli.kept import read_kept
+from lightningtune.cli.kept import STUDY_FILE, read_kept
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 from lightningtune.study import patience
@@ -45,14 +45,47 @@ def began(tmp_path, monkeypatch, request):
 def test_a_study_goes_on_and_a_trial_is_replayed(began, capsys):
     folder = str(began / "lightningtune_runs" / "digits")
     assert main(["resume", folder, "--n_trials", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "Checked with 3 runs of two batches" in out, "the untuned defaults, and both ends of the space"
     assert len(find_study(folder).study.trials) == 3
     kept = read_kept(find_study(folder).study)
     assert (kept.study.n_trials, kept.folder, kept.started_in) == (3, began, began)
     assert main(["resume", folder]) == 0
     assert len(find_study(folder).study.trials) == 3
-    capsys.readouterr()
+    assert capsys.readouterr().out == "", "it has its trials: there is nothing to check"
     assert main(["replay", folder, "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agreement"] == "identical"
+
+
+@pytest.mark.parametrize("began", [{}], indirect=True)
+@pytest.mark.parametrize("command", ["resume", "worker"])
+def test_what_would_fail_is_found_before_a_study_goes_on(began, command, capsys, monkeypatch):
+    folder = str(began / "lightningtune_runs" / "digits")
+    study = find_study(folder).study
+    kept = study.user_attrs[STUDY_FILE]
+    study.set_user_attr(STUDY_FILE, {**kept, "study": {**kept["study"], "n_trials": 3}})
+    broken = "    def training_step(self, batch, batch_idx):\n        raise ArithmeticError('no way')\n"
+    (began / "net.py").write_text(f"from nets import Line\n\n\nclass Net(Line):\n{broken}")
+    monkeypatch.delitem(sys.modules, "net")
+    capsys.readouterr()
+    assert main([command, folder]) == 1
+    said = capsys.readouterr()
+    assert "ArithmeticError: no way" in said.out
+    assert said.err.endswith("since the check found errors. Skip it with --no-check.\n")
+    assert len(study.trials) == 2
+    assert main([command, folder, "--no-check"]) == 0, "two have completed"
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
+
+
+@pytest.mark.parametrize("began", [{}], indirect=True)
+def test_a_study_file_of_another_version_is_told_of(began, capsys):
+    folder = str(began / "lightningtune_runs" / "digits")
+    study = find_study(folder).study
+    kept = study.user_attrs[STUDY_FILE]
+    study.set_user_attr(STUDY_FILE, {**kept, "study": {**kept["study"], "n_wishes": 3}})
+    assert main(["resume", folder]) == 1
+    assert "of another version, whose study file this one cannot read: " in (said := capsys.readouterr().err)
+    assert "'n_wishes'" in said
 
 
 @pytest.mark.parametrize("began", [{}], indirect=True)

@@ -142,10 +142,29 @@ def test_what_is_printed_reads_back():
         ({"trainer": {"callbacks": [{"class_path": "E"}]}}, "trainer.callbacks.0.patience", 2,
          {"trainer": {"callbacks": [{"class_path": "E", "init_args": {"patience": 2}}]}}),
         ({"trainer": {"logger": None}}, "trainer.logger.x", 2, {"trainer": {"logger": {"x": 2}}}),
+        ({"trainer": {"callbacks": ["E"]}}, "trainer.callbacks.0.patience", 2,
+         {"trainer": {"callbacks": [{"class_path": "E", "init_args": {"patience": 2}}]}}),
+        ({"optimizer": "Adam"}, "optimizer.lr", 1, {"optimizer": {"class_path": "Adam", "init_args": {"lr": 1}}}),
     ],
 )  # fmt: skip
 def test_a_path_of_the_command_line_leads_into_the_config(whole, path, value, expected):
     assert place_at(whole, "base_config", path, value) == expected
+
+
+def test_what_a_lightning_cli_has_at_its_top_can_be_given():
+    line = ["--cli", "train.py", "--depth", "3", "--optimizer", "Adam", "--optimizer.lr=0.1", "--robust=true"]
+    given, study = StudyParser("tune", "").parse_study(line)
+    assert (given.study, study.cli) == (None, "train.py")
+    optimizer = {"class_path": "Adam", "init_args": {"lr": 0.1}}
+    assert study.base_config == {"depth": 3, "optimizer": optimizer, "robust": True}
+    _, study = StudyParser("tune", "").parse_study([write(), "--seed_everything", "5"])
+    assert study.base_config["seed_everything"] == 5, "every config has one"
+
+
+def test_a_callback_that_is_a_name_takes_arguments():
+    path = write(callbacks=["EarlyStopping"])
+    _, study = StudyParser("tune", "").parse_study([path, "--callbacks.0.monitor", "val_loss"])
+    assert study.callbacks == [{"class_path": "EarlyStopping", "init_args": {"monitor": "val_loss"}}]
 
 
 def test_a_name_with_dots_in_it_is_found_in_the_space():
@@ -337,6 +356,9 @@ WRONG_LINES = [
     (["--trials", "5"], 2, "there is no such option here: '--trials'. Did you mean '--n_trials'?"),
     (["--n-trials", "5"], 2, "there is no such option here: '--n-trials'. Did you mean '--n_trials'?"),
     (["--lr", "0.1"], 2, "'--lr'. What stands in the config is given by its path, such as --model.lr."),
+    (["--no_check", "study.yaml"], 2, "there is no such option here: '--no_check'. Did you mean '--no-check'?"),
+    (["study.yaml", "--seed_everything", "x"], 1, "seed_everything must be true, false or an integer from 0, but got"),
+    (["study.yaml", "--model_class.lr", "1"], 1, "'model_class' is 'nets.Line': there is no 'lr' in it."),
     (["--n_trials", "many"], 2, "argument --n_trials: must be an integer, but got 'many'."),
     (["--n_trials"], 2, "argument --n_trials: expected one argument."),
     (["--trainer.max_epochs"], 2, "--trainer.max_epochs needs a value."),

@@ -25,6 +25,7 @@ WRONG = [
     ("status digits --storage sqlite:no.db", 1, r"is no URL: one begins with a name and '://'"),
     ("status digits --storage nosql://x/y", 1, r"storage='nosql://x/y' cannot be opened"),
     ("best digits --number 1", 1, r"Trial 1 of study 'digits' is not complete\. Complete: \[0, 2, 3\]\."),
+    ("replay digits 0 --tolerance 2", 1, r"tolerance must be a number from 0 and below 1, but got 2\.0"),
     ("best digits --number x", 2, r"--number: invalid int value: 'x'"),
     ("best digits --json --config-only", 2, r"not allowed with argument"),
     ("trials digits --state failed", 2, r"--state: invalid choice: 'failed'"),
