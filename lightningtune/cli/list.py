@@ -13,7 +13,7 @@ from lightningtune.cli.studies import JSON, open_study
 from lightningtune.errors import ConfigurationError, LightningTuneError
 
 if TYPE_CHECKING:
-    from lightningtune.study.finding import FoundStudy
+    from lightningtune.study.progress import StudyProgress
 
 
 def parser() -> CommandParser:
@@ -30,8 +30,8 @@ def run(arguments: Sequence[str]) -> int:
     folder = Path(given.folder)
     if not folder.is_dir():
         raise ConfigurationError(f"There is no folder '{folder}' here. Name the one in which the studies lie.")
-    found = [one for journal in sorted(folder.glob("*/journal.log")) if (one := _open(journal)) is not None]
-    if not found:
+    seen = dict(filter(None, map(_look, sorted(folder.glob("*/journal.log")))))
+    if not seen:
         if given.json:
             print_json([])
         else:
@@ -39,20 +39,21 @@ def run(arguments: Sequence[str]) -> int:
         return 0
 
     from lightningtune.report.studies import draw_studies
-    from lightningtune.study.progress import progress_of
 
-    seen = [progress_of(one.study, one.directory) for one in found]
     if given.json:
-        print_json([{"directory": one.directory.root, **how.as_dict()} for one, how in zip(found, seen, strict=True)])
+        print_json([{"directory": root, **progress.as_dict()} for root, progress in seen.items()])
     else:
-        print(draw_studies(seen, width()))
+        print(draw_studies([*seen.values()], width()))
     return 0
 
 
-def _open(journal: Path) -> FoundStudy | None:
-    """Open a study; of one that cannot be opened say so, for the others can."""
+def _look(journal: Path) -> tuple[Path, StudyProgress] | None:
+    """Look at a study; of one that cannot be read say so, for the others can."""
+    from lightningtune.study.progress import progress_of
+
     try:
-        return open_study(str(journal.parent), None)
-    except LightningTuneError as error:
+        found = open_study(str(journal.parent), None)
+        return found.directory.root, progress_of(found.study, found.directory)
+    except (LightningTuneError, OSError) as error:
         print(f"lightningtune: {error}", file=sys.stderr)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import filecmp
 import io
@@ -63,7 +64,8 @@ def _write_archive(found: FoundStudy, archive: zipfile.ZipFile, with_weights: bo
             optuna.copy_study(from_study_name=name, from_storage=storage_of(found.study), to_storage=to)
         archive.write(journal, f"{name}/journal.log")
     for path in _files_of(found.directory, with_weights):
-        archive.write(path, f"{name}/{path.relative_to(root).as_posix()}")
+        with contextlib.suppress(FileNotFoundError):  # a study that runs has removed it since
+            archive.write(path, f"{name}/{path.relative_to(root).as_posix()}")
 
 
 def _files_of(directory: StudyDirectory, with_weights: bool) -> Iterator[Path]:

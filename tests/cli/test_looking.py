@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,17 @@ def test_studies_are_listed_and_one_that_is_spoilt_does_not_hide_the_others(run,
     said = capsys.readouterr()
     assert [study["study_name"] for study in json.loads(said.out)] == ["digits"]
     assert "is damaged" in said.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read, by root either")
+def test_a_study_that_cannot_be_read_does_not_hide_the_others(studies, capsys):
+    journal = studies / "lightningtune_runs" / "digits" / "journal.log"
+    journal.unlink()
+    journal.symlink_to("/proc/self/mem")
+    assert main(["list", "--json"]) == 0
+    said = capsys.readouterr()
+    assert [study["study_name"] for study in json.loads(said.out)] == ["faces"]
+    assert said.err.startswith("lightningtune: ")
 
 
 def test_studies_stand_side_by_side(run):

@@ -7,6 +7,7 @@ import pytest
 
 from lightningtune import ConfigurationError
 from lightningtune.files import dump_yaml
+from lightningtune.study import portable
 from lightningtune.study.definition import open_study
 from lightningtune.study.finding import find_study
 from lightningtune.study.portable import export_study
@@ -54,6 +55,18 @@ def test_a_zip_is_opened_elsewhere_as_the_study_that_it_was(found, tmp_path, mon
     assert opened.study.metric_names == ["val_acc"]
     assert opened.directory.read_config(2) == found.directory.read_config(2)
     assert [*opened.directory.root.rglob("*.ckpt")] == []
+
+
+def test_a_file_that_a_running_study_removes_meanwhile_is_left_out(found, tmp_path, monkeypatch):
+    listed = [*portable._files_of(found.directory, False)]
+    monkeypatch.setattr(portable, "_files_of", lambda *_: listed)
+    removed = found.directory.config(1)
+    removed.unlink()
+    export_study(found, tmp_path / "digits.zip")
+    with zipfile.ZipFile(tmp_path / "digits.zip") as archive:
+        assert archive.testzip() is None
+        missing = {f"digits/{path.relative_to(found.directory.root)}" for path in listed} - {*archive.namelist()}
+        assert missing == {"digits/trials/0001/config.yaml"}
 
 
 def test_with_weights_the_zip_has_the_best_under_both_its_names(found, tmp_path):
