@@ -27,11 +27,16 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigurationError("optuna-dashboard is not installed. Try: pip install 'lightningtune[dashboard]'")
     found = open_study(given.study, given.storage)
 
-    from optuna_dashboard import run_server
+    from lightningtune.report.dashboard.server import serving
 
-    from lightningtune.study.identifiers import storage_of
-
-    print(f"Study '{found.study.study_name}': http://{given.host}:{given.port}, until Ctrl-C.", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):  # which is how it ends
-        run_server(storage_of(found.study), given.host, given.port)
+    try:
+        server = serving(found.study, found.directory, given.host, given.port)
+    except (OSError, OverflowError) as error:  # the port is another's, or there is none of that number
+        raise ConfigurationError(
+            f"The dashboard cannot listen at {given.host}:{given.port}: {error}. Give it another with --port or --host."
+        ) from error
+    with server:
+        print(f"Study '{found.study.study_name}': http://{given.host}:{given.port}, until Ctrl-C.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # which is how it ends
+            server.serve_forever()
     return 0

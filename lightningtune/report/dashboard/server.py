@@ -1,0 +1,54 @@
+"""The server of optuna-dashboard's pages."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import optuna
+
+from lightningtune.report.dashboard.files import StudyFiles
+from lightningtune.report.dashboard.storage import ShownStorage
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.progress import metric_names
+
+log = logging.getLogger(__name__)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread of its own: a page does not wait while a checkpoint is sent."""
+
+    daemon_threads = True
+
+
+class _ServerOfIPv6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Tell of a request where somebody debugs; a page asks every few seconds."""
+        log.debug(format, *args)
+
+
+def serving(study: optuna.Study, directory: StudyDirectory, host: str, port: int) -> WSGIServer:
+    """Return a server of optuna-dashboard that listens, with notes and files for each trial of a study.
+
+    Args:
+        study: the study.
+        directory: its folder.
+        host: the address to listen at.
+        port: the port.
+
+    Raises:
+        OSError: when that is not to be had.
+    """
+    # imported where it is used: it is an extra
+    from optuna_dashboard import wsgi
+
+    files = StudyFiles(directory, metric_names(study, directory.read_definition()))
+    app = wsgi(ShownStorage(study, directory, files), artifact_store=files)
+    return make_server(host, port, app, _ServerOfIPv6 if ":" in host else _Server, _Handler)
