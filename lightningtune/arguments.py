@@ -25,7 +25,7 @@ from lightningtune.training.callback import TrialCallback
 from lightningtune.training.tracker_objects import with_blocks
 
 if TYPE_CHECKING:
-    from lightningtune.training.cli_call import CliLike
+    from lightningtune.training.cli_script import CliLike
 
 OPTIMIZE_KWARGS = ("timeout", "catch", "gc_after_trial", "show_progress_bar")
 OPTUNA_KWARGS = ("storage", "load_if_exists", *OPTIMIZE_KWARGS)
@@ -212,8 +212,8 @@ def what_to_train(
         if target is not None:
             raise ConfigurationError(f"{name} and cli both say what to train. Leave {name} out: the CLI has its own.")
     # imported where it is used: Lightning's module changes settings of jsonargparse
-    from lightningtune.training.cli_call import caught
     from lightningtune.training.cli_schema import CliSchema, read_cli_config
+    from lightningtune.training.cli_script import caught
     from lightningtune.training.lightning_cli import CliBlueprint
 
     schema = CliSchema(caught(cli))

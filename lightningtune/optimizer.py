@@ -52,7 +52,7 @@ from lightningtune.workers.devices import plan_slots
 from lightningtune.workers.inline import run_inline
 
 if TYPE_CHECKING:
-    from lightningtune.training.cli_call import CliLike
+    from lightningtune.training.cli_script import CliLike
 
 
 class OptunaDrivenOptimizer(Checkable):

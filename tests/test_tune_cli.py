@@ -12,7 +12,7 @@ from lightningtune.cli import TuneCLI
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml, read_mapping
 from lightningtune.study.outage import mark
-from lightningtune.training.cli_call import caught
+from lightningtune.training.cli_script import caught
 from lightningtune.training.quiet import quiet_lightning
 
 TRAINER = {"accelerator": "cpu", "max_epochs": 1}

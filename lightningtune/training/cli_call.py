@@ -1,19 +1,15 @@
-"""How a user's script constructs its LightningCLI: caught once, and done again for each trial."""
+"""One construction of a LightningCLI, done again for each trial."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import copy
 import functools
-import importlib
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -25,8 +21,6 @@ from lightningtune.training.sections import one_line
 
 FIT = "fit"
 _PARAMETERS = inspect.signature(LightningCLI.__init__)
-CliLike: TypeAlias = "CliCall | Callable[..., Any] | str | os.PathLike[str]"
-"""A LightningCLI, a subclass, a function that constructs one, or the path of a script that does."""
 
 
 @dataclass
@@ -118,7 +112,7 @@ class CliCall:
         names = cli.subcommands()
         flat = {key: value for key, value in given.items() if key not in names} | given.get(FIT, {})
         arguments |= {"run": False, "args": {}, "parser_kwargs": {**flat, "exit_on_error": False}}
-        with _understood(f"{self.name} cannot set up its parser"):
+        with understood(f"{self.name} cannot set up its parser"):
             self._construct(cli, arguments)
             defaults = cli.parser.get_defaults(skip_validation=True)
         plain = {key: value for key, value in cli.trainer_defaults.items() if _is_plain(value)}
@@ -196,92 +190,16 @@ class CliCall:
         return cli, arguments
 
     def _construct(self, cli: LightningCLI, arguments: Mapping[str, Any]) -> None:
-        with contextlib.suppress(_Enough), _argv(sys.argv[:1]):
+        with contextlib.suppress(_Enough), with_argv(sys.argv[:1]):
             LightningCLI.__init__(cli, **arguments)
-
-
-def caught(given: CliLike) -> CliCall:
-    """Find out how a LightningCLI is constructed; nothing of it is built.
-
-    Args:
-        given: a LightningCLI, a subclass, a function that constructs one, or the path of a script that does.
-
-    Raises:
-        ConfigurationError: when it is none of these, or constructs none.
-    """
-    if isinstance(given, CliCall):
-        return given
-    if isinstance(given, (str, os.PathLike)):
-        path = Path(given).absolute()
-        _check_script(path)
-        return _caught(lambda: _run_script(path), f"the script '{given}'", [str(path)])
-    name = getattr(given, "__name__", repr(given))
-    if not callable(given) or (inspect.isclass(given) and not issubclass(given, LightningCLI)):
-        kind = given.__mro__ if inspect.isclass(given) else type(given).__mro__
-        other = any(base.__module__.startswith("pytorch_lightning") for base in kind)
-        hint = f" {name} is of pytorch_lightning: import lightning.pytorch.cli instead." if other else ""
-        raise ConfigurationError(
-            "cli must be a LightningCLI, a subclass, a function that constructs one, or a path of a script that does, "
-            f"but got {given!r}.{hint}"
-        )
-    return _caught(given, name, sys.argv[:1])
 
 
 class _Enough(BaseException):  # it is no error, and nothing but this file is to catch it
     """A LightningCLI has got as far as is wanted."""
 
 
-class _Constructed(BaseException):
-    """A LightningCLI is being constructed."""
-
-    def __init__(self, call: CliCall) -> None:
-        self.call = call
-
-
-def _caught(construct: Callable[[], Any], name: str, argv: list[str]) -> CliCall:
-    original = LightningCLI.__init__
-
-    def catch(self: LightningCLI, *args: Any, **kwargs: Any) -> None:
-        raise _Constructed(CliCall.of(self, *args, **kwargs))
-
-    LightningCLI.__init__ = catch  # type: ignore[method-assign]
-    try:
-        with _understood(f"cli: {name} cannot be run without arguments to find its LightningCLI"), _argv(argv):
-            construct()
-    except _Constructed as caught:
-        return caught.call
-    finally:
-        LightningCLI.__init__ = original  # type: ignore[method-assign]
-    raise ConfigurationError(f"cli: {name} constructs no LightningCLI.")
-
-
-def _check_script(path: Path) -> None:
-    if not path.is_file():
-        raise ConfigurationError(f"cli: there is no script '{path}'.")
-    if path.suffix != ".py" or not path.stem.isidentifier():
-        raise ConfigurationError(f"cli: the script '{path.name}' cannot be imported under the name '{path.stem}'.")
-
-
-def _run_script(path: Path) -> None:
-    """Import a script, and then do what it does when it is run: so its classes can be found in trials' processes."""
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    module = importlib.import_module(path.stem)
-    file = getattr(module, "__file__", None)
-    if file is None or not Path(file).samefile(path):
-        raise ConfigurationError(
-            f"cli: another module is called '{path.stem}', which is '{file or 'built in'}'. Give '{path}' another name."
-        )
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) in _GUARDS:
-            exec(compile(ast.Module(node.body, []), str(path), "exec"), vars(module))
-
-
-_GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")
-
-
 @contextlib.contextmanager
-def _understood(what: str) -> Iterator[None]:
+def understood(what: str) -> Iterator[None]:
     """Say what it means that the user's code raises."""
     try:
         with quiet_lightning():
@@ -294,7 +212,7 @@ def _understood(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _argv(argv: list[str]) -> Iterator[None]:
+def with_argv(argv: list[str]) -> Iterator[None]:
     """Hide the command line: it is another program's."""
     before = sys.argv
     sys.argv = argv

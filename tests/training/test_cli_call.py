@@ -1,5 +1,4 @@
 import sys
-import textwrap
 
 import clis
 import pytest
@@ -8,109 +7,8 @@ from lightning.pytorch.cli import LightningCLI
 from nets import Line, Points
 
 from lightningtune import ConfigurationError
-from lightningtune.training.cli_call import caught
+from lightningtune.training.cli_script import caught
 from lightningtune.training.quiet import quiet_lightning
-
-
-def test_a_function_is_caught_where_it_constructs_its_cli():
-    call = caught(clis.linked)
-    assert call.cli is clis.LinkedCLI
-    assert call.arguments["model_class"] is clis.Bare
-    assert call.state == {"seen": []}
-    assert LightningCLI.__init__.__qualname__ == "LightningCLI.__init__", "it is put back"
-
-
-def test_a_class_stands_for_itself():
-    class Own(LightningCLI):
-        def __init__(self):
-            super().__init__(Line, Points)
-
-    assert caught(Own).arguments == {"model_class": Line, "datamodule_class": Points}
-    assert caught(LightningCLI).arguments == {}
-    assert caught(caught(Own)) == caught(Own)
-
-
-@pytest.fixture
-def script(tmp_path, monkeypatch):
-    """Write a script; its folder is searched, and forgotten at the end."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    written = []
-
-    def write(name, text):
-        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
-        written.append(name)
-        return tmp_path / f"{name}.py"
-
-    yield write
-    for name in written:
-        sys.modules.pop(name, None)
-
-
-def test_a_script_is_run_as_far_as_its_cli(script, capsys):
-    path = script(
-        "script_of_cli",
-        """
-        import sys
-        from lightning.pytorch.cli import LightningCLI
-        from nets import Line, Points
-
-        class Own(Line): ...
-
-        if __name__ == "__main__":
-            print("runs", len(sys.argv))
-            LightningCLI(Own, Points)
-            raise AssertionError("what follows is not run")
-        """,
-    )
-    call = caught(path)
-    assert call.arguments["model_class"] is sys.modules["script_of_cli"].Own
-    assert capsys.readouterr().out == "runs 1\n"
-    assert caught(str(path)).arguments["model_class"] is call.arguments["model_class"], "it is imported once"
-
-
-def test_a_script_may_have_no_guard(script):
-    path = script(
-        "script_without_guard",
-        """
-        from lightning.pytorch.cli import LightningCLI
-        from nets import Line, Points
-
-        LightningCLI(Line, Points)
-        """,
-    )
-    assert caught(path).arguments["model_class"] is Line
-
-
-def test_a_script_that_is_not_there_or_does_something_else_is_said(script, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"there is no script '.*nowhere.py'"):
-        caught(tmp_path / "nowhere.py")
-    with pytest.raises(ConfigurationError, match="constructs no LightningCLI"):
-        caught(script("script_of_nothing", "x = 1"))
-    with pytest.raises(ConfigurationError, match="another module is called 'json'"):
-        caught(script("json", "x = 1"))
-    with pytest.raises(ConfigurationError, match="ZeroDivisionError: division by zero"):
-        caught(script("script_that_raises", "1 / 0"))
-    with pytest.raises(ConfigurationError, match="cannot be imported under the name 'my-train'"):
-        caught(script("my-train", "x = 1"))
-
-
-def needs(argument):
-    LightningCLI(Line, Points)
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (Line, "cli must be a LightningCLI"),
-        (3, "cli must be a LightningCLI"),
-        (needs, "needs cannot be run without arguments"),
-        (lambda: None, "constructs no LightningCLI"),
-        (lambda: sys.exit("usage"), "SystemExit: usage"),
-    ],
-)
-def test_what_constructs_none_is_refused(given, said):
-    with pytest.raises(ConfigurationError, match=said):
-        caught(given)
 
 
 def test_the_form_knows_links_and_defaults():

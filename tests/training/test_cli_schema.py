@@ -6,8 +6,8 @@ from nets import Line, Points
 
 from lightningtune import ConfigurationError
 from lightningtune.files import dump_yaml
-from lightningtune.training.cli_call import caught
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
+from lightningtune.training.cli_script import caught
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}
 

@@ -17,8 +17,8 @@ from lightningtune import ConfigurationError, OptunaDrivenOptimizer, tunable
 from lightningtune.contract import StopReason
 from lightningtune.study.comparison import Agreement
 from lightningtune.study.reporter import REASON
-from lightningtune.training.cli_call import caught
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
+from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
 from lightningtune.training.quiet import quiet_lightning
 

@@ -12,8 +12,8 @@ from nets import Line, Points
 from tracked import LOSS, PARAMS, Breaks, Stops, fit
 
 from lightningtune.contract import SilentReporter, StopReason, TrialSpec
-from lightningtune.training.cli_call import caught
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
+from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
 from lightningtune.training.run import train
 

@@ -1,0 +1,96 @@
+"""How a user's script constructs its LightningCLI: run once, as far as it does."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lightning.pytorch.cli import LightningCLI
+
+from lightningtune.errors import ConfigurationError
+from lightningtune.training.cli_call import CliCall, understood, with_argv
+
+CliLike: TypeAlias = "CliCall | Callable[..., Any] | str | os.PathLike[str]"
+"""A LightningCLI, a subclass, a function that constructs one, or the path of a script that does."""
+
+
+def caught(given: CliLike) -> CliCall:
+    """Find out how a LightningCLI is constructed; nothing of it is built.
+
+    Args:
+        given: a LightningCLI, a subclass, a function that constructs one, or the path of a script that does.
+
+    Raises:
+        ConfigurationError: when it is none of these, or constructs none.
+    """
+    if isinstance(given, CliCall):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given).absolute()
+        _check_script(path)
+        return _caught(lambda: _run_script(path), f"the script '{given}'", [str(path)])
+    name = getattr(given, "__name__", repr(given))
+    if not callable(given) or (inspect.isclass(given) and not issubclass(given, LightningCLI)):
+        kind = given.__mro__ if inspect.isclass(given) else type(given).__mro__
+        other = any(base.__module__.startswith("pytorch_lightning") for base in kind)
+        hint = f" {name} is of pytorch_lightning: import lightning.pytorch.cli instead." if other else ""
+        raise ConfigurationError(
+            "cli must be a LightningCLI, a subclass, a function that constructs one, or a path of a script that does, "
+            f"but got {given!r}.{hint}"
+        )
+    return _caught(given, name, sys.argv[:1])
+
+
+class _Constructed(BaseException):
+    """A LightningCLI is being constructed."""
+
+    def __init__(self, call: CliCall) -> None:
+        self.call = call
+
+
+def _caught(construct: Callable[[], Any], name: str, argv: list[str]) -> CliCall:
+    original = LightningCLI.__init__
+
+    def catch(self: LightningCLI, *args: Any, **kwargs: Any) -> None:
+        raise _Constructed(CliCall.of(self, *args, **kwargs))
+
+    LightningCLI.__init__ = catch  # type: ignore[method-assign]
+    try:
+        with understood(f"cli: {name} cannot be run without arguments to find its LightningCLI"), with_argv(argv):
+            construct()
+    except _Constructed as caught:
+        return caught.call
+    finally:
+        LightningCLI.__init__ = original  # type: ignore[method-assign]
+    raise ConfigurationError(f"cli: {name} constructs no LightningCLI.")
+
+
+def _check_script(path: Path) -> None:
+    if not path.is_file():
+        raise ConfigurationError(f"cli: there is no script '{path}'.")
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise ConfigurationError(f"cli: the script '{path.name}' cannot be imported under the name '{path.stem}'.")
+
+
+def _run_script(path: Path) -> None:
+    """Import a script, and then do what it does when it is run: so its classes can be found in trials' processes."""
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = importlib.import_module(path.stem)
+    file = getattr(module, "__file__", None)
+    if file is None or not Path(file).samefile(path):
+        raise ConfigurationError(
+            f"cli: another module is called '{path.stem}', which is '{file or 'built in'}'. Give '{path}' another name."
+        )
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) in _GUARDS:
+            exec(compile(ast.Module(node.body, []), str(path), "exec"), vars(module))
+
+
+_GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")
