@@ -318,6 +318,7 @@ class Host:
                 place = place_of(trial.study.get_trials(deepcopy=False), trial.number)
                 seed = definition.derive_seed(trial.study, place) if seed is True else seed
                 config = {"seed_everything": seed, **config}
+            self.view.trial_trains(trial.number, config.get("trainer"))
             spec = self.freeze(trial.number, config, directory)
             record_config(trial, self.directory.sum_of_config(trial.number), self._provenance)
             # a checkpoint of another training is noticed when it is read

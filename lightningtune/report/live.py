@@ -102,6 +102,11 @@ class LiveView:
         """Show which accelerators a trial has."""
         self._progress.placed(number, place)
 
+    def trial_trains(self, number: int, trainer: Any) -> None:
+        """Tell epochs from validations, by the trainer's section of a trial's config."""
+        if isinstance(trainer, Mapping):
+            self._progress.trains(number, trainer)
+
     def value_reported(self, number: int, values: Values, step: int) -> None:
         """Show the latest value of a running trial."""
         with self._unfailing():

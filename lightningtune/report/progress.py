@@ -13,6 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from lightningtune.contract import StopReason, Values
+from lightningtune.study.progress import epochs_in, max_epochs_of
 from lightningtune.study.results import StudyResults, TrialResult
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -31,6 +32,7 @@ class Running:
         tries: its parameters in a line.
         since: when it began, by the clock of the progress.
         place: the accelerators it has; "" on a CPU.
+        trainer: that section of its config.
         values: its latest values of the first metric.
         step: of the latest.
     """
@@ -39,6 +41,7 @@ class Running:
     tries: str
     since: float
     place: str = ""
+    trainer: Mapping[str, Any] = field(default_factory=dict)
     values: deque[float] = field(default_factory=lambda: deque(maxlen=_CURVE))
     step: int = -1
 
@@ -91,6 +94,11 @@ class Progress:
         """Note which accelerators a trial has."""
         if number in self.running:
             self.running[number].place = place
+
+    def trains(self, number: int, trainer: Mapping[str, Any]) -> None:
+        """Note how a trial is trained, by that section of its config."""
+        if number in self.running:
+            self.running[number].trainer = trainer
 
     def reported(self, number: int, values: Values, step: int) -> None:
         """Note the values of a validation."""
@@ -169,12 +177,20 @@ class Progress:
 
     def _line(self, trial: Running) -> Text:
         values = [*trial.values]
-        said = f"{values[-1]:.4g} at validation {trial.step}" if values else "no validation yet"
+        said = f"{values[-1]:.4g} at {_moment(trial)}" if values else "no validation yet"
         taken = duration(self._clock() - trial.since)
         line = Text(f"{trial.number:>4}  ", style="dim")
         line.append(f"{sparkline(values):<{_CURVE}} ", style="cyan")
         line.append(f"{said}  ", style="default")
         return line.append("  ".join(part for part in (taken, trial.place, trial.tries) if part))
+
+
+def _moment(trial: Running) -> str:
+    """Say when its latest values were reported: after how many epochs, or, where that is not sure, at which validation."""
+    epochs, limit = epochs_in(trial.step + 1, trial.trainer), max_epochs_of(trial.trainer)
+    if epochs is None or (limit is not None and epochs > limit):
+        return f"validation {trial.step}"
+    return f"epoch {epochs}" + (f"/{limit}" if limit is not None else "")
 
 
 def saved_by_pruning(complete: Sequence[float], pruned: Sequence[float]) -> int:

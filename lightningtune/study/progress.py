@@ -155,13 +155,12 @@ def _running(trial: FrozenTrial, directory: StudyDirectory, sign: int, now: date
     values = trial.intermediate_values
     worker = read_worker(trial.user_attrs.get(WORKER))
     trainer = _trainer_section(directory, trial.number)
-    limit = trainer.get("max_epochs")
     return RunningTrial(
         number=trial.number,
         params=dict(trial.params),
         validations=len(values),
-        epoch=_epochs(len(values), trainer),
-        max_epochs=limit if isinstance(limit, int) and limit > 0 else None,
+        epoch=epochs_in(len(values), trainer),
+        max_epochs=max_epochs_of(trainer),
         value=values[max(values)] if values else None,
         best=min(values.values(), key=lambda value: sign * value) if values else None,
         seconds=max((now - trial.datetime_start).total_seconds(), 0.0) if trial.datetime_start else 0.0,
@@ -179,12 +178,31 @@ def _trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any
     return section if isinstance(section, Mapping) else {}
 
 
-def _epochs(validations: int, trainer: Mapping[str, Any]) -> int | None:
-    """Return how many epochs so many validations are, by when the trainer validates."""
+def epochs_in(validations: int, trainer: Mapping[str, Any]) -> int | None:
+    """Return how many epochs so many validations are; None where validations are not at the end of epochs.
+
+    Args:
+        validations: of one trial.
+        trainer: that section of its config, which says when it validates.
+
+    Example:
+        >>> epochs_in(3, {"max_epochs": 20, "check_val_every_n_epoch": 2}), epochs_in(3, {"val_check_interval": 0.25})
+        (6, None)
+    """
     each = trainer.get("check_val_every_n_epoch", 1)
     if not trainer or trainer.get("val_check_interval") not in (None, 1.0) or not isinstance(each, int):
         return None
     return validations * each
+
+
+def max_epochs_of(trainer: Mapping[str, Any]) -> int | None:
+    """Return to how many epochs a trial is trained; None where its config does not say.
+
+    Args:
+        trainer: that section of the config.
+    """
+    limit = trainer.get("max_epochs")
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def _mean_seconds(trials: Sequence[FrozenTrial]) -> float | None:

@@ -238,16 +238,16 @@ def terminal(tmp_path):
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_terminal_shows_what_has_ended_and_below_it_what_runs(terminal, width):
     study = terminal(width)
-    study.read_until("   0  ", "at validation 1")
+    study.read_until("   0  ", "at epoch 2/4")
     first = study.lines()
     study.go_on()
-    study.read_until("   1  ", "at validation 1")
+    study.read_until("   1  ", "at epoch 2/4")
     second = study.lines()
     study.go_on()
     assert study.end() == 0
     assert first[0] == second[0] == "Study 'optuna_study': minimize val_loss, 2 trials."
     assert first[1] == "0/2 trials"
-    assert re.fullmatch(r"   0  █.* at validation \d  \d:\d\d  untuned defaults", first[2])
+    assert re.fullmatch(r"   0  █.* at epoch 2/4  \d:\d\d  untuned defaults", first[2])
     assert second[1].startswith("   0 ★ complete val_loss ")
     assert re.match(r"1/2 trials · \d+:\d\d left", second[2])
     assert second[3].startswith("best val_loss ")
@@ -255,13 +255,13 @@ def test_a_terminal_shows_what_has_ended_and_below_it_what_runs(terminal, width)
     final = study.lines()
     assert final[2].startswith("   1 ")
     assert final[3] == "Study 'optuna_study': 2 complete"
-    assert not any("at validation" in line for line in final)
+    assert not any("at epoch" in line for line in final)
 
 
 @pytest.mark.slow
 def test_what_ctrl_c_does_stays_on_the_screen_and_a_narrower_one_is_kept_to(terminal):
     study = terminal(160)
-    study.read_until("   0  ", "at validation 1")
+    study.read_until("   0  ", "at epoch 2/4")
     study.resize(60)
     os.kill(study.pid, signal.SIGINT)
     study.read_until("0/2 trials")

@@ -117,6 +117,30 @@ def test_each_running_trial_has_a_line(clock):
     ]
 
 
+@pytest.mark.parametrize(
+    ("trainer", "moment"),
+    [
+        ({"max_epochs": 20}, "epoch 3/20"),
+        ({"max_epochs": 20, "val_check_interval": 1.0}, "epoch 3/20"),
+        ({"max_epochs": 20, "check_val_every_n_epoch": 5}, "epoch 15/20"),
+        ({"max_steps": 100}, "epoch 3"),
+        ({"max_epochs": -1}, "epoch 3"),
+        ({"max_epochs": 20, "val_check_interval": 0.25}, "validation 2"),
+        ({"max_epochs": 20, "val_check_interval": 500, "check_val_every_n_epoch": None}, "validation 2"),
+        ({"max_epochs": 4, "check_val_every_n_epoch": 2}, "validation 2"),  # each epoch reports what training logs
+        ({}, "validation 2"),
+    ],
+)
+def test_a_running_trial_tells_its_epoch_where_that_is_sure(clock, trainer, moment):
+    progress = begun(clock)
+    progress.started(0, "")
+    progress.trains(0, trainer)
+    progress.trains(1, trainer)
+    for step in range(3):
+        progress.reported(0, (0.5,), step)
+    assert f" 0.5 at {moment}  0:00" in said(progress)[1]
+
+
 def test_of_many_running_trials_the_first_ten_are_shown(clock):
     progress = begun(clock, total=100)
     for number in range(13):
