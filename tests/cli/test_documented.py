@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from lightningtune.cli import tune
 from lightningtune.cli.commands import COMMANDS
 from lightningtune.cli.tune import StudyParser
+from lightningtune.tune_cli import _options
 
-PAGE = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "command_line.md").read_text()
 
 
 def sections():
@@ -27,9 +30,23 @@ def test_each_command_has_a_section_that_names_its_options(name):
     parser = __import__(COMMANDS[name].module, fromlist=["parser"]).parser()
     # those that take a study file have the options of tune, and each its own
     text = sections()[name] + (sections()["tune"] if isinstance(parser, StudyParser) else "")
-    options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
-    missing = [option for option in options if option != "--help" and f"`{option}" not in text]
+    missing = [option for option in options_of(parser) if option != "--help" and not is_named(option, text)]
     assert not missing
+
+
+def options_of(parser):
+    return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+
+
+def is_named(option, text):
+    """Whether a text has an option in code, and not only one that begins so."""
+    return re.search(rf"`[^`]*{option}(?![\w-])", text) is not None
+
+
+def test_so_do_the_options_of_the_subcommand_of_ones_own_cli():
+    own = {f"--{option}" for option in _options().values()} - {*options_of(tune.parser())}
+    assert own == {"--check"}
+    assert is_named("--check", (DOCS / "lightning_cli.md").read_text())
 
 
 def test_the_page_tells_of_no_command_that_there_is_not():
@@ -37,5 +54,5 @@ def test_the_page_tells_of_no_command_that_there_is_not():
 
 
 def test_the_exit_codes_stand_there():
-    for code in ("`0`", "`1`", "`2`", "`130`"):
-        assert code in PAGE
+    table = PAGE.partition("| exit code | means |")[2].partition("\n\n")[0]
+    assert re.findall(r"`(\d+)`", table) == ["0", "1", "2", "130", "143", "129"]

@@ -17,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import optuna
+import pyte
 import pytest
 
 from lightningtune.study.finding import find_study
@@ -74,6 +75,26 @@ def test_in_a_terminal_lines_end_where_it_does(studies):
     piped = outside("trials", "digits")
     assert (piped.returncode, piped.stderr) == (0, "")
     assert "RuntimeError: lr 19.133 is too high" in piped.stdout
+
+
+@pytest.mark.slow
+def test_in_a_terminal_a_study_is_checked_run_and_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    Path("digits.yaml").write_text(
+        "{model_class: nets.Line, datamodule_class: nets.Points, n_trials: 3, seed: 1,"
+        " base_config: {trainer: {max_epochs: 2, accelerator: cpu}}, search_space: {lr: [uniform, 0.01, 0.1]}}"
+    )
+    code, text = Terminal("tune", "digits.yaml").end()
+    assert code == 0
+    assert "Checking 1 of 3: untuned defaults" in text
+    screen = pyte.Screen(80, 100)
+    pyte.Stream(screen).feed(text.replace("\n", "\r\n"))
+    stays = "\n".join(line.rstrip() for line in screen.display)
+    assert stays.startswith("Checked with 3 runs of two batches: no errors, no warnings.\n")
+    assert re.findall(r"^ +(\d) .* complete +val_loss", stays, re.MULTILINE) == ["0", "1", "2"]
+    assert "left" not in stays, "what was shown of the running trials is gone"
+    assert re.search(r"^Best: trial \d  val_loss = ", stays, re.MULTILINE)
 
 
 def test_a_study_is_watched_until_ctrl_c_and_the_last_picture_stays(studies):
