@@ -1,7 +1,8 @@
 """A study whose processes are killed at random moments, and what must be true of it in the end.
 
 As a command (``make chaos``): ``python tests/chaos.py --kills 40 --seed 0`` prints what it did and what it found, and
-ends with 1 where anything is not as in the same study that was left alone.
+ends with 1 where anything is not as in the same study that was left alone. With ``--postgres`` the study is stored in a
+PostgreSQL server, which is one of what is killed, and is started again at once.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 import optuna
 import torch
 from family import children_of, have_ended, marked
+from servers import Postgres
 
 from lightningtune.study.definition import count_finished
 from lightningtune.study.reporter import DETAIL, REASON
@@ -31,6 +33,7 @@ from lightningtune.study.succession import ATTEMPT, ATTEMPTS, line_of, place_of,
 SCRIPT = Path(__file__).with_name("chaos_study.py")
 TRIALS, EPOCHS = 30, 20
 KINDS = ("host", "server", "trial", "loader")
+DATABASE = "database"
 LONGEST_WAIT = 6.0
 """Seconds between two kills."""
 PACE = 0.008
@@ -43,6 +46,7 @@ class Run:
 
     Attributes:
         folder: where it is.
+        database: the server that it is stored in; None for a journal in the folder.
         kills: what was killed, of which kind, in turn.
         starts: how often the command was started.
         seconds: from the first start to the end.
@@ -50,6 +54,7 @@ class Run:
     """
 
     folder: Path
+    database: Postgres | None = None
     kills: list[str] = field(default_factory=list)
     starts: int = 0
     seconds: float = 0.0
@@ -83,10 +88,10 @@ def leave_alone(folder: Path) -> Run:
     return run
 
 
-def disturb(folder: Path, kills: int, seed: int) -> Run:
+def disturb(folder: Path, kills: int, seed: int, database: Postgres | None = None) -> Run:
     """Run the study, kill a random process of it so many times at random moments, and start it again each time."""
-    chance, run, began, mark = random.Random(seed), Run(folder), time.monotonic(), f"CHAOS_{secrets.token_hex(4)}"
-    code = None
+    chance, run, mark = random.Random(seed), Run(folder, database), f"CHAOS_{secrets.token_hex(4)}"
+    began, code = time.monotonic(), None
     while code != 0 and run.starts < 2 * kills + 10:
         with _started(run, PACE * kills, mark) as host:
             _kill_at_random(host, run, kills, chance, mark)
@@ -107,8 +112,13 @@ def _kill_at_random(host: subprocess.Popen[bytes], run: Run, kills: int, chance:
         found = _by_kind(host.pid, mark)
         if not found or ("trial" not in found and chance.random() < 0.75):
             continue  # it still imports: that is killed less often, or a busy machine would get no further
-        kinds = sorted(found)
+        kinds = [*sorted(found), *([DATABASE] if run.database else [])]
         kind = chance.choices(kinds, [1 / (1 + run.kills.count(kind)) for kind in kinds])[0]  # what lives rarely, too
+        if kind == DATABASE and run.database:
+            run.database.kill()
+            run.database.start()
+            run.kills.append(kind)
+            continue
         with contextlib.suppress(ProcessLookupError):
             os.kill(chance.choice(sorted(found[kind])), signal.SIGKILL)
             run.kills.append(kind)
@@ -129,7 +139,8 @@ def _started(run, pace, mark):
     (run.folder / "tmp").mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(path for path in (str(SCRIPT.parent.parent), os.environ.get("PYTHONPATH")) if path)
     environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(run.folder / "tmp"), mark: "1"}
-    command = [sys.executable, str(SCRIPT), str(run.folder), str(TRIALS), str(EPOCHS), str(pace)]
+    stored = [] if run.database is None else [run.database.url]
+    command = [sys.executable, str(SCRIPT), str(run.folder), str(TRIALS), str(EPOCHS), str(pace), *stored]
     run.starts += 1
     with (run.folder / "said").open("ab") as said:
         host = subprocess.Popen(command, env=environment, stdout=said, stderr=said, cwd=run.folder)
@@ -144,9 +155,11 @@ def _said(folder: Path) -> str:
     return " | ".join((folder / "said").read_text().splitlines()[-5:])
 
 
-def opened(folder: Path) -> optuna.Study:
+def opened(run: Run) -> optuna.Study:
     """Open the study with nothing but Optuna."""
-    journal = optuna.storages.journal.JournalFileBackend(str(folder / "chaos/journal.log"))
+    if run.database is not None:
+        return optuna.load_study(study_name="chaos", storage=run.database.url)
+    journal = optuna.storages.journal.JournalFileBackend(str(run.folder / "chaos/journal.log"))
     return optuna.load_study(study_name="chaos", storage=optuna.storages.JournalStorage(journal))
 
 
@@ -183,7 +196,7 @@ def extra_epochs(run: Run) -> tuple[int, list[str]]:
     An attempt that was cut short may lose what it did since it last saved: 50 times as long as that took, and holding
     the best since then, and the epochs in which that time began and ended.
     """
-    study, wrote, extra, faults = opened(run.folder), attempts(run.folder), 0, []
+    study, wrote, extra, faults = opened(run), attempts(run.folder), 0, []
     for last in counted(study).values():
         line = [wrote[t.number] for t in line_of(study.trials, last.number) if t.number in wrote]
         for cut, following in pairwise(line):
@@ -200,7 +213,7 @@ def extra_epochs(run: Run) -> tuple[int, list[str]]:
 
 def faults_of(run: Run, undisturbed: Run) -> list[str]:
     """Say what is not as it should be after all; nothing where all is."""
-    study, other = opened(run.folder), opened(undisturbed.folder)
+    study, other = opened(run), opened(undisturbed)
     found, expected, lost = counted(study), counted(other), given_up(study)
     faults = [*undisturbed.faults, *run.faults]
     states = Counter(trial.state.name for trial in study.trials)
@@ -214,7 +227,8 @@ def faults_of(run: Run, undisturbed: Run) -> list[str]:
         faults.append(f"the best value is {study.best_value}, and undisturbed {other.best_value}")
     elif study.best_value == other.best_value:
         faults.extend(_other_winner(run.folder / "chaos/best", undisturbed.folder / "chaos/best"))
-    faults.extend(_reported_twice(run.folder / "chaos/journal.log"))
+    if run.database is None:  # a database has one row for each step
+        faults.extend(_reported_twice(run.folder / "chaos/journal.log"))
     faults.extend(f"{path} is left" for path in _left(run.folder, study.best_trial.number))
     return [*faults, *extra_epochs(run)[1]]
 
@@ -265,8 +279,8 @@ def _left(folder: Path, best: int) -> list[Path]:
 
 def report(run: Run) -> str:
     """Say what was done."""
-    study, kinds = opened(run.folder), Counter(run.kills)
-    killed = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS)
+    study, kinds = opened(run), Counter(run.kills)
+    killed = ", ".join(f"{kinds[kind]} {kind}" for kind in (*KINDS, *([DATABASE] if run.database else [])))
     most = max(len(line_of(study.trials, trial.number)) for trial in counted(study).values())
     return (
         f"{len(run.kills)} kills ({killed}), {run.starts} starts, {run.seconds:.0f} s; {len(study.trials)} trials for "
@@ -280,12 +294,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--postgres", action="store_true", help="store the study in a PostgreSQL server, killed too")
     parser.add_argument("--keep", type=Path, help="a folder to work in, which is kept")
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         undisturbed = leave_alone(folder / "undisturbed")
-        run = disturb(folder / "disturbed", given.kills, given.seed)
+        database = stack.enter_context(contextlib.closing(Postgres())) if given.postgres else None
+        run = disturb(folder / "disturbed", given.kills, given.seed, database)
         print(report(run))
         faults = faults_of(run, undisturbed)
     print("\n".join(faults) or "Nothing lost, nothing doubled, and all as it would have been.")

@@ -1,6 +1,7 @@
 """A study to be killed, run as a command: each training is decided by its place, and writes down what it does.
 
-Usage: ``python chaos_study.py FOLDER TRIALS EPOCHS PACE``, with the seconds that an epoch is to take. The points are
+Usage: ``python chaos_study.py FOLDER TRIALS EPOCHS PACE [URL]``, with the seconds that an epoch is to take, and where
+the study is stored, unless that is a journal in its folder. The points are
 those of the training's place in the study, whatever has been killed before. Before each epoch the model appends a line
 to ``FOLDER/epochs``: process, trial, epoch, time, and the seconds that have just gone into saving a checkpoint.
 """
@@ -100,4 +101,5 @@ if __name__ == "__main__":
         seed=1,
         experiment_dir=FOLDER,
         verbose=False,
+        storage=sys.argv[5] if len(sys.argv) > 5 else None,
     ).optimize()

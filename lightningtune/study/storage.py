@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.journal import open_journal
+from lightningtune.study.outage import is_away, waits
 from lightningtune.study.patience import PATIENCE, PatientStorage
+
+_STARTING = 10.0
+"""Seconds for which a server is waited for at first: where it does not answer then, its address may be wrong."""
 
 
 def open_storage(
@@ -35,15 +40,25 @@ def open_storage(
             return storage
         return PatientStorage(optuna.storages.get_storage(storage), patience)  # which puts a cache before a database
     if isinstance(storage, str) and "://" in storage:
-        try:
-            return PatientStorage(optuna.storages.get_storage(storage), patience)
-        except Exception as error:  # each database, and each missing driver, has its own
-            reason = str(error).partition("\n")[0]
-            raise ConfigurationError(f"storage={storage!r} cannot be opened: {reason}") from None
+        return PatientStorage(_opened(storage, min(patience, _STARTING)), patience)
     # the lock is a link beside the file, from where a relative path would lead elsewhere
     path = (default if storage is None else Path(storage)).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     return PatientStorage(open_journal(path), patience)
+
+
+def _opened(url: str, patience: float) -> BaseStorage:
+    """Open a database; a server that is just being started again is waited for."""
+    pauses, until = waits(), time.monotonic() + patience
+    while True:
+        pause = next(pauses)
+        try:
+            return optuna.storages.get_storage(url)
+        except Exception as error:  # each database, and each missing driver, has its own
+            if url.startswith("sqlite") or not is_away(error) or time.monotonic() + pause > until:
+                reason = str(error).partition("\n")[0]
+                raise ConfigurationError(f"storage={url!r} cannot be opened: {reason}") from None
+        time.sleep(pause)
 
 
 def check_storage(storage: Any) -> None:

@@ -1,4 +1,7 @@
+import contextlib
+import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import optuna
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from servers import Postgres
 
 from lightningtune import ConfigurationError
 from lightningtune.study.storage import open_storage
@@ -51,6 +55,29 @@ def test_a_storage_that_beats_is_used_as_it_is(tmp_path):
 def test_a_database_that_cannot_be_opened_is_named(tmp_path, url):
     with pytest.raises(ConfigurationError, match=f"storage='{url}' cannot be opened"):
         open_storage(url, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="its processes are found in /proc")
+def test_a_server_that_is_being_started_again_is_waited_for_but_not_for_long(tmp_path, monkeypatch):
+    with contextlib.closing(Postgres()) as server:
+        server.kill()
+        monkeypatch.setattr("lightningtune.study.storage._STARTING", 0.2)
+        with pytest.raises(ConfigurationError, match="cannot be opened: .*No such file or directory"):
+            open_storage(server.url, tmp_path)
+        monkeypatch.undo()
+        starts = threading.Thread(target=server.start)
+        # begins while nobody answers
+        monkeypatch.setattr("lightningtune.study.storage.waits", lambda: _after(starts.start))
+        optuna.create_study(storage=open_storage(server.url, tmp_path), study_name="s")
+        starts.join()
+
+
+def _after(begin):
+    """Yield pauses; before the first, have something begin."""
+    begin()
+    while True:
+        yield 0.1
 
 
 def test_a_database_given_by_its_path_is_told_its_url(tmp_path):
