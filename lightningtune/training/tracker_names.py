@@ -90,16 +90,25 @@ def _class_of(block: Any) -> type | None:
     return kind if isinstance(kind, type) else None
 
 
-def writes_for_tensorboard(trainer: Mapping[str, Any]) -> bool:
-    """Whether trials of a trainer's section have TensorBoard's logger.
+_IMPORTED: Mapping[type[Logger], tuple[str, ...]] = {
+    TensorBoardLogger: ("torch.utils.tensorboard",),
+    WandbLogger: ("wandb",),
+    MLFlowLogger: ("mlflow", "mlflow.store.tracking.sqlalchemy_store"),
+}
+
+
+def modules_of_trackers(trainer: Mapping[str, Any]) -> list[str]:
+    """Return the modules that the loggers of a trainer's section import when a trial begins to log.
 
     Example:
-        >>> writes_for_tensorboard({"logger": [{"class_path": "TensorBoardLogger"}]})
-        True
+        >>> modules_of_trackers({"logger": [{"class_path": "WandbLogger"}, "CSVLogger"]})
+        ['wandb']
     """
     given = trainer.get("logger")
     blocks = given if isinstance(given, list) else [given]
-    return given is True or any(issubclass(kind, TensorBoardLogger) for kind in map(_class_of, blocks) if kind)
+    kinds = [TensorBoardLogger] if given is True else [kind for kind in map(_class_of, blocks) if kind]
+    needed = [modules for kind in kinds for base, modules in _IMPORTED.items() if issubclass(kind, base)]
+    return [module for modules in needed for module in modules]
 
 
 def names_for(kind: type[Logger], given: Mapping[str, Any], name: TrialName, run: str | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from lightningtune.contract import Objective, SilentReporter, TrialSpec
 from lightningtune.errors import ConfigError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
-from lightningtune.training.tracker_names import writes_for_tensorboard
+from lightningtune.training.tracker_names import modules_of_trackers
 
 
 class _Nothing(LightningModule):
@@ -58,9 +58,9 @@ def warm_up(blueprint: Blueprint) -> None:
     """
     with contextlib.suppress(ConfigError):  # the search space may give what it lacks
         blueprint.check(blueprint.config)
-    if writes_for_tensorboard(blueprint.config.get("trainer") or {}):
-        with contextlib.suppress(ImportError):  # other trackers' packages start threads, which do not survive a fork
-            importlib.import_module("torch.utils.tensorboard")
+    for module in modules_of_trackers(blueprint.config.get("trainer") or {}):
+        with contextlib.suppress(Exception):  # that a tracker fails, whatever it raises, is for the trial to tell
+            importlib.import_module(module)
     own = {"seed_everything": 0, "trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": _IN_MEMORY}}
     spec = TrialSpec(0, own, Path(os.devnull), Objective(("val_loss",), ("min",)), save_checkpoints=False)
     train(spec, Blueprint(Schema(_Nothing, _data, Trainer), own), SilentReporter())

@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from loggers import Fails, Records
 
 from lightningtune.signatures import REQUIRED, signature_of
-from lightningtune.training.tracker_names import TrialName, names_for, with_folders, writes_for_tensorboard
+from lightningtune.training.tracker_names import TrialName, modules_of_trackers, names_for, with_folders
 
 NAME = TrialName("mine", "trial 7", Path("/runs/mine/trials/0007"))
 
@@ -80,7 +80,9 @@ def test_a_folder_is_filled_in_where_one_is_required():
     assert with_folders({"logger": True}, "x") == {"logger": True}
 
 
-def test_it_is_known_who_writes_for_tensorboard():
-    assert writes_for_tensorboard({"logger": True})
-    assert not writes_for_tensorboard({"logger": ["CSVLogger", False]})
-    assert not writes_for_tensorboard({})
+def test_it_is_known_what_trackers_import():
+    assert modules_of_trackers({"logger": True}) == ["torch.utils.tensorboard"]
+    assert modules_of_trackers({"logger": ["CSVLogger", False, 3]}) == []
+    assert modules_of_trackers({}) == []
+    own = {"class_path": "lightning.pytorch.loggers.MLFlowLogger", "init_args": {}}
+    assert modules_of_trackers({"logger": own})[0] == "mlflow"
