@@ -80,6 +80,14 @@ def test_report_prints_every_figure():
 
 
 @pytest.mark.slow
+def test_live_prints_every_share():
+    printed = printed_by("live.py")
+    assert {what: target for what, (_, target) in printed.items()} == {
+        f"share of the live view, 1-second trials, {what}": "0.01" for what in ("one at a time", "four at a time")
+    }
+
+
+@pytest.mark.slow
 def test_trackers_print_every_share():
     printed = printed_by("trackers.py")
     assert {what: target for what, (_, target) in printed.items()} == {

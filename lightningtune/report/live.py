@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +50,7 @@ class LiveView:
         self._live: Live | None = None
         self._notebook: NotebookOutput | None = None
         self._said = clock()
+        self._drawn = -math.inf
         self._urgent = ""
         self._is_lost = False
 
@@ -192,7 +194,8 @@ class LiveView:
     def _refresh(self) -> None:
         if self._notebook is not None:
             self._notebook.update()
-        elif self._live is not None:
+        elif self._live is not None and self._clock() - self._drawn >= 1 / _REFRESHES:
+            self._drawn = self._clock()  # of many trials that end in a second, rich's own thread shows the rest
             self._live.refresh()
 
     def _lines(self) -> Sequence[Text]:

@@ -186,7 +186,7 @@ class Progress:
 
 
 def _moment(trial: Running) -> str:
-    """Say when its latest values were reported: after how many epochs, or, where that is not sure, at which validation."""
+    """Say when its latest values were reported: after which epoch, or at which validation where that is not sure."""
     epochs, limit = epochs_in(trial.step + 1, trial.trainer), max_epochs_of(trial.trainer)
     if epochs is None or (limit is not None and epochs > limit):
         return f"validation {trial.step}"

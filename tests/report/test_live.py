@@ -106,6 +106,15 @@ def test_what_cannot_be_shown_ends_nothing_and_is_told_once(error, terminal, cap
     assert "it ends" in caplog.messages, "it must be seen"
 
 
+def test_trials_that_begin_at_one_moment_are_not_each_drawn_anew(out):
+    view = LiveView(("val_acc",), console(out, terminal=True), clock=lambda: 0.0)
+    view.begin(NOTHING, 0, 100, "Study 's'")
+    with view:
+        for number in range(100):
+            view.trial_started(number, {}, is_baseline=False)
+    assert 2 <= out.getvalue().count("0/100 trials") < 50  # rich's own thread draws twice a second
+
+
 def test_a_quiet_console_shows_nothing(out):
     run(LiveView(("val_acc",), Console(file=out, quiet=True, force_terminal=True)))
     assert out.getvalue() == ""
