@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ class Trackers:
     def _construct(self, kind: type[Logger], *args: Any, **kwargs: Any) -> Logger:
         try:
             run = self._before.get(self._key(kind))
-            return kind(*args, **{**kwargs, **names_for(kind, kwargs, self._name, run)})
+            named = {**kwargs, **names_for(kind, kwargs, self._name, run)}
+            # MLflow makes its database's tables where they are not there yet, and two at a time spoil each other's
+            with _in_turn(self._name.root) if issubclass(kind, MLFlowLogger) else contextlib.nullcontext():
+                return kind(*args, **named)
         except Exception as error:  # a package is missing, a server does not answer
             self.failures.append(f"{kind.__name__} cannot be made: {described(error)}. The trial goes on without it.")
             return DummyLogger()
@@ -158,6 +162,22 @@ def best_values(outcome: TrialOutcome, history: Sequence[Values], mode: str) -> 
     if len(history[0]) > 1:
         return history[-1]
     return (min if mode == "min" else max)(history)
+
+
+@contextlib.contextmanager
+def _in_turn(folder: Path) -> Iterator[None]:
+    """Let the trials of a study on this machine do something one after the other, where the system has such a lock."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a network's file system may have no locks
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def _default(directory: Path) -> Logger:

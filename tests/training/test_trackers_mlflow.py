@@ -100,3 +100,10 @@ def test_optuna_integrations_callback_works(root, tmp_path):
     found = client.search_runs([client.get_experiment_by_name("whole").experiment_id])
     assert {run.info.run_name for run in found} == {"0", "1"}
     assert all("val_loss" in run.data.metrics and "model.lr" in run.data.params for run in found)
+
+
+def test_trials_in_processes_of_their_own_have_their_runs(tmp_path):
+    """What MLflow has imported before them survives the fork, and those that begin first make its database."""
+    study_of(tmp_path, "MLFlowLogger", n_jobs=2, n_trials=3).optimize()
+    found = runs(tmp_path / "mine")
+    assert {name: run.info.status for name, run in found.items()} == {f"trial {n}": "FINISHED" for n in range(3)}
