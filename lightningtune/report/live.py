@@ -142,15 +142,16 @@ class LiveView:
         """Show at once, from within a signal handler, where nothing else may be touched."""
         if self.console.quiet:
             return
-        if self._live is not None:  # the next refresh would draw over anything else
+        if self._live is not None or self._notebook is not None:  # the next refresh would draw over anything else
             self._urgent = text
+        if self._notebook is not None:  # what is written elsewhere would be another output
+            return
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             os.write(2, f"\n{text}\n".encode())
 
     def note(self, text: str) -> None:
         """Print a note in full."""
-        with self._unfailing():
-            self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+        self._say(text, "yellow")
 
     def warn(self, text: str) -> None:
         """Print a note; in the log where nothing is shown, since it must be seen."""
@@ -162,8 +163,7 @@ class LiveView:
         """Say why the study ends early; in the log where nothing is shown, since it must be seen."""
         if self.console.quiet:
             log.error(text)
-        with self._unfailing():
-            self.console.print(f"[red]{escape(text)}[/]", soft_wrap=True)
+        self._say(text, "red")
 
     def end(self, text: str, is_empty: bool) -> None:
         """Print what was found; that nothing was, stands in the log where nothing is shown."""
@@ -182,6 +182,15 @@ class LiveView:
             if not self._is_lost:
                 self._is_lost = True
                 log.warning("The study is not shown any more: %s: %s", type(error).__name__, error)
+
+    def _say(self, text: str, style: str) -> None:
+        """Print a text in full, in a notebook among the trials."""
+        with self._unfailing():
+            if self._notebook is not None:
+                self._notebook.add(Text(text))
+                self._notebook.update()
+            else:
+                self.console.print(f"[{style}]{escape(text)}[/]", soft_wrap=True)
 
     def _print(self, line: str | Text) -> None:
         self._said = self._clock()
