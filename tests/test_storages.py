@@ -23,7 +23,6 @@ EPOCHS = 8
 SCRIPT = """
     import os, signal, sys
     import lightning as L
-    import optuna
     from lightningtune import OptunaDrivenOptimizer
     from nets import Line, Points
     from servers import storage_of
@@ -39,9 +38,9 @@ SCRIPT = """
                     signal.pause()
 
     OptunaDrivenOptimizer(
-        {"trainer": {"max_epochs": 8, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1.0)}, Line, Points,
+        {"trainer": {"max_epochs": 8, "accelerator": "cpu"}}, {"lr": ("loguniform", 1e-3, 1e-1)}, Line, Points,
         n_trials=n_trials, n_jobs=n_jobs, experiment_dir="runs", seed=0, callbacks=[Tell()], verbose=False,
-        study_name="s", storage=storage_of(url), pruner=optuna.pruners.NopPruner(),
+        study_name="s", storage=storage_of(url),
     ).optimize()
 """
 
