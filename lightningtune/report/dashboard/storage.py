@@ -49,6 +49,14 @@ class ShownStorage(PatientStorage):
         self._directory = directory
         self._files = files
 
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Create a trial; what was shown of another goes not with it: a study that is renamed is copied."""
+        if template_trial is not None:
+            own = {k: v for k, v in template_trial.system_attrs.items() if not self._files.has_told(k)}
+            template_trial = copy.copy(template_trial)
+            template_trial.system_attrs = own
+        return super().create_new_trial(study_id, template_trial)
+
     def get_all_studies(self) -> list[Any]:
         """Return all studies, this one with its notes."""
         studies, name = super().get_all_studies(), self._study.study_name

@@ -63,6 +63,16 @@ def test_a_study_beside_it_is_shown_as_it_is(tmp_path):
     assert any("note" in name for name in attrs_of(seen))
 
 
+def test_what_is_shown_of_a_trial_does_not_go_with_its_copy(tmp_path):
+    study = reported.ours(3)
+    seen, _ = shown(study, tmp_path)
+    renamed = optuna.create_study(study_name="renamed", storage=storage_of(seen))  # as the dashboard does it
+    renamed.add_trials(seen.trials)
+    assert any(name.startswith("artifacts:") for name in seen.trials[0].system_attrs)
+    copied = optuna.load_study(study_name="renamed", storage=storage_of(study)).trials
+    assert not [name for trial in copied for name in trial.system_attrs if name.startswith("artifacts:")]
+
+
 def test_of_a_large_study_the_latest_trials_have_a_note_and_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr("lightningtune.report.dashboard.storage._NOTES", 5)
     study = reported.ours(30)
