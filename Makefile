@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# many tests start processes of their own
+TESTS_AT_A_TIME ?= 2
 
 .PHONY: quickstart test check chaos bench pictures format clean
 
@@ -10,7 +12,7 @@ quickstart: $(VENV)/.examples
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.test
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist worksteal $(PYTEST)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
