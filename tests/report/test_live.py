@@ -215,7 +215,11 @@ class Terminal:
 
     def read_until(self, *shown):
         """Read until a line has all of some texts."""
-        while not any(all(text in line for text in shown) for line in self.lines()):
+        self.read_until_one(lambda line: all(text in line for text in shown))
+
+    def read_until_one(self, is_it):
+        """Read until a line is the one; what has been read may be a part of what is drawn."""
+        while not any(map(is_it, self.lines())):
             assert self.read(), self.lines()
 
     def go_on(self):
@@ -277,8 +281,8 @@ def test_what_ctrl_c_does_stays_on_the_screen_and_a_narrower_one_is_kept_to(term
     study.read_until("Ctrl-C: running trials end at their next validation.")
     for _ in range(3):  # drawn anew
         study.read()
-    assert any(line.startswith("Ctrl-C: running trials end") for line in study.lines())
-    assert any(line.startswith("   0  █") and len(line) <= 60 for line in study.lines())
+    study.read_until_one(lambda line: line.startswith("Ctrl-C: running trials end"))
+    study.read_until_one(lambda line: line.startswith("   0  █") and len(line) <= 60)
     study.go_on()
     assert study.end() == -signal.SIGINT
     text = " ".join(study.lines())
