@@ -182,6 +182,8 @@ def check_target(what: str, target: Any) -> None:
         ConfigurationError: saying what would be right; for a class of ``pytorch_lightning``, what to import instead.
     """
     base = LightningModule if what == "model_class" else LightningDataModule
+    if callable(target):
+        _check_names(what, target)
     if target is None or (inspect.isclass(target) and issubclass(target, base)):
         return
     if not callable(target) or isinstance(target, base):
@@ -191,6 +193,20 @@ def check_target(what: str, target: Any) -> None:
     raise ConfigurationError(
         f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.{of_pytorch_lightning(target)}"
     )
+
+
+def _check_names(what: str, target: Callable[..., Any]) -> None:
+    """Refuse what cannot be given its arguments by name, as a config gives them."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # it tells nobody
+        return
+    nameless = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY]
+    if nameless:
+        raise ConfigurationError(
+            f"{what}={getattr(target, '__name__', target)}: {', '.join(nameless)} cannot be given by name, for a '/' "
+            "comes after, and a config gives every argument by its name."
+        )
 
 
 def what_to_train(

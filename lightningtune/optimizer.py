@@ -362,7 +362,7 @@ class OptunaDrivenOptimizer(Checkable):
             # a fork server may have to import for seconds, meanwhile the checks go on
             processes = context.enter_context(self._processes()) if self._isolate and done < self._n_trials else None
             ranks = self._blueprint.check_trainer(self._config)
-            self._prepare(study)
+            self._prepare(study, done)
             if done >= self._n_trials:
                 return
             if processes is None and ranks > 1:
@@ -376,11 +376,12 @@ class OptunaDrivenOptimizer(Checkable):
             else:
                 self._host.run_isolated(hosted, callbacks, options, processes, self._slots)
 
-    def _prepare(self, study: optuna.Study) -> None:
+    def _prepare(self, study: optuna.Study, done: int) -> None:
         """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""
         before = self._directory.read_definition()
-        asked_for = define(study, self._objective, self._n_trials, self._schema, self._space, self._config)
-        self._directory.write_definition(asked_for)
+        if not before or done < self._n_trials:  # otherwise nothing runs as it is asked for now
+            asked_for = define(study, self._objective, self._n_trials, self._schema, self._space, self._config)
+            self._directory.write_definition(asked_for)
         changed = describe_changes(before, self._directory.read_definition())
         if before and changed is not None and not definition.is_new(study):
             self._view.note(changed)

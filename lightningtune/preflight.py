@@ -10,7 +10,7 @@ import optuna
 
 from lightningtune.config.base import check_names
 from lightningtune.config.limits import LIMITS
-from lightningtune.config.overrides import Schema
+from lightningtune.config.overrides import Schema, get_at
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError, did_you_mean
 from lightningtune.files import plain
@@ -42,6 +42,16 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
                 raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from None
     for point in points:
         blueprint.check(schema.merge(config, point))
+    for path in (path for parameter in space.parameters or () for path in parameter.paths):
+        try:  # what the config itself gives is what the untuned defaults have
+            given = get_at(config, schema.locate(config, path))
+        except LookupError:
+            continue
+        try:
+            blueprint.check(schema.merge(config, {**points[0], path: given}))
+        except ConfigError as error:
+            if path.rpartition(".")[2] in str(error):
+                raise ConfigError(f"'{path}'={given!r} in the config does not fit. {error}") from None
 
 
 def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[str]:

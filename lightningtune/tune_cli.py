@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightningtune.cli.building import build_optimizer
-from lightningtune.cli.kept import run_kept
+from lightningtune.cli.kept import code_of, run_kept
 from lightningtune.cli.main import COULD_NOT, INTERRUPTED, said
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
 from lightningtune.errors import ConfigError, LightningTuneError
@@ -104,7 +104,7 @@ class TuneCLI(LightningCLI):
             return
         try:
             self._tune(self.config[TUNE], args is None)
-            code = 0 if self.tuner.results().best_trials else COULD_NOT
+            code = code_of(self.tuner.results())
         except (Exception, KeyboardInterrupt) as error:
             is_foreseen = isinstance(error, (LightningTuneError, OSError, KeyboardInterrupt)) or is_of_storage(error)
             if args is not None or not is_foreseen:  # of what is not, the traceback is needed

@@ -108,7 +108,11 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     # imported where it is used: --help is not to wait for Optuna
     from lightningtune.study.definition import count_finished
     from lightningtune.study.finding import find_study
+    from lightningtune.study.storage import open_storage
 
+    storage = asked_for.storage or ""
+    if "://" in storage and not storage.startswith("sqlite"):  # whose file the check does not make
+        open_storage(storage, Path())
     try:
         find_study(str(optimizer.directory), asked_for.storage, PATIENCE)
     except ConfigurationError:  # there is none yet, and the check makes none

@@ -8,6 +8,7 @@ from pathlib import Path
 from lightningtune.cli.output import print_json
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, add_study, open_study
+from lightningtune.errors import ConfigurationError
 
 _EPILOG = """\
 A .zip holds the study's folder, without weights, and a journal, whatever the
@@ -25,6 +26,7 @@ def parser() -> CommandParser:
         "file", metavar="FILE", nargs="?", type=Path, help="ends in .zip, .csv or .json (default: STUDY.zip)"
     )
     parser.add_argument("--weights", action="store_true", help="put the best checkpoint into the .zip too")
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
     parser.add_argument("--json", **JSON)
     return parser
 
@@ -39,6 +41,8 @@ def run(arguments: Sequence[str]) -> int:
 
     name = found.study.study_name
     target = given.file or Path(f"{name}.zip")
+    if target.exists() and not given.force:
+        raise ConfigurationError(f"'{target}' is there already. Replace it with --force, or name another.")
     export_study(found, target, given.weights)
     if given.json:
         print_json({"study_name": name, "file": target.absolute(), "bytes": target.stat().st_size})

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lightningtune.optimizer import OptunaDrivenOptimizer
     from lightningtune.study.finding import FoundStudy
+    from lightningtune.study.results import StudyResults
 
 STUDY_FILE = "lightningtune:study_file"
 """The study's attribute."""
@@ -65,7 +66,12 @@ def run_kept(
     Raises:
         ConfigurationError: when the study cannot go on as it is asked for.
     """
+    # imported where it is used: what is looked at does not wait for it
+    from lightningtune.study.definition import count_finished
+
     study = optimizer.study
+    if count_finished(study) >= asked_for.n_trials:  # nothing runs as it is asked for now
+        return optimizer.optimize()
     before = study.user_attrs.get(STUDY_FILE)
     keep(study, asked_for, folder, started_in or Path.cwd())
     try:
@@ -74,6 +80,11 @@ def run_kept(
         if before is not None and before != study.user_attrs.get(STUDY_FILE):
             study.set_user_attr(STUDY_FILE, before)
         raise
+
+
+def code_of(results: StudyResults) -> int:
+    """Return the exit code of a study that has run: 1 where trials have ended, and none of them has completed."""
+    return 1 if not results.best_trials and results.counts.keys() & {"fail", "pruned"} else 0
 
 
 def read_kept(study: optuna.Study) -> Kept | None:

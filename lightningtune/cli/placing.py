@@ -8,6 +8,16 @@ from typing import Any
 
 from lightningtune.errors import ConfigError, did_you_mean
 
+_ARGUMENTS = {
+    "uniform": ("low", "high"),
+    "loguniform": ("low", "high"),
+    "discrete_uniform": ("low", "high", "q"),
+    "int": ("low", "high", "step"),
+    "int_log": ("low", "high"),
+    "categorical": ("choices",),
+}
+"""What stands in a list of the search space, after its form; the space's own table waits for Optuna."""
+
 
 def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
     """Return a copy with a value at a path; ``init_args`` may be written or left out.
@@ -29,6 +39,8 @@ def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
         {'model': {'class_path': 'net.Net', 'init_args': {'lr': 0.1}}}
         >>> place_at({"model.lr": ["loguniform", 1e-4, 1e-1]}, "search_space", "model.lr.2", 1.0)
         {'model.lr': ['loguniform', 0.0001, 1.0]}
+        >>> place_at({"model.lr": ["loguniform", 1e-4, 1e-1]}, "search_space", "model.lr.low", 1e-5)
+        {'model.lr': ['loguniform', 1e-05, 0.1]}
         >>> place_at(["EarlyStopping"], "callbacks", "0.patience", 5)
         [{'class_path': 'EarlyStopping', 'init_args': {'patience': 5}}]
     """
@@ -40,6 +52,9 @@ def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
 def _place(node: Any, at: str, parts: list[str], value: Any) -> None:
     if isinstance(node, list):
         key: Any = int(parts[0]) if parts[0].isdigit() and int(parts[0]) < len(node) else None
+        if key is None and at.startswith("search_space.") and parts[0] in (named := _ARGUMENTS.get(str(node[0]), ())):
+            key = 1 + named.index(parts[0])
+            node += [None] * (key + 1 - len(node))  # what may be left out
         if key is None:
             raise ConfigError(
                 f"'{at}' is a list: '{parts[0]}' is none of its places, which are 0 to {len(node) - 1}. "

@@ -52,11 +52,11 @@ def go_on(study: str, storage: str | None, changes: Mapping[str, Any], is_checke
         is_checked: whether the check comes before.
 
     Returns:
-        The exit code: 1 where no trial has completed.
+        The exit code.
     """
     found = open_study(study, storage, is_to_run=True)
 
-    from lightningtune.cli.kept import read_kept, rebuild, recall, run_kept
+    from lightningtune.cli.kept import code_of, read_kept, rebuild, recall, run_kept
 
     given = {name: value for name, value in changes.items() if value is not None}
     kept, before = recall(found, storage, given), read_kept(found.study)
@@ -70,4 +70,4 @@ def go_on(study: str, storage: str | None, changes: Mapping[str, Any], is_checke
     else:  # the total is the study's from now on; how many run at a time is this host's
         changed = dataclasses.replace(before.study, n_trials=kept.study.n_trials)
         run_kept(optimizer, changed, kept.folder, kept.started_in)
-    return 0 if optimizer.results().best_trials else 1
+    return code_of(optimizer.results())

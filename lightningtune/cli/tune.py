@@ -124,7 +124,9 @@ def varies(study: StudyFile, path: str) -> bool:
     if not isinstance(study.search_space, dict):
         return False
     section, *inner = path.replace(".init_args", "").split(".")
-    names = {path.replace(".init_args", ""), *(inner if len(inner) == 1 and section in ("model", "data") else ())}
+    # a LightningCLI has arguments of its own at its top, of which that of the model may have the name
+    is_short = len(inner) == 1 and section in ("model", "data") and study.cli is None
+    names = {path.replace(".init_args", ""), *(inner if is_short else ())}
     fed = [
         sampled
         for name, spec in study.search_space.items()
@@ -154,7 +156,7 @@ def run(arguments: Sequence[str]) -> int:
 
     # imported where it is used: --help is not to wait for Optuna and torch
     from lightningtune.cli.building import build_optimizer
-    from lightningtune.cli.kept import run_kept
+    from lightningtune.cli.kept import code_of, run_kept
 
     folder = Path(given.study or "").parent
     optimizer = build_optimizer(study, folder)
@@ -163,7 +165,7 @@ def run(arguments: Sequence[str]) -> int:
 
         check_first(optimizer, study)
     run_kept(optimizer, study, folder)
-    return 0 if optimizer.results().best_trials else 1
+    return code_of(optimizer.results())
 
 
 def _reader(field: str) -> Callable[[str], Any]:

@@ -15,6 +15,10 @@ SECTIONS = ("model", "data", "trainer")
 Place: TypeAlias = tuple[str | int, ...]
 
 
+_FEW = 20
+"""Paths that are named where none is near; a Trainer has more."""
+
+
 @dataclass(frozen=True)
 class Schema:
     """What each section of a config builds.
@@ -58,7 +62,9 @@ class Schema:
             head, rest = self._section_of(config, path), [path]
         place = self._walk(config, head, rest) if head in self.sections else None
         if place is None:
-            hint = did_you_mean(path, [known for known in self.paths(config) if known != path])
+            known = [known for known in self.paths(config) if known != path]
+            beside = [name for name in known if name.startswith(f"{head}.") and rest]
+            hint = did_you_mean(path, known) or (f" There: {', '.join(beside)}." if 0 < len(beside) <= _FEW else "")
             raise ConfigError(f"'{path}' leads nowhere in the config.{hint}")
         return place
 

@@ -185,7 +185,7 @@ def duration(seconds: float) -> str:
         ['12 ms', '0.42 s', '75 s', '2 h 12 min', '2 days 8 h']
     """
     if seconds < 0.1:
-        return f"{seconds * 1000:.2g} ms"
+        return f"{seconds * 1000:.2g} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

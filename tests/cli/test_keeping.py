@@ -39,8 +39,12 @@ def test_an_export_says_how_to_open_it(run, studies):
     assert run("export digits out/trials.csv").out.startswith("Wrote 'out/trials.csv', ")
     file = studies / "out" / "trials.csv"
     assert file.read_text().count("\n") == 5
+    file.write_text("mine")
+    assert "'out/trials.csv' is there already. Replace it with --force" in run("export digits out/trials.csv", 1).err
+    assert file.read_text() == "mine"
+    assert run("export digits out/trials.csv --force").out.startswith("Wrote 'out/trials.csv', ")
     told = {"study_name": "digits", "file": str(file), "bytes": file.stat().st_size}
-    assert json.loads(run("export digits out/trials.csv --json").out) == told
+    assert json.loads(run("export digits out/trials.csv --json --force").out) == told
 
 
 def test_a_study_is_removed_and_first_its_weights(run, studies):

@@ -3,10 +3,11 @@
 import json
 import logging
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from lightningtune.cli.kept import STUDY_FILE, read_kept
+from lightningtune.cli.kept import STUDY_FILE, code_of, read_kept
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 from lightningtune.study import patience
@@ -75,6 +76,14 @@ def test_what_would_fail_is_found_before_a_study_goes_on(began, command, capsys,
     assert len(study.trials) == 2
     assert main([command, folder, "--no-check"]) == 0, "two have completed"
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
+
+
+def test_the_exit_code_is_that_of_what_has_ended():
+    def code(**counts):
+        return code_of(SimpleNamespace(best_trials=["one"] * ("complete" in counts), counts=counts))
+
+    assert code(complete=1, fail=2) == code() == code(interrupted=2) == 0, "paused, it may complete another day"
+    assert code(fail=3) == code(pruned=1, interrupted=1) == 1
 
 
 @pytest.mark.parametrize("began", [{}], indirect=True)

@@ -12,11 +12,12 @@ from lightningtune import ConfigurationError, OptunaDrivenOptimizer
 from lightningtune.arguments import OPTUNA_KWARGS
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.main import main
-from lightningtune.cli.placing import place_at
+from lightningtune.cli.placing import _ARGUMENTS, place_at
 from lightningtune.cli.study_file import StudyFile, allowed, descriptions, fits, hints, read_study, read_value
 from lightningtune.cli.tune import StudyParser
 from lightningtune.errors import ConfigError
 from lightningtune.files import dump_yaml, load_yaml
+from lightningtune.search.forms import FORMS
 
 STUDY = {
     "model_class": "nets.Line",
@@ -165,6 +166,14 @@ def test_a_callback_that_is_a_name_takes_arguments():
     path = write(callbacks=["EarlyStopping"])
     _, study = StudyParser("tune", "").parse_study([path, "--callbacks.0.monitor", "val_loss"])
     assert study.callbacks == [{"class_path": "EarlyStopping", "init_args": {"monitor": "val_loss"}}]
+
+
+def test_what_stands_in_a_list_of_the_space_has_the_names_of_its_form():
+    space = {"depth": ["int", 1, 9], "act": ["categorical", ["relu"]]}
+    assert place_at(space, "search_space", "depth.low", 3)["depth"] == ["int", 3, 9]
+    assert place_at(space, "search_space", "depth.step", 2)["depth"] == ["int", 1, 9, 2]
+    assert place_at(space, "search_space", "act.choices", ["tanh"])["act"] == ["categorical", ["tanh"]]
+    assert _ARGUMENTS == FORMS
 
 
 def test_a_name_with_dots_in_it_is_found_in_the_space():
@@ -382,7 +391,8 @@ WRONG_LINES = [
     (["study.yaml", "--sampler.sed", "1"], 1, "sampler: TPESampler has no 'sed'. Did you mean 'seed'?"),
     (["study.yaml", "--pruner.n_warmup_step", "1"], 1, "pruner: MedianPruner has no 'n_warmup_step'. Did you mean"),
     (["study.yaml", "--search_space.lrr.high", "1"], 1, "search_space has no 'lrr'. Did you mean 'lr'? It has: lr."),
-    (["study.yaml", "--search_space.lr.high", "1"], 1, "'search_space.lr' is a list: 'high' is none of its places, wh"),
+    (["study.yaml", "--search_space.lr.hihg", "1"], 1, "'search_space.lr' is a list: 'hihg' is none of its places, wh"),
+    (["study.yaml", "--model_class", "named.py:Nameless"], 1, "model_class=Nameless: lr, width cannot be given by nam"),
     (["study.yaml", "--search_space.lr.2", "x"], 1, "'lr': high must be a finite number, but got 'x'."),
     (["study.yaml", "--n_trials.x", "3"], 1, "'n_trials' is 2: there is no 'x' in it."),
 ]  # fmt: skip
@@ -392,6 +402,9 @@ WRONG_LINES = [
 def test_a_wrong_command_line_is_refused_in_one_line_that_names_it(line, code, message, capsys):
     write(n_trials=2)
     Path("bad.yaml").write_text("a: [1\n")
+    Path("named.py").write_text(
+        "import lightning as L\nclass Nameless(L.LightningModule):\n    def __init__(self, lr=1, width=2, /): ...\n"
+    )
     Path("twice.yml").write_text("n_trials: 3\nn_trials: 4\n")
     assert main(["tune", *line, *(["--no-check"] if code == 1 else [])]) == code
     captured = capsys.readouterr()

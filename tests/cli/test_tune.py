@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lightningtune.cli.kept import read_kept
 from lightningtune.cli.main import main
 from lightningtune.cli.study_file import StudyFile, descriptions
 from lightningtune.cli.tune import varies
@@ -111,6 +112,29 @@ def test_a_value_that_is_tuned_too_is_told_of(capsys):
     assert varies(StudyFile(search_space=space), "model.a.init_args.width")
     assert not varies(StudyFile(search_space=space), "model.width")
     assert not varies(StudyFile(search_space="own.space"), "model.width")
+
+
+def test_a_value_that_does_not_fit_is_refused_where_it_is_tuned_too(capsys):
+    assert here("study.yaml", "--model.lr", "high") == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(
+        "lightningtune: 'lr'='high' in the config does not fit. The config is not valid. \"model.lr\""
+    )
+    assert not Path("lightningtune_runs").exists()
+
+
+def test_an_argument_of_a_cli_at_its_top_is_none_of_the_model():
+    space = {"depth": ["int", 1, 2]}
+    assert varies(StudyFile(search_space=space), "model.depth")
+    assert not varies(StudyFile(search_space=space, cli="train.py"), "model.depth")
+    assert varies(StudyFile(search_space=space, cli="train.py"), "depth")
+
+
+def test_a_study_that_has_its_trials_stays_as_it_was_asked_for(capsys):
+    assert here("study.yaml", "--n_trials", "1") == 0
+    before = read_kept(find_study("study").study), Path("lightningtune_runs/study/study.yaml").read_bytes()
+    assert here("study.yaml", "--n_trials", "1", "--model.explode_at", "-1") == 0
+    assert (read_kept(find_study("study").study), Path("lightningtune_runs/study/study.yaml").read_bytes()) == before
 
 
 def test_the_check_comes_before_and_keeps_a_study_from_being_made(capsys):
