@@ -17,8 +17,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from lightningtune.contract import Reporter, Stop, Values
+from lightningtune.report.cells import parameters
 from lightningtune.report.notebook import NotebookOutput
-from lightningtune.report.progress import Progress, named, shown
+from lightningtune.report.progress import Progress, named
 from lightningtune.study.results import StudyResults, TrialResult
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class LiveView:
         with self._unfailing():
             if self._live is not None:
                 self._live.stop()
+                if self._urgent:  # it went with the lines that were alive
+                    self._say(self._urgent, "bold yellow")
             if self._notebook is not None:
                 self._notebook.close()
         self._live = self._notebook = None
@@ -97,7 +100,7 @@ class LiveView:
     def trial_started(self, number: int, params: Mapping[str, Any], is_baseline: bool) -> None:
         """Show that a trial runs."""
         with self._unfailing():
-            self._progress.started(number, "untuned defaults" if is_baseline else shown(params))
+            self._progress.started(number, "untuned defaults" if is_baseline else parameters(params))
             self._refresh()
 
     def trial_placed(self, number: int, place: str) -> None:
@@ -134,7 +137,7 @@ class LiveView:
             mark = "[bold green]★[/]" if trial in best else " "
             self._print(
                 f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(result)}  "
-                f"[dim]{escape(shown(trial.params))}[/]"
+                f"[dim]{escape(parameters(trial.params))}[/]"
             )
             self._refresh()
 
@@ -142,9 +145,8 @@ class LiveView:
         """Show at once, from within a signal handler, where nothing else may be touched."""
         if self.console.quiet:
             return
-        if self._live is not None or self._notebook is not None:  # the next refresh would draw over anything else
-            self._urgent = text
-        if self._notebook is not None:  # what is written elsewhere would be another output
+        if self._live is not None or self._notebook is not None:
+            self._urgent = text  # the next refresh shows it: what is written beside the lines would move them
             return
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             os.write(2, f"\n{text}\n".encode())

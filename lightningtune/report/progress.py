@@ -247,17 +247,3 @@ def named(metrics: Sequence[str], values: Values) -> str:
         'val_loss 0.1235'
     """
     return " ".join(f"{name} {value:.4g}" for name, value in zip(metrics, values, strict=True))
-
-
-def shown(params: Mapping[str, Any]) -> str:
-    """Write parameters by the last part of their names.
-
-    Example:
-        >>> shown({"model.lr": 0.00123, "model.act": "relu"})
-        'lr=0.00123 act=relu'
-    """
-    return " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in params.items())
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -285,7 +285,10 @@ def test_what_ctrl_c_does_stays_on_the_screen_and_a_narrower_one_is_kept_to(term
     study.read_until_one(lambda line: line.startswith("   0  █") and len(line) <= 60)
     study.go_on()
     assert study.end() == -signal.SIGINT
-    text = " ".join(study.lines())
+    lines = study.lines()
+    assert sum(line.startswith("Ctrl-C: running trials end") for line in lines) == 1
+    assert not any(line.startswith("0/2 trials") for line in lines), "what was alive is gone"
+    text = " ".join(lines)
     assert "interrupted interrupted by Ctrl-C" in text
     assert "Interrupted. 0 of 2 trials are done; run again to go on." in text
     assert "KeyboardInterrupt" in text

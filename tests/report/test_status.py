@@ -111,8 +111,6 @@ Study 'digits', best: trial 2
 Defaults:   val_acc = 0
 Took:       10 epochs in 1:15, 1,234 parameters, 3 MiB"""
     )
-    directory.config(0).parent.mkdir(parents=True)
-    directory.config(0).write_text("")
-    other = draw_best(results, 0, directory)
+    other = draw_best(results, 0, directory, {"model": {"lr": 0.1}})
     assert other.startswith("Study 'digits', trial 0\n  val_acc = 0\n")
-    assert other.endswith(f"Config:     {directory.config(0)}")
+    assert other.endswith(f"Config:     {directory.config(0)}\n  model:\n    lr: 0.1")
