@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -11,6 +12,7 @@ from lightningtune.errors import MetricError, did_you_mean
 
 log = logging.getLogger(__name__)
 
+_CONDITIONED = re.compile(r"conditioned on metric `?(\S+?)`? which is not available")
 _NOTICED: set[str] = set()
 """The metrics that were waited for: one notice for each will do."""
 
@@ -36,6 +38,18 @@ def missing(trainer: Trainer, names: tuple[str, ...]) -> MetricError:
     if why is None:
         return MetricError(f"The metric '{name}' was not logged. Logged: {logged}.{hint}")
     return MetricError(f"No validation ran ({why}), so '{name}' has no value. Training logged: {logged}.{hint}")
+
+
+def is_waited_for(error: Exception, names: tuple[str, ...]) -> bool:
+    """Whether an error is Lightning's own for an early stopping or a scheduler that one of these metrics decides.
+
+    Example:
+        >>> said = "Early stopping conditioned on metric `val_acc` which is not available. Pass in or modify ..."
+        >>> is_waited_for(RuntimeError(said), ("val_acc",)), is_waited_for(RuntimeError(said), ("val_loss",))
+        (True, False)
+    """
+    found = _CONDITIONED.search(str(error))
+    return found is not None and found[1] in names
 
 
 def notice_missing(trainer: Trainer, names: tuple[str, ...]) -> None:

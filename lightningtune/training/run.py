@@ -31,6 +31,7 @@ from lightningtune.training.dead_worker import is_of_dead_worker
 from lightningtune.training.decisions import score_of
 from lightningtune.training.facts import begin_peaks, facts_of
 from lightningtune.training.metrics_table import go_on_with_table
+from lightningtune.training.missing import is_waited_for, missing
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
 from lightningtune.training.resumption import Start, find_start
 from lightningtune.training.trackers import Trackers, best_values
@@ -102,6 +103,9 @@ def _fitted(
         except ConfigurationError:
             raise
         except (Exception, KeyboardInterrupt, SystemExit) as caught:
+            names = spec.objective.monitor
+            if fit and not watcher.history and isinstance(caught, Exception) and is_waited_for(caught, names):
+                raise missing(fit.trainer, names) from caught
             error = watcher.interruption or caught
     outcome = _outcome(spec.objective, watcher, error)
     return dataclasses.replace(

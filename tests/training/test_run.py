@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from lightningtune import ConfigurationError
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, Stop, StopReason, TrialSpec
+from lightningtune.errors import MetricError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
 
@@ -55,6 +56,24 @@ def test_every_validation_is_reported_and_the_best_is_kept(tmp_path):
 def test_the_same_seed_trains_the_same_model(tmp_path):
     values = [run(tmp_path / name, seed=seed).score for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     assert values[0] == values[1] != values[2]
+
+
+class Plateau(Line):
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_los"}}
+
+
+@pytest.mark.parametrize("waits", ["early stopping", "scheduler"])
+def test_a_metric_that_is_not_there_is_told_of_though_others_wait_for_it_too(tmp_path, waits):
+    objective = Objective(("val_los",), ("min",))
+    stopping = {"class_path": "EarlyStopping", "init_args": {"monitor": "val_los"}}
+    model, callbacks = (Line, [stopping]) if waits == "early stopping" else (Plateau, [])
+    with pytest.raises(MetricError, match="The metric 'val_los' was not logged.*Did you mean 'val_loss'"):
+        run(tmp_path, model, objective=objective, callbacks=callbacks)
+    other = run(tmp_path / "other", model, callbacks=callbacks)
+    assert "conditioned on metric" in other.detail, "of a metric that is not tuned, Lightning says it"
 
 
 def test_a_stopped_trial_says_why(tmp_path):
