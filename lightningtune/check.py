@@ -17,7 +17,15 @@ from lightningtune.host import Host
 from lightningtune.preflight import notices, plan_baseline
 from lightningtune.rehearsals import IN_ALL, Stage, is_hopeless
 from lightningtune.report.cells import plural
-from lightningtune.report.check_findings import of_ends, of_lengths, of_metrics, of_parameters, of_pruner, pruner_fact
+from lightningtune.report.check_findings import (
+    of_constants,
+    of_ends,
+    of_lengths,
+    of_metrics,
+    of_parameters,
+    of_pruner,
+    pruner_fact,
+)
 from lightningtune.report.check_forecast import Means, facts_of, forecast_of, of_forecast
 from lightningtune.report.check_report import CheckReport, Finding, Forecast, in_order
 from lightningtune.report.rehearsed import Length, Rehearsed, length_of
@@ -99,7 +107,7 @@ class Checkable:
                 findings += _of_left(left, runs)
             except ConfigurationError as mistake:
                 findings.append(Finding("error", "config", str(mistake)))
-            findings += [*of_ends(runs, host.objective), *of_parameters(runs)]
+            findings += [*of_ends(runs, host.objective), *of_parameters(runs), *of_constants(runs, host.objective)]
             taken = time.monotonic() - began
             facts, forecast = self._judged(runs, ranks, taken, findings)
         name = headline(self._study_name, host.objective, self._done(), host.n_trials)

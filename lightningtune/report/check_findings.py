@@ -16,6 +16,8 @@ from lightningtune.study.pruning import Reach
 
 _NAMED = 3
 """Runs that a sentence names."""
+_ENOUGH = 3
+"""Runs that train differently, which by chance alone seldom come to the same."""
 _RESOURCES = "Its resources count validations."
 
 
@@ -107,6 +109,18 @@ def of_metrics(runs: Sequence[Rehearsed], objective: Objective) -> tuple[str, st
             low, high = min(finite), max(finite)
             parts.append(f"{name} {low:.4g}" + (f" … {high:.4g}" if high > low else ""))
     return ("Metric", f"{', '.join(parts)} after two batches") if parts else None
+
+
+def of_constants(runs: Sequence[Rehearsed], objective: Objective) -> Iterator[Finding]:
+    """Say of a metric that it was the same in runs that have trained differently."""
+    noted = [run.noted for run in runs if run.noted is not None]
+    if len({one.identity for one in noted}) < _ENOUGH:
+        return
+    for name in objective.monitor:
+        found = [one.metrics.get(name, math.nan) for one in noted]
+        if len({*found}) == 1 and math.isfinite(found[0]):
+            said = f"'{name}' was {found[0]:.4g} in all {len(found)} runs, though they have trained differently"
+            yield Finding("note", "metric", f"{said}. Two batches may be too few to tell; or it tells nothing.")
 
 
 def of_lengths(trainer: Mapping[str, object], length: Length) -> Iterator[Finding]:

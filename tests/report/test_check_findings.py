@@ -4,7 +4,15 @@ import pytest
 
 from lightningtune.contract import Objective, StopReason, TrialOutcome
 from lightningtune.errors import MetricError
-from lightningtune.report.check_findings import of_ends, of_lengths, of_metrics, of_parameters, of_pruner, pruner_fact
+from lightningtune.report.check_findings import (
+    of_constants,
+    of_ends,
+    of_lengths,
+    of_metrics,
+    of_parameters,
+    of_pruner,
+    pruner_fact,
+)
 from lightningtune.report.rehearsed import Length, Noted, Rehearsed, length_of
 from lightningtune.study.pruning import Reach
 
@@ -49,6 +57,18 @@ def test_errors_that_differ_in_numbers_are_one_finding_whose_parameter_comes_fir
 def test_of_many_runs_three_are_named():
     runs = [run("all low"), *(run(f"x={i}", failed("no")) for i in range(5))]
     assert ends(*runs)[0][2] == "x=0, x=1, x=2 and 2 more: RuntimeError: no"
+
+
+def test_a_metric_that_never_changes_is_good_to_know_of():
+    def noted(loss, metric=0.5):
+        return run(f"loss={loss}", noted=Noted(metrics={"val_loss": metric}, losses=[loss]))
+
+    (found,) = of_constants([noted(1.0), noted(2.0), noted(3.0)], LOSS)
+    assert (found.severity, found.about) == ("note", "metric")
+    assert found.text.startswith("'val_loss' was 0.5 in all 3 runs, though they have trained differently.")
+    assert [*of_constants([noted(1.0), noted(1.0), noted(1.0)], LOSS)] == [], "they are one training"
+    assert [*of_constants([noted(1.0), noted(2.0), noted(3.0, 0.6)], LOSS)] == []
+    assert [*of_constants([noted(1.0), noted(2.0)], LOSS)] == []
 
 
 def test_some_points_may_diverge_and_not_all():
