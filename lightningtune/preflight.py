@@ -43,15 +43,25 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
     for point in points:
         blueprint.check(schema.merge(config, point))
     for path in (path for parameter in space.parameters or () for path in parameter.paths):
-        try:  # what the config itself gives is what the untuned defaults have
-            given = get_at(config, schema.locate(config, path))
-        except LookupError:
-            continue
-        try:
-            blueprint.check(schema.merge(config, {**points[0], path: given}))
-        except ConfigError as error:
-            if path.rpartition(".")[2] in str(error):
-                raise ConfigError(f"'{path}'={given!r} in the config does not fit. {error}") from None
+        _check_given(path, points[0], schema, config, blueprint)
+
+
+def _check_given(
+    path: str, point: Mapping[str, Any], schema: Schema, config: Mapping[str, Any], blueprint: Blueprint
+) -> None:
+    """Check what the base config itself gives at a path that varies: it is what the untuned defaults have."""
+    try:
+        given = get_at(config, schema.locate(config, path))
+    except (LookupError, ConfigError):  # it gives nothing, or the place is one that the space makes
+        return
+    if given is None:  # a place that the space is to fill
+        return
+    others = {other: value for other, value in point.items() if not other.startswith(f"{path}.")}
+    try:
+        blueprint.check(schema.merge(config, {**others, path: given}))
+    except ConfigError as error:
+        if path.rpartition(".")[2] in str(error):
+            raise ConfigError(f"'{path}'={given!r} in the config does not fit. {error}") from None
 
 
 def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[str]:

@@ -44,6 +44,28 @@ def test_a_point_that_cannot_be_built_is_found_before_the_first_epoch(space, mes
         check_space(*given(space))
 
 
+def test_a_value_of_the_config_that_does_not_fit_is_found_where_it_varies_too():
+    space = {"width": ("categorical", [1, 2]), "lr": ("uniform", 0.1, 1.0)}
+    with pytest.raises(ConfigError, match="'width'='x' in the config does not fit. .*model.width"):
+        check_space(*given(space, {"model": {"width": "x"}}))
+    check_space(*given(space, {"model": {"width": 3}}))
+    check_space(*given({"width": ("categorical", [1, 2])}, {"model": {"width": None}}, needs_width))  # to be filled in
+
+
+class Built(Line):
+    def __init__(self, line: L.LightningModule):
+        super().__init__()
+        self.line = line
+
+
+def test_what_stands_in_the_place_of_a_block_that_varies_need_not_take_what_the_space_gives_that():
+    other = {"class_path": "nets.DiesOnce", "init_args": {}}
+    blocks = [{"class_path": "nets.Line", "init_args": {}}]
+    space = {"model.line": ("categorical", blocks), "model.line.width": ("int", 1, 3)}
+    check_space(*given(space, {"model": {"line": other}}, Built))
+    check_space(*given(space, {}, Built))
+
+
 def test_a_function_that_raises_is_named():
     def space(trial):
         raise KeyError("oops")

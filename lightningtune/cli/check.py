@@ -106,7 +106,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
         ConfigurationError: when there is an error.
     """
     # imported where it is used: --help is not to wait for Optuna
-    from lightningtune.study.definition import count_finished
+    from lightningtune.study.definition import is_over
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage
 
@@ -118,7 +118,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     except ConfigurationError:  # there is none yet, and the check makes none
         pass
     else:
-        if count_finished(optimizer.study) >= asked_for.n_trials:
+        if is_over(optimizer.study, asked_for.n_trials):
             return
     report = _checked(optimizer)
     if any(finding.severity != "note" for finding in report.findings):

@@ -67,10 +67,10 @@ def run_kept(
         ConfigurationError: when the study cannot go on as it is asked for.
     """
     # imported where it is used: what is looked at does not wait for it
-    from lightningtune.study.definition import count_finished
+    from lightningtune.study.definition import is_over
 
     study = optimizer.study
-    if count_finished(study) >= asked_for.n_trials:  # nothing runs as it is asked for now
+    if is_over(study, asked_for.n_trials):  # nothing runs as it is asked for now
         return optimizer.optimize()
     before = study.user_attrs.get(STUDY_FILE)
     keep(study, asked_for, folder, started_in or Path.cwd())

@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
 
     check_tolerance(given.tolerance)
 
-    if read_kept(found.study) is not None and given.script is None:
+    if given.script is None and read_kept(found.study) is not None:
         replayed = rebuild(recall(found, given.storage, {"verbose": False})).replay(given.number, given.tolerance)
     else:
         replayed = _from_definition(found, given.number, given.script, given.tolerance)

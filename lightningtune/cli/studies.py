@@ -57,7 +57,7 @@ def open_study(study: str, storage: str | None, is_to_run: bool = False) -> Foun
         if not is_to_run:
             patience.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word
         with quiet_optuna():
-            return find_study(study, storage, PATIENCE)
+            return find_study(study, storage, patience.PATIENCE if is_to_run else PATIENCE)
 
 
 @contextlib.contextmanager

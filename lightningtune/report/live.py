@@ -81,6 +81,8 @@ class LiveView:
                 if self._urgent:  # it went with the lines that were alive
                     self._say(self._urgent, "bold yellow")
             if self._notebook is not None:
+                if self._urgent:
+                    self._notebook.add(Text(self._urgent))
                 self._notebook.close()
         self._live = self._notebook = None
 

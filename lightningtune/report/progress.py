@@ -189,7 +189,7 @@ class Progress:
 def _moment(trial: Running) -> str:
     """Say when its latest values were reported: after which epoch, or at which validation where that is not sure."""
     epochs, limit = epochs_in(trial.step + 1, trial.trainer), max_epochs_of(trial.trainer)
-    if epochs is None or (limit is not None and epochs > limit):
+    if epochs is None:
         return f"validation {trial.step}"
     return f"epoch {epochs}" + (f"/{limit}" if limit is not None else "")
 

@@ -129,9 +129,18 @@ def queue_baseline(study: optuna.Study, point: Mapping[str, Any]) -> None:
 
 def start_over(study: optuna.Study) -> None:
     """Where every trial so far has failed without a value, let none of them count: the user has corrected something."""
+    if _has_only_failed(study):
+        study.set_user_attr(VOID, len(study.get_trials(deepcopy=False)))
+
+
+def is_over(study: optuna.Study, n_trials: int) -> bool:
+    """Whether a study has its trials, and they do not start over when it is run again."""
+    return not _has_only_failed(study) and count_finished(study) >= n_trials
+
+
+def _has_only_failed(study: optuna.Study) -> bool:
     trials = study.get_trials(deepcopy=False)
-    if trials and not has_value(study) and all(trial.state is TrialState.FAIL for trial in trials):
-        study.set_user_attr(VOID, len(trials))
+    return bool(trials) and not has_value(study) and all(trial.state is TrialState.FAIL for trial in trials)
 
 
 def is_new(study: optuna.Study) -> bool:

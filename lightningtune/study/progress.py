@@ -187,12 +187,14 @@ def epochs_in(validations: int, trainer: Mapping[str, Any]) -> int | None:
 
     Example:
         >>> epochs_in(3, {"max_epochs": 20, "check_val_every_n_epoch": 2}), epochs_in(3, {"val_check_interval": 0.25})
-        (6, None)
+        (None, None)
     """
-    each = trainer.get("check_val_every_n_epoch", 1)
-    if not trainer or trainer.get("val_check_interval") not in (None, 1.0) or not isinstance(each, int):
+    # an interval of 1 is a batch, and one of 1.0 an epoch; with several epochs between, training may report, too
+    interval, limit = trainer.get("val_check_interval"), max_epochs_of(trainer)
+    is_whole = interval is None or (isinstance(interval, float) and interval == 1.0)
+    if not trainer or not is_whole or trainer.get("check_val_every_n_epoch", 1) != 1:
         return None
-    return validations * each
+    return validations if limit is None or validations <= limit else None
 
 
 def max_epochs_of(trainer: Mapping[str, Any]) -> int | None:

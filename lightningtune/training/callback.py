@@ -59,6 +59,7 @@ class TrialCallback(Callback):
     Attributes:
         history: the values of each validation of this fit, and of those that it goes on from, one tuple for each.
         stop: why the fit was ended early, if it was.
+        has_validated: whether a validation of this fit has begun.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class TrialCallback(Callback):
         self.history: list[Values] = []
         self.stop: Stop | None = None
         self.interruption: BaseException | None = None
+        self.has_validated = False
         self._step = 0
         self._at_epoch_end = False
         self._undecided = False
@@ -93,7 +95,7 @@ class TrialCallback(Callback):
         if stage != "fit":
             return
         refuse_mixed_objects(trainer, pl_module)
-        self.history, self.stop, self.interruption = [], None, None
+        self.history, self.stop, self.interruption, self.has_validated = [], None, None, False
         self._undecided, self._verdict, self._loss, self._unseen = False, None, None, 0
         self._epoch_batches = math.inf
         self._unsaved, self._between_epochs, self._start = None, False, None
@@ -154,6 +156,10 @@ class TrialCallback(Callback):
             detail = self._why_loss_not_finite(trainer)
             if detail is not None:
                 self._end(trainer, Stop(StopReason.NON_FINITE, detail))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is one; that at the fit's start is none."""
+        self.has_validated |= not trainer.sanity_checking
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report one validation of the fit."""

@@ -51,7 +51,7 @@ def ask(studies, port):
             code = served.wait(60)
             errors = served.stderr.read()
     assert code == 0
-    assert "Traceback" not in errors or "PermissionError" in errors
+    assert errors == ""
 
 
 def trials_of(ask):
@@ -107,7 +107,7 @@ def test_looking_at_a_study_changes_nothing_and_a_note_of_the_users_stays(ask, s
 def test_the_files_of_a_study_are_not_removed_and_those_of_others_are(ask, studies):
     number, shown = trials_of(ask)
     trial = shown["trials"][0]
-    with pytest.raises(urllib.error.HTTPError, match="500"):
+    with pytest.raises(urllib.error.HTTPError, match="403"):
         ask(f"api/artifacts/{number}/{trial['trial_id']}/{artifact(trial, 'best.ckpt')['artifact_id']}", "DELETE")
     assert (studies / "lightningtune_runs" / "digits" / "trials" / "0000" / "best.ckpt").is_file()
     told = json.loads(ask(f"api/artifacts/{number}", "POST", file="data:text/plain;base64,aGk=", filename="hi.txt"))

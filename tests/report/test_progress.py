@@ -122,12 +122,13 @@ def test_each_running_trial_has_a_line(clock):
     [
         ({"max_epochs": 20}, "epoch 3/20"),
         ({"max_epochs": 20, "val_check_interval": 1.0}, "epoch 3/20"),
-        ({"max_epochs": 20, "check_val_every_n_epoch": 5}, "epoch 15/20"),
+        ({"max_epochs": 20, "val_check_interval": 1}, "validation 2"),  # a batch
+        ({"max_epochs": 20, "check_val_every_n_epoch": 5}, "validation 2"),  # each epoch reports what training logs
         ({"max_steps": 100}, "epoch 3"),
         ({"max_epochs": -1}, "epoch 3"),
         ({"max_epochs": 20, "val_check_interval": 0.25}, "validation 2"),
         ({"max_epochs": 20, "val_check_interval": 500, "check_val_every_n_epoch": None}, "validation 2"),
-        ({"max_epochs": 4, "check_val_every_n_epoch": 2}, "validation 2"),  # each epoch reports what training logs
+        ({"max_epochs": 2}, "validation 2"),
         ({}, "validation 2"),
     ],
 )

@@ -75,7 +75,8 @@ def test_a_trial_takes_as_long_as_the_latest_did_whatever_lies_between_them(stud
     ("trainer", "epoch", "limit"),
     [
         ({"max_epochs": 10}, 2, 10),
-        ({"max_epochs": 10, "check_val_every_n_epoch": 3}, 6, 10),
+        ({"max_epochs": 10, "check_val_every_n_epoch": 3}, None, 10),
+        ({"max_epochs": 1}, None, 1),
         ({"max_epochs": -1}, 2, None),
         ({"max_epochs": 10, "val_check_interval": 0.5}, None, 10),
         (None, None, None),

@@ -72,6 +72,9 @@ def test_a_metric_that_is_not_there_is_told_of_though_others_wait_for_it_too(tmp
     model, callbacks = (Line, [stopping]) if waits == "early stopping" else (Plateau, [])
     with pytest.raises(MetricError, match="The metric 'val_los' was not logged.*Did you mean 'val_loss'"):
         run(tmp_path, model, objective=objective, callbacks=callbacks)
+    if waits == "scheduler":  # it asks before the first validation
+        early = run(tmp_path / "early", model, objective=objective, check_val_every_n_epoch=2)
+        assert "ReduceLROnPlateau conditioned on metric" in early.detail
     other = run(tmp_path / "other", model, callbacks=callbacks)
     assert "conditioned on metric" in other.detail, "of a metric that is not tuned, Lightning says it"
 

@@ -104,12 +104,14 @@ class StudyFiles:
         """Remove what somebody has uploaded.
 
         Raises:
-            PermissionError: for a file of a trial.
+            HTTPError: for a file of a trial; its text is what the page shows.
         """
         if artifact_id in self._readers:
-            raise PermissionError(
-                f"The study's own files stay in '{self._directory.root}'; `lightningtune rm` removes them with it."
-            )
+            # imported where it is used: it comes with optuna-dashboard, an extra
+            from bottle import HTTPError
+
+            where = self._directory.root
+            raise HTTPError(403, f"The study's own files stay in '{where}': 'lightningtune rm' removes them with it.")
         self._of_others.remove(artifact_id)
 
     def _attribute(self, path: Path, kind: str, trial: FrozenTrial | None = None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -22,6 +23,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     """Answers each request in a thread of its own: a page does not wait while a checkpoint is sent."""
 
     daemon_threads = True
+    allow_reuse_address = os.name == "posix"  # elsewhere, two servers could listen at one port
 
 
 class _ServerOfIPv6(_Server):
