@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import subprocess
 import sys
 import textwrap
@@ -158,3 +159,35 @@ def test_two_hosts_at_a_time_of_which_one_is_killed(tmp_path, server):
     assert [trial.state.name for trial in trials] == ["FAIL"] + ["COMPLETE"] * 5
     assert trials[5].user_attrs["lightningtune:continues"] == 0
     assert len(complete) == 5
+
+
+def test_who_works_while_a_server_is_killed_again_and_again_sees_no_error():
+    """Three at a time make its tables, open it and use it; it is killed in the midst of whatever that does."""
+    told, errors, ends = queue.Queue(), [], threading.Event()
+
+    def work(name):
+        try:
+            while not ends.is_set():
+                storage = open_storage(server.url, Path("unused"))
+                study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True)
+                for _ in range(3):
+                    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+                    trial.report(0.5, 0)
+                    study.tell(trial, 0.5)
+                    told.put(name)
+        except Exception as error:
+            errors.append(error)
+
+    with contextlib.closing(Postgres()) as server:
+        workers = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+        for worker in workers:
+            worker.start()
+        for kills in range(10):
+            for _ in range(3 + kills):
+                told.get(timeout=60)
+            server.kill()
+            server.start()
+        ends.set()
+        for worker in workers:
+            worker.join()
+    assert errors == []

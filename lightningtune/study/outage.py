@@ -102,7 +102,8 @@ def _is_of_a_database(error: BaseException) -> bool:
     if isinstance(error, sql.DBAPIError):
         is_passing = isinstance(error, (sql.OperationalError, sql.InterfaceError)) or error.connection_invalidated
         return bool(is_passing) and not _LASTING.search(str(error.orig))
-    return isinstance(error, sql.TimeoutError)
+    # a transaction is pending where its connection was lost on the way, and somebody has passed over that
+    return isinstance(error, (sql.TimeoutError, sql.PendingRollbackError))
 
 
 def _is_of_a_proxy(error: BaseException) -> bool:

@@ -16,6 +16,8 @@ from lightningtune.study.journal import open_journal
 from lightningtune.study.outage import is_away, waits
 from lightningtune.study.patience import PATIENCE, PatientStorage
 
+_MAKES_TABLES = re.compile(r"already exists|pg_type_typname_nsp_index")
+"""What a server says where two hosts make the tables at a time."""
 _STARTING = 10.0
 """Seconds for which a server is waited for at first: where it does not answer then, its address may be wrong."""
 
@@ -48,14 +50,15 @@ def open_storage(
 
 
 def _opened(url: str, patience: float) -> BaseStorage:
-    """Open a database; a server that is just being started again is waited for."""
+    """Open a database; a server that is just being started again is waited for, and a host that makes its tables."""
     pauses, until = waits(), time.monotonic() + patience
     while True:
         pause = next(pauses)
         try:
             return optuna.storages.get_storage(url)
         except Exception as error:  # each database, and each missing driver, has its own
-            if url.startswith("sqlite") or not is_away(error) or time.monotonic() + pause > until:
+            is_passing = is_away(error) or _MAKES_TABLES.search(str(error))
+            if url.startswith("sqlite") or not is_passing or time.monotonic() + pause > until:
                 reason = str(error).partition("\n")[0]
                 raise ConfigurationError(f"storage={url!r} cannot be opened: {reason}") from None
         time.sleep(pause)

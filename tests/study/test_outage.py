@@ -25,6 +25,7 @@ AWAY = [
     raised(exc.InterfaceError, "connection already closed"),
     raised(exc.DBAPIError, "SSL SYSCALL error: EOF detected", invalidated=True),
     exc.TimeoutError("QueuePool limit"),
+    exc.PendingRollbackError("Can't reconnect until invalid transaction is rolled back."),
     OSError(errno.ENOSPC, ""),
     OSError(errno.ESTALE, ""),
     ConnectionRefusedError(),
