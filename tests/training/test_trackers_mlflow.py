@@ -18,6 +18,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _no_other_address(monkeypatch):
+    """Forget the tracking address that optuna-integration's callback has set in another test of this process."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tmp_path_factory.mktemp("mlflow") / "mine"
@@ -102,9 +108,8 @@ def test_optuna_integrations_callback_works(root, tmp_path):
     assert all("val_loss" in run.data.metrics and "model.lr" in run.data.params for run in found)
 
 
-def test_trials_in_processes_of_their_own_have_their_runs(tmp_path, monkeypatch):
+def test_trials_in_processes_of_their_own_have_their_runs(tmp_path):
     """What MLflow has imported before them survives the fork, and those that begin first make its database."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # optuna-integration's callback sets it
     study_of(tmp_path, "MLFlowLogger", n_jobs=2, n_trials=3).optimize()
     found = runs(tmp_path / "mine")
     assert {name: run.info.status for name, run in found.items()} == {f"trial {n}": "FINISHED" for n in range(3)}
