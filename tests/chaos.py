@@ -274,7 +274,9 @@ def _left(folder: Path, best: int) -> list[Path]:
     kept = folder / "chaos/trials" / f"{best:04d}" / "best.ckpt"
     study = [path for path in (folder / "chaos").rglob("*") if path.suffix in {".tmp", ".lock", ".ckpt"}]
     others = [path for path in study if path not in {kept, folder / "chaos/best/model.ckpt"}]
-    return [*others, *(path for path in (folder / "tmp").iterdir() if not path.name.startswith("torchinductor_"))]
+    # multiprocessing's own folder is left where a kill comes between its making and the host's hearing of it
+    temporary = (path for path in (folder / "tmp").iterdir() if not path.name.startswith(("torchinductor_", "pymp-")))
+    return [*others, *temporary]
 
 
 def report(run: Run) -> str:
