@@ -7,16 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightningtune.errors import ConfigError, did_you_mean
-
-_ARGUMENTS = {
-    "uniform": ("low", "high"),
-    "loguniform": ("low", "high"),
-    "discrete_uniform": ("low", "high", "q"),
-    "int": ("low", "high", "step"),
-    "int_log": ("low", "high"),
-    "categorical": ("choices",),
-}
-"""What stands in a list of the search space, after its form; the space's own table waits for Optuna."""
+from lightningtune.search.forms import FORMS
 
 
 def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
@@ -52,7 +43,7 @@ def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
 def _place(node: Any, at: str, parts: list[str], value: Any) -> None:
     if isinstance(node, list):
         key: Any = int(parts[0]) if parts[0].isdigit() and int(parts[0]) < len(node) else None
-        if key is None and at.startswith("search_space.") and parts[0] in (named := _ARGUMENTS.get(str(*node[:1]), ())):
+        if key is None and at.startswith("search_space.") and parts[0] in (named := FORMS.get(str(*node[:1]), ())):
             key = 1 + named.index(parts[0])
             node += [None] * (key + 1 - len(node))  # what may be left out
         if key is None:

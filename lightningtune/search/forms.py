@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.distributions import BaseDistribution
-
 from lightningtune.errors import SearchSpaceError, did_you_mean
 
 FORMS: Mapping[str, tuple[str, ...]] = {
@@ -90,5 +88,8 @@ def nested_path(name: str, spec: Any) -> str | None:
     while isinstance(spec, Mapping) and spec and not arguments & spec.keys():
         key, spec = next(iter(spec.items()))
         name += f".{key}"
+    # imported where it is used: the command line reads the forms without waiting for Optuna
+    from optuna.distributions import BaseDistribution
+
     is_spec = "type" in spec if isinstance(spec, Mapping) else isinstance(spec, (list, tuple, BaseDistribution))
     return name if is_spec else None

@@ -104,8 +104,8 @@ def _fitted(
             raise
         except (Exception, KeyboardInterrupt, SystemExit) as caught:
             names = spec.objective.monitor
-            is_early = fit and watcher.has_validated and not watcher.history
-            if fit and is_early and isinstance(caught, Exception) and is_waited_for(caught, names):
+            is_first = watcher.has_validated and not watcher.history
+            if fit and is_first and isinstance(caught, Exception) and is_waited_for(caught, names):
                 raise missing(fit.trainer, names) from caught
             error = watcher.interruption or caught
     outcome = _outcome(spec.objective, watcher, error)

@@ -12,12 +12,11 @@ from lightningtune import ConfigurationError, OptunaDrivenOptimizer
 from lightningtune.arguments import OPTUNA_KWARGS
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.main import main
-from lightningtune.cli.placing import _ARGUMENTS, place_at
+from lightningtune.cli.placing import place_at
 from lightningtune.cli.study_file import StudyFile, allowed, descriptions, fits, hints, read_study, read_value
 from lightningtune.cli.tune import StudyParser
 from lightningtune.errors import ConfigError
 from lightningtune.files import dump_yaml, load_yaml
-from lightningtune.search.forms import FORMS
 
 STUDY = {
     "model_class": "nets.Line",
@@ -173,7 +172,6 @@ def test_what_stands_in_a_list_of_the_space_has_the_names_of_its_form():
     assert place_at(space, "search_space", "depth.low", 3)["depth"] == ["int", 3, 9]
     assert place_at(space, "search_space", "depth.step", 2)["depth"] == ["int", 1, 9, 2]
     assert place_at(space, "search_space", "act.choices", ["tanh"])["act"] == ["categorical", ["tanh"]]
-    assert _ARGUMENTS == FORMS
 
 
 def test_a_name_with_dots_in_it_is_found_in_the_space():
