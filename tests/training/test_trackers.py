@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from nets import Line, Points
-from tracked import LOSS, PARAMS, Breaks, Stops, fit
+from tracked import LOSS, PARAMS, Breaks, Stops, fit, study_of
 
 from lightningtune.contract import SilentReporter, StopReason, TrialSpec
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
@@ -193,3 +193,19 @@ def test_csv_needs_no_save_dir(folder):
     assert fit(folder, {"class_path": "CSVLogger"}, max_epochs=1).notices == ()
     assert isinstance(CSVLogger(folder), CSVLogger)
     assert (folder / "metrics.csv").exists()
+
+
+def test_optuna_integrations_callback_works(tmp_path):
+    """It needs TensorFlow, which is none of our packages: where that is, TensorBoard imports it for each trial."""
+    pytest.importorskip("tensorflow")
+    from optuna_integration import TensorBoardCallback
+    from tensorboard.util.tensor_util import make_ndarray
+
+    with pytest.warns(FutureWarning, match="deprecated"):
+        tells = TensorBoardCallback(str(tmp_path / "told"), "val_loss")
+    study = study_of(tmp_path, "TensorBoardLogger", [tells]).optimize()
+    for trial in study.trials:
+        read = events(tmp_path / "told" / f"trial-{trial.number}")
+        (told_of,) = read.Tensors("val_loss")
+        assert make_ndarray(told_of.tensor_proto) == pytest.approx(trial.value)
+        assert [*events(tmp_path / f"mine/trials/{trial.number:04d}").Scalars("score/val_loss")]
