@@ -16,7 +16,6 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.host import Host
 from lightningtune.preflight import notices, plan_baseline
 from lightningtune.rehearsals import IN_ALL, Stage, is_hopeless
-from lightningtune.report.cells import plural
 from lightningtune.report.check_findings import (
     of_constants,
     of_ends,
@@ -35,6 +34,7 @@ from lightningtune.search.distributions import Parameter
 from lightningtune.study.definition import count_finished, quiet_optuna
 from lightningtune.study.objective import looks_reversed
 from lightningtune.study.pruning import largest_resource, reach_of
+from lightningtune.wording import counted
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.processes import TrialProcesses
 from lightningtune.workers.travel import check_travels
@@ -152,7 +152,7 @@ class Checkable:
         size = host.space.size
         if size is not None and size < host.n_trials:
             yield Finding(
-                "note", "space", f"The space has {plural(size, 'point')}, fewer than the {host.n_trials} trials."
+                "note", "space", f"The space has {counted(size, 'point')}, fewer than the {host.n_trials} trials."
             )
         if not os.access(_there(host.directory.root), os.W_OK):
             yield Finding("error", "disk", f"The study's folder '{host.directory.root}' cannot be written to.")
@@ -201,7 +201,7 @@ def _of_left(left: Sequence[Corner], runs: Sequence[Rehearsed]) -> Iterator[Find
 
 def _tried(runs: Sequence[Rehearsed], seconds: float) -> str:
     names = ", ".join(run.name for run in runs)
-    return f"{len(runs)} run{'s' * (len(runs) != 1)} of two batches in {seconds:.1f} s: {names}"
+    return f"{counted(len(runs), 'run')} of two batches in {seconds:.1f} s: {names}"
 
 
 def _there(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from lightningtune.cli.studies import PATIENCE
 from lightningtune.cli.study_file import StudyFile
 from lightningtune.cli.tune import StudyParser
 from lightningtune.errors import ConfigurationError, LightningTuneError
-from lightningtune.report.cells import plural
+from lightningtune.wording import counted
 
 if TYPE_CHECKING:
     from lightningtune.check import Checkable
@@ -124,7 +124,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     if any(finding.severity != "note" for finding in report.findings):
         show(report)
     else:
-        print(f"Checked with {plural(len(report.runs), 'run')} of two batches: no errors, no warnings.")
+        print(f"Checked with {counted(len(report.runs), 'run')} of two batches: no errors, no warnings.")
         _print(report.notes(_width()))
     if not report.ok:
         raise ConfigurationError(f"The study was not begun, since the check found errors. Skip it with {skip}.")

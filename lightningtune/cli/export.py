@@ -36,8 +36,8 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     found = open_study(given.study, given.storage)
 
-    from lightningtune.report.cells import size
     from lightningtune.study.portable import export_study
+    from lightningtune.wording import size
 
     name = found.study.study_name
     target = given.file or Path(f"{name}.zip")

@@ -28,9 +28,9 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     found = open_study(given.study, given.storage)
 
-    from lightningtune.report.cells import plural, size
     from lightningtune.study.hosts import busy_hosts, idle_hosts
     from lightningtune.study.removal import check_idle, check_own, remove_study, remove_weights, size_of, weights_of
+    from lightningtune.wording import counted, size
 
     study, directory = found.study, found.directory
     if not busy_hosts(study) and (hosts := idle_hosts(study)):
@@ -45,12 +45,12 @@ def run(arguments: Sequence[str]) -> int:
         if not weights:
             print(f"Study '{study.study_name}' has no weights.")
             return 0
-        what = f"{plural(len(weights), 'checkpoint')} of study '{study.study_name}', {size(size_of(weights))}"
+        what = f"{counted(len(weights), 'checkpoint')} of study '{study.study_name}', {size(size_of(weights))}"
         _ask(f"Remove {what} in {directory.root}?", given.yes)
         remove_weights(found)
         print(f"Removed {what}.")
         return 0
-    trials = plural(len(study.get_trials(deepcopy=False)), "trial")
+    trials = counted(len(study.get_trials(deepcopy=False)), "trial")
     where = f", {size(size_of(directory.belongings()))} in {directory.root}" if directory.root.is_dir() else ""
     what = f"study '{study.study_name}' with {trials}{where}"
     _ask(f"Remove {what}?", given.yes)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightningtune.files import dump_yaml
-from lightningtune.report.cells import clock, number, plural, size
 from lightningtune.report.status import gain
 from lightningtune.search.corners import shown
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
+from lightningtune.wording import clock, counted, number, size
 
 
 def draw_best(
@@ -58,7 +58,7 @@ def _values(results: StudyResults, trial: TrialResult) -> Iterator[str]:
 
 def _costs(trial: TrialResult) -> Iterator[str]:
     if trial.epochs:
-        yield f"{plural(trial.epochs, 'epoch')} in {clock(trial.duration)}"
+        yield f"{counted(trial.epochs, 'epoch')} in {clock(trial.duration)}"
     if trial.facts.parameters is not None:
         yield f"{trial.facts.parameters:,} parameters"
     if trial.facts.memory is not None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lightningtune.contract import Objective, StopReason
 from lightningtune.errors import ConfigurationError, MetricError
-from lightningtune.report.cells import plural
 from lightningtune.report.check_report import Finding, Severity, named
 from lightningtune.report.rehearsed import Length, Rehearsed
 from lightningtune.search.corners import shown
 from lightningtune.study.pruning import Reach
+from lightningtune.wording import counted
 
 _NAMED = 3
 """Runs that a sentence names."""
@@ -162,8 +162,8 @@ def of_pruner(
         return
     if reach.is_whole and not reach.pruned:
         severity: Severity = "warning" if is_given else "note"
-        each = plural(validations, "validation")
-        why = f"even the worst of {plural(reach.trials, 'trial')} of {each} is not pruned"
+        each = counted(validations, "validation")
+        why = f"even the worst of {counted(reach.trials, 'trial')} of {each} is not pruned"
         if validations == 1:
             why = "a trial has one validation, which is its last"
         yield Finding(severity, "pruner", f"{reach.pruner} prunes nothing in this study: {why}. {_RESOURCES}")
@@ -195,6 +195,6 @@ def pruner_fact(reach: Reach | None, pruner: str, validations: int | None, objec
             when = "not one trial"
             if not reach.is_whole:
                 when = f"none of the first {reach.trials} trials, as far as it was tried"
-        return "Pruner", f"{pruner}: {when}, of {plural(validations, 'validation')} each"
+        return "Pruner", f"{pruner}: {when}, of {counted(validations, 'validation')} each"
     first = reach.first_step + 1
     return "Pruner", f"{pruner}: from trial {reach.first_trial} on, and from validation {first} of {validations} on"

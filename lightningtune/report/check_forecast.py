@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lightningtune.report.cells import plural, size
 from lightningtune.report.check_report import Finding, Forecast, duration
 from lightningtune.report.rehearsed import Length, Rehearsed, seconds_of
+from lightningtune.wording import counted, size
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def facts_of(
     if forecast.seconds is not None and forecast.trial_seconds is not None:
         low, mean, high = map(duration, forecast.trial_seconds)
         spread = f" ({low} … {high})" if low != high else ""
-        text = f"about {duration(forecast.seconds)}: {plural(means.n_trials, 'trial')} of {mean}{spread}"
+        text = f"about {duration(forecast.seconds)}: {counted(means.n_trials, 'trial')} of {mean}{spread}"
         yield "Time", f"{text}, {at_a_time}, none pruned ({_basis(runs, length)})"
     elif runs:
         yield "Time", f"unknown: {_why_no_time(runs, length)}"
@@ -71,7 +71,7 @@ def facts_of(
     if forecast.disk is not None:
         free = f"; {size(means.disk)} are free" if means.disk is not None else ""
         each = size(forecast.disk / means.kept)
-        yield "Disk", f"at most {size(forecast.disk)}: {plural(means.kept, 'checkpoint')} of {each} at a time{free}"
+        yield "Disk", f"at most {size(forecast.disk)}: {counted(means.kept, 'checkpoint')} of {each} at a time{free}"
 
 
 def _basis(runs: Sequence[Rehearsed], length: Length | None) -> str:
@@ -79,9 +79,8 @@ def _basis(runs: Sequence[Rehearsed], length: Length | None) -> str:
     each = duration(statistics.median(seconds))
     if length is None or length.epochs is None or length.batches is None:
         return f"a batch took {each}"
-    epochs = f"{length.epochs:.3g} epoch{'s' * (length.epochs != 1)}"
-    validations = "" if length.validations is None else f", {plural(length.validations, 'validation')}"
-    return f"{epochs} of {length.batches} batch{'es' * (length.batches != 1)} of {each}{validations}"
+    validations = "" if length.validations is None else f", {counted(length.validations, 'validation')}"
+    return f"{counted(length.epochs, 'epoch')} of {counted(length.batches, 'batch')} of {each}{validations}"
 
 
 def _why_no_time(runs: Sequence[Rehearsed], length: Length | None) -> str:
@@ -102,7 +101,7 @@ def of_forecast(forecast: Forecast, runs: Sequence[Rehearsed], means: Means) -> 
         yield Finding(
             "warning",
             "memory",
-            f"{plural(means.jobs, 'trial')} at a time may need {size(forecast.memory)} of memory, and "
+            f"{counted(means.jobs, 'trial')} at a time may need {size(forecast.memory)} of memory, and "
             f"{size(means.memory)} are free: the system would kill trials. See n_jobs, and share_data.",
         )
     device = max((run.outcome.facts.device_memory or 0 for run in runs), default=0) * means.per_device
@@ -111,7 +110,7 @@ def of_forecast(forecast: Forecast, runs: Sequence[Rehearsed], means: Means) -> 
         yield Finding(
             "warning",
             "memory",
-            f"{plural(means.per_device, 'trial')} that share an accelerator may need {size(device)} of its "
+            f"{counted(means.per_device, 'trial')} that share an accelerator may need {size(device)} of its "
             f"{size(total)}. See trials_per_device.",
         )
     if forecast.disk is not None and means.disk is not None and forecast.disk > means.disk:

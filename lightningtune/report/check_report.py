@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lightningtune.report.rehearsed import Rehearsed
 from lightningtune.search.corners import shown
+from lightningtune.wording import counted
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -92,7 +93,7 @@ class CheckReport:
     def verdict(self) -> str:
         """The number of findings, in a line."""
         counts = {severity: sum(one.severity == severity for one in self.findings) for severity in SEVERITIES}
-        parts = [f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
+        parts = [counted(count, severity) for severity, count in counts.items() if count]
         return f"{', '.join(parts)}." if parts else "Nothing was found."
 
     def lines(self, width: int = _WIDTH) -> Iterable[tuple[Severity | None, str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightningtune.report.cells import clock, number
 from lightningtune.report.tables import table
 from lightningtune.study.contrast import Contrast, Finding
+from lightningtune.wording import clock, number
 
 _LONGEST = 40
 _OUTCOMES = ("complete", "pruned", "fail", "interrupted", "running", "waiting")

@@ -17,10 +17,10 @@ from rich.markup import escape
 from rich.text import Text
 
 from lightningtune.contract import Reporter, Stop, Values
-from lightningtune.report.cells import parameters
 from lightningtune.report.notebook import NotebookOutput
 from lightningtune.report.progress import Progress, named
 from lightningtune.study.results import StudyResults, TrialResult
+from lightningtune.wording import parameters
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import Any
 from rich.text import Text
 
 from lightningtune.contract import StopReason, Values
-from lightningtune.report.cells import plural
 from lightningtune.study.progress import epochs_in, max_epochs_of
 from lightningtune.study.results import StudyResults, TrialResult
+from lightningtune.wording import counted
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 12
@@ -170,7 +170,7 @@ class Progress:
     def _pruned(self) -> str:
         count = self._counts["pruned"]
         saved = saved_by_pruning(self._epochs["complete"], self._epochs["pruned"])
-        return f"{count} pruned" + (f", which saved {plural(saved, 'epoch')}" if saved else "") if count else ""
+        return f"{count} pruned" + (f", which saved {counted(saved, 'epoch')}" if saved else "") if count else ""
 
     def _failed(self) -> str:
         count = self._counts["fail"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightningtune.report.cells import about, clock, number, parameters, plural
 from lightningtune.report.tables import cut, table
 from lightningtune.study.progress import RunningTrial, StudyProgress
 from lightningtune.study.results import StudyResults, TrialResult
+from lightningtune.wording import about, clock, counted, number, parameters
 
 _LATEST = 10
 
@@ -33,7 +33,7 @@ def draw_status(progress: StudyProgress, width: int | None = None, latest: int =
         header = ("trial", "", "state", *results.metrics, "epochs", "time", "parameters")
         lines.append(table(header, rows, right=("trial", *results.metrics, "epochs", "time"), width=width))
     if len(ended) > len(shown):
-        more = f"{plural(len(ended) - len(shown), 'more trial')}: lightningtune trials {results.study_name}"
+        more = f"{counted(len(ended) - len(shown), 'more trial')}: lightningtune trials {results.study_name}"
         lines.append(cut(more, width))
     return "\n".join(lines).rstrip()
 

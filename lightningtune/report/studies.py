@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightningtune.report.cells import about, number
 from lightningtune.report.tables import table
 from lightningtune.study.progress import StudyProgress
+from lightningtune.wording import about, number
 
 
 def draw_studies(studies: Sequence[StudyProgress], width: int | None = None) -> str:

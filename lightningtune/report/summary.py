@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lightningtune.contract import Objective
-from lightningtune.report.cells import plural
 from lightningtune.search.corners import shown
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
+from lightningtune.wording import counted
 
 
 def headline(study_name: str, objective: Objective, done: int, total: int) -> str:
@@ -14,8 +14,8 @@ def headline(study_name: str, objective: Objective, done: int, total: int) -> st
     verbs = {"min": "minimize", "max": "maximize"}
     aims = ", ".join(f"{verbs[mode]} {name}" for name, mode in zip(objective.monitor, objective.mode, strict=True))
     if done >= total:
-        return f"Study '{study_name}': {aims}. It has its {plural(total, 'trial')}; raise n_trials to go on."
-    return f"Study '{study_name}': {aims}, {plural(total, 'trial')}" + (f", going on after {done}." if done else ".")
+        return f"Study '{study_name}': {aims}. It has its {counted(total, 'trial')}; raise n_trials to go on."
+    return f"Study '{study_name}': {aims}, {counted(total, 'trial')}" + (f", going on after {done}." if done else ".")
 
 
 def summary(results: StudyResults, directory: StudyDirectory) -> str:

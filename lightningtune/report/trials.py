@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightningtune.report.cells import clock, number
 from lightningtune.report.tables import table
 from lightningtune.study.results import column_of
 from lightningtune.study.selection import PARAMS
+from lightningtune.wording import clock, number
 
 
 def draw_trials(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], width: int | None = None) -> str:

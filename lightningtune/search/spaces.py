@@ -13,6 +13,7 @@ from lightningtune.search.base import Answer, SearchSpace
 from lightningtune.search.combined import CombinedSearchSpace, SectionSearchSpace, defined_twice, placed
 from lightningtune.search.distributions import Parameter, describe, parse_parameter
 from lightningtune.search.suggest import RecordingTrial
+from lightningtune.wording import counted
 
 __all__ = [
     "AdvancedSearchSpace",
@@ -114,10 +115,10 @@ class SimpleSearchSpace(SearchSpace):
         return f"SimpleSearchSpace({self.to_dict()!r})"
 
     def __str__(self) -> str:
-        count, size = len(self._parameters), self.size
+        size = self.size
         width = max(len(parameter.name) for parameter in self._parameters)
-        points = "infinitely many points" if size is None else f"{size} point{'s' * (size > 1)}"
-        head = f"{count} parameter{'s' * (count > 1)}, {points}"
+        points = "infinitely many points" if size is None else counted(size, "point")
+        head = f"{counted(len(self._parameters), 'parameter')}, {points}"
         return "\n".join([head, *(f"  {p.name:<{width}}  {describe(p)}" for p in self._parameters)])
 
 

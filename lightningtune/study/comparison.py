@@ -13,6 +13,7 @@ from typing import Any
 from lightningtune.contract import TrialFacts, Values
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.provenance import Provenance
+from lightningtune.wording import counted
 
 
 class Agreement(str, enum.Enum):
@@ -160,7 +161,7 @@ What differs: torch 2.5.0 then, 2.6.0 now.
 
     def _same(self) -> str:
         count = len(self.recorded.curve)
-        parts = [f"{count} validation{'s' if count > 1 else ''}"] if count else []
+        parts = [counted(count, "validation")] if count else []
         if self.recorded.values is not None:
             parts.append("the score")
         elif self.recorded.ending is not None:

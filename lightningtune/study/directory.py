@@ -10,6 +10,7 @@
       report.html           what it has found, for a browser
       refit/0007_seed_1/    the best config, trained again
       replay/0007/          a trial, trained again to compare
+      artifacts/            what somebody has uploaded in optuna-dashboard
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _LAYOUT = {
     "best": r"config\.yaml|model\.ckpt|\..*\.tmp",
     "refit": r"\d{4,}_seed_\d+",
     "replay": r"\d{4,}",
+    "artifacts": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
 }
 """The folders of a study, and how what it writes into them is named."""
 
@@ -91,6 +93,11 @@ class StudyDirectory:
         """What the study has found, for a browser."""
         return self.root / "report.html"
 
+    @property
+    def artifacts(self) -> Path:
+        """What somebody has uploaded in optuna-dashboard, as Optuna's artifact store names it."""
+        return self.root / "artifacts"
+
     def trial(self, number: int) -> Path:
         """The folder of one trial."""
         return self.root / "trials" / f"{number:04d}"
@@ -103,12 +110,16 @@ class StudyDirectory:
         """The folder of a trial that is trained again to compare."""
         return self.root / "replay" / f"{number:04d}"
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders in it that are the study's, there or not."""
+        return [self.root / name for name in _LAYOUT]
+
     def belongings(self) -> list[Path]:
         """Return what is there of the study, the journal first; whatever else lies in the folder is somebody else's."""
         named = (self.journal, Path(f"{self.journal}.lock"), self.root / "study.yaml", self.report)
         found = [path for path in named if path.is_file() or path.is_symlink()]
-        for name, owned in _LAYOUT.items():
-            folder = self.root / name
+        for folder, owned in zip(self.folders, _LAYOUT.values(), strict=True):
             if folder.is_symlink():
                 found.append(folder)
             elif folder.is_dir():

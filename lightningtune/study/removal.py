@@ -113,7 +113,7 @@ def remove_study(found: FoundStudy) -> list[Path]:
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
     shutil.rmtree(gone)
-    for folder in (*(root / name for name in ("trials", "best", "refit", "replay")), root):
+    for folder in (*directory.folders, root):
         with contextlib.suppress(OSError):  # it is not empty, or not there
             folder.rmdir()
     return sorted(root.iterdir()) if root.is_dir() else []

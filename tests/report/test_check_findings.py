@@ -166,5 +166,5 @@ def test_from_when_on_it_prunes_is_a_fact():
     assert pruner_fact(None, "APruner", 3, 1)[1] == "APruner: not tried, of 3 validations each"
     assert pruner_fact(NOTHING, "APruner", 1, 1)[1] == "APruner: not one trial, of 1 validation each"
     part = dataclasses.replace(NOTHING, is_whole=False)
-    expected = "APruner: none of the first 20 trials, as far as it was tried, of 5000 validations each"
+    expected = "APruner: none of the first 20 trials, as far as it was tried, of 5,000 validations each"
     assert pruner_fact(part, "APruner", 5000, 1)[1] == expected

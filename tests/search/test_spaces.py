@@ -95,7 +95,7 @@ def test_a_finite_space_knows_its_size_and_makes_a_grid_samplers_grid():
 def test_a_large_space_is_counted_without_its_grid():
     space = SimpleSearchSpace({"seed": ("int", 0, 2**31 - 1), "b": ("categorical", [1, 2])})
     assert space.size == 2**32
-    assert str(space).startswith("2 parameters, 4294967296 points")
+    assert str(space).startswith("2 parameters, 4,294,967,296 points")
 
 
 @pytest.mark.parametrize(

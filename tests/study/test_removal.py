@@ -12,13 +12,21 @@ from lightningtune.study.identity import WORKER, Worker
 from lightningtune.study.removal import check_idle, remove_study, remove_weights, size_of, weights_of
 from lightningtune.study.storage import open_storage
 
+UPLOADED = "artifacts/0b0f1c1e-6a3c-4c58-9f63-0d6f3c3f1a11"
+
 
 @pytest.fixture
 def found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "lightningtune_runs" / "digits"
     optuna.create_study(study_name="digits", storage=open_storage(None, root / "journal.log"))
-    for name in ("trials/0000/best.ckpt", "trials/0000/config.yaml", "best/config.yaml", "refit/0000_seed_1/best.ckpt"):
+    for name in (
+        "trials/0000/best.ckpt",
+        "trials/0000/config.yaml",
+        "best/config.yaml",
+        "refit/0000_seed_1/best.ckpt",
+        UPLOADED,
+    ):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("12345")
@@ -32,6 +40,13 @@ def test_a_study_is_removed_with_its_folder_and_nothing_else(found):
     beside.write_text("mine")
     remove_study(found)
     assert [*beside.parent.iterdir()] == [beside]
+
+
+def test_what_others_have_put_into_its_folders_stays(found):
+    mine = found.directory.root / "artifacts" / "picture.png"
+    mine.write_text("mine")
+    assert remove_study(found) == [mine.parent]
+    assert [*mine.parent.iterdir()] == [mine]
 
 
 def test_one_in_a_database_is_removed_from_there_and_others_stay(tmp_path, monkeypatch):

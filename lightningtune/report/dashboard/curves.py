@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,14 +24,15 @@ def read_metrics(path: Path) -> dict[str, list[tuple[float, float]]]:
     Args:
         path: of ``metrics.csv``; a line that is just being written is left out.
     """
+    written, _, _ = path.read_text(errors="replace").rpartition("\n")
+    written = written.replace("\0", "")  # a crash of the machine may leave zeros, at which Python 3.10 stops
     curves: dict[str, list[tuple[float, float]]] = {}
-    with path.open(newline="", errors="replace") as file:
-        for place, row in enumerate(csv.DictReader(file)):
-            at = _number(row.get("step"))
-            for name, text in row.items():
-                value = _number(text)
-                if isinstance(name, str) and name not in ("step", "epoch") and value is not None:
-                    curves.setdefault(name, []).append((place if at is None else at, value))
+    for place, row in enumerate(csv.DictReader(io.StringIO(written))):
+        at = _number(row.get("step"))
+        for name, text in row.items():
+            value = _number(text)
+            if isinstance(name, str) and name not in ("step", "epoch") and value is not None:
+                curves.setdefault(name, []).append((place if at is None else at, value))
     return curves
 
 
@@ -38,11 +40,12 @@ def draw_curves(curves: Mapping[str, Curve], first: Sequence[str] = ()) -> str:
     """Draw curves as SVG.
 
     Args:
-        curves: by metric, each with at least one point; what is not finite is left out.
+        curves: by metric, each with at least one point; what is not finite is left out. Of none, the picture says so.
         first: the metrics that come first; the others follow by name.
     """
     names = sorted(curves, key=lambda name: (name not in first, name))[:_MOST]
     panels = [_panel(name, curves[name], place * _HEIGHT) for place, name in enumerate(names)]
+    panels = panels or [f'<text x="{_LEFT}" y="16" fill="#333333">nothing was logged</text>']
     height = max(len(names), 1) * _HEIGHT
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '

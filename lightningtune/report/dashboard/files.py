@@ -20,15 +20,15 @@ from lightningtune.study.directory import StudyDirectory
 
 _CURVES = "curves.svg"
 """A picture that is drawn when somebody asks for it."""
-_OF_TRIAL = {
-    _CURVES: "image/svg+xml",
-    "metrics.csv": "text/csv",
-    "best.ckpt": "application/octet-stream",
-    "config.yaml": "text/plain",
-    "output.log": "text/plain",
-    "error.txt": "text/plain",
+_OF_TRIAL = (_CURVES, "metrics.csv", "best.ckpt", "config.yaml", "output.log", "error.txt")
+_KINDS = {
+    ".svg": "image/svg+xml",
+    ".csv": "text/csv",
+    ".ckpt": "application/octet-stream",
+    ".yaml": "text/plain",
+    ".log": "text/plain",
+    ".txt": "text/plain",
 }
-_OF_STUDY = {"model.ckpt": "application/octet-stream", "config.yaml": "text/plain"}
 _PREFIX = "artifacts:"
 """With which Optuna's ``upload_artifact`` begins the name of an attribute that tells of an artifact."""
 
@@ -50,8 +50,7 @@ class StudyFiles:
         self._metrics = metrics
         self._secret = uuid.uuid4()
         self._readers: dict[str, Callable[[], BinaryIO]] = {}
-        self._uploads = directory.root / "artifacts"
-        self._of_others = FileSystemArtifactStore(self._uploads)
+        self._of_others = FileSystemArtifactStore(directory.artifacts)
 
     def of_trial(self, trial: FrozenTrial) -> dict[str, str]:
         """Return the attributes that tell of a trial's files, as ``upload_artifact`` writes them."""
@@ -63,18 +62,17 @@ class StudyFiles:
         if "metrics.csv" in there or trial.intermediate_values:
             there.add(_CURVES)
         attrs: dict[str, str] = {}
-        for name, kind in _OF_TRIAL.items():
+        for name in _OF_TRIAL:
             if name in there:
-                attrs |= self._attribute(folder / name, kind, trial)
+                attrs |= self._attribute(folder / name, trial)
         return attrs
 
     def of_study(self) -> dict[str, str]:
         """Return the attributes that tell of the winner's files."""
         attrs: dict[str, str] = {}
-        for name, kind in _OF_STUDY.items():
-            path = self._directory.root / "best" / name
+        for path in (self._directory.best_checkpoint, self._directory.best_config):
             if path.is_file():
-                attrs |= self._attribute(path, kind)
+                attrs |= self._attribute(path)
         return attrs
 
     def has_told(self, name: str) -> bool:
@@ -97,7 +95,7 @@ class StudyFiles:
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Keep what somebody uploads."""
-        self._uploads.mkdir(parents=True, exist_ok=True)
+        self._directory.artifacts.mkdir(parents=True, exist_ok=True)
         self._of_others.write(artifact_id, content_body)
 
     def remove(self, artifact_id: str) -> None:
@@ -114,17 +112,18 @@ class StudyFiles:
             raise HTTPError(403, f"The study's own files stay in '{where}': 'lightningtune rm' removes them with it.")
         self._of_others.remove(artifact_id)
 
-    def _attribute(self, path: Path, kind: str, trial: FrozenTrial | None = None) -> dict[str, str]:
+    def _attribute(self, path: Path, trial: FrozenTrial | None = None) -> dict[str, str]:
         number = str(uuid.uuid5(self._secret, str(path)))
         if trial is not None and path.name == _CURVES:
             self._readers[number] = lambda: self._draw(path.with_name("metrics.csv"), trial)
         else:
             self._readers[number] = lambda: path.open("rb")
-        about = ArtifactMeta(artifact_id=number, filename=path.name, mimetype=kind, encoding=None)
+        about = ArtifactMeta(artifact_id=number, filename=path.name, mimetype=_KINDS[path.suffix], encoding=None)
         return {_PREFIX + number: json.dumps(dataclasses.asdict(about))}
 
     def _draw(self, logged: Path, trial: FrozenTrial) -> BinaryIO:
         """Draw what was logged, or, where that lies elsewhere, what was reported."""
         curves = read_metrics(logged) if logged.is_file() else {}
-        curves = curves or {self._metrics[0]: [*trial.intermediate_values.items()]}
+        if not curves and trial.intermediate_values:
+            curves = {self._metrics[0]: [*trial.intermediate_values.items()]}
         return io.BytesIO(draw_curves(curves, self._metrics).encode())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import string
 
-from lightningtune.report.html.wording import counted, spent
 from lightningtune.study.results import TrialResult
+from lightningtune.wording import counted, spent
 
 
 def note_of(trial: TrialResult) -> str:

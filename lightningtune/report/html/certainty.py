@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from lightningtune.report.html.answer import Answer
-from lightningtune.report.html.wording import counted, short
+from lightningtune.wording import counted, short
 
 
 def gain_line(answer: Answer) -> str:

@@ -10,10 +10,9 @@ from typing import Any
 import optuna
 
 from lightningtune._version import __version__
-from lightningtune.report.cells import size
 from lightningtune.report.html.record import Record
-from lightningtune.report.html.wording import listed
 from lightningtune.study.results import TrialResult
+from lightningtune.wording import listed, size
 
 
 def environment_of(record: Record, definition: Mapping[str, Any]) -> list[tuple[str, str]]:

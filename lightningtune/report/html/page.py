@@ -23,8 +23,8 @@ from lightningtune.report.html.running import to_run
 from lightningtune.report.html.sections import sections_of
 from lightningtune.report.html.table import columns_of, link_to, rows_of
 from lightningtune.report.html.timeline import lanes_of
-from lightningtune.report.html.wording import counted, listed, moment, short, spent
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.wording import counted, listed, moment, short, spent
 
 _ASSETS = Path(__file__).parent / "assets"
 

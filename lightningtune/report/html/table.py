@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lightningtune.report.cells import size
 from lightningtune.report.html.record import Record, parameters_of
-from lightningtune.report.html.wording import short, spent
 from lightningtune.study.results import TrialResult
+from lightningtune.wording import short, size, spent
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def lines(picture):
 
 def test_what_a_csv_logger_has_written_is_read(tmp_path):
     path = tmp_path / "metrics.csv"
-    path.write_text("epoch,step,train_loss,val_loss\n0,9,0.5,\n0,9,,0.7\n1,19,nan,\n1,19,,0.6\n2,2")
+    path.write_text("epoch,step,train_loss,val_loss\n0,9,0.5,\n0,9,,0.7\n1,19,nan,\n\0\0\0\n1,19,,0.6\n2,29,,0.5")
     curves = read_metrics(path)
     assert curves["val_loss"] == [(9, 0.7), (19, 0.6)]
     assert curves["train_loss"][0] == (9, 0.5)
@@ -43,8 +43,11 @@ def test_names_are_text_and_what_is_not_finite_is_left_out():
     assert texts(picture) == ["<script>: never finite", "b, 2 to 2; lowest 2, highest 2"]
 
 
-def test_nothing_is_a_picture_too():
-    assert texts(draw_curves({})) == []
+def test_nothing_is_a_picture_too(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("")
+    assert read_metrics(path) == {}
+    assert texts(draw_curves({})) == ["nothing was logged"]
 
 
 @given(st.lists(st.tuples(st.floats(), st.floats()), min_size=1, max_size=2000))

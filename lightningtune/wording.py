@@ -1,0 +1,138 @@
+"""Numbers and times as a person reads them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+_PLURALS = {"study": "studies", "batch": "batches"}
+
+
+def short(value: Any, digits: int = 4) -> str:
+    """Write a value with few digits.
+
+    Example:
+        >>> short(0.000123456), short(128), short(14700.0), short(True), short(None)
+        ('0.0001235', '128', '14700', 'True', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e7:
+        return f"{value:.0f}"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def spent(seconds: float) -> str:
+    """Write a time in its two largest units.
+
+    Example:
+        >>> spent(0.25), spent(75), spent(3 * 3600 + 120), spent(100000)
+        ('0.25 s', '1 min 15 s', '3 h 2 min', '1 d 3 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    for unit, name, smaller, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            rest = whole % unit // smaller
+            return f"{whole // unit} {name}" + (f" {rest} {part}" if rest else "")
+    raise AssertionError(seconds)
+
+
+def counted(count: float, what: str) -> str:
+    """Write a number of things.
+
+    Example:
+        >>> counted(1, "trial"), counted(12345, "study"), counted(0, "batch"), counted(2.5, "epoch")
+        ('1 trial', '12,345 studies', '0 batches', '2.5 epochs')
+    """
+    number = f"{count:,.3g}" if isinstance(count, float) else f"{count:,}"
+    return f"{number} {what if count == 1 else _PLURALS.get(what, what + 's')}"
+
+
+def listed(numbers: list[int], most: int = 12) -> str:
+    """Write numbers, the first of many.
+
+    Example:
+        >>> listed([1, 2, 5], most=2)
+        '1, 2 and 1 more'
+    """
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return ", ".join(map(str, numbers[:most])) + more
+
+
+def moment(when: datetime.datetime) -> str:
+    """Write a day and a time.
+
+    Example:
+        >>> moment(datetime.datetime(2026, 3, 9, 8, 5))
+        '9 March 2026, 08:05'
+    """
+    return f"{when.day} {when:%B %Y, %H:%M}"
+
+
+def number(value: float | None) -> str:
+    """Write a value with six digits at most, and none as nothing.
+
+    Example:
+        >>> number(0.123456789), number(1e-5), number(None)
+        ('0.123457', '1e-05', '')
+    """
+    return "" if value is None else f"{value:.6g}"
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as a clock does.
+
+    Example:
+        >>> clock(7), clock(754), clock(3 * 3600 + 61)
+        ('0:07', '12:34', '3:01:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def about(seconds: float) -> str:
+    """Write a duration that is not known to the second.
+
+    Example:
+        >>> about(7), about(754), about(3 * 3600 + 1300), about(3 * 86400)
+        ('under a minute', '13 min', '3 h 22 min', '3 d 0 h')
+    """
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "under a minute"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes.
+
+    Example:
+        >>> size(512), size(20_480), size(3.4e9)
+        ('512 B', '20 KiB', '3.2 GiB')
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def parameters(params: Mapping[str, Any]) -> str:
+    """Write parameters in a line, each by the last part of its name.
+
+    Example:
+        >>> parameters({"model.lr": 0.00123456, "depth": 3})
+        'lr=0.00123 depth=3'
+    """
+    return " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in params.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
