@@ -29,14 +29,15 @@ def run(arguments: Sequence[str]) -> int:
 
     from lightningtune.report.dashboard.server import serving
 
+    address = f"[{given.host}]:{given.port}" if ":" in given.host else f"{given.host}:{given.port}"
     try:
         server = serving(found.study, found.directory, given.host, given.port)
     except (OSError, OverflowError) as error:  # the port is another's, or there is none of that number
         raise ConfigurationError(
-            f"The dashboard cannot listen at {given.host}:{given.port}: {error}. Give it another with --port or --host."
+            f"The dashboard cannot listen at {address}: {error}. Give it another with --port or --host."
         ) from error
     with server:
-        print(f"Study '{found.study.study_name}': http://{given.host}:{given.port}, until Ctrl-C.", flush=True)
+        print(f"Study '{found.study.study_name}': http://{address}, until Ctrl-C.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # which is how it ends
             server.serve_forever()
     return 0

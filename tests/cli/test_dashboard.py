@@ -1,5 +1,6 @@
 """The dashboard: optuna-dashboard's own server in a process of its own, asked over HTTP."""
 
+import contextlib
 import json
 import os
 import re
@@ -32,14 +33,20 @@ def port():
 @pytest.fixture
 def ask(studies, port):
     """The study `digits` on a page; what asks it."""
-    command = [COMMAND, "dashboard", "digits", "--port", str(port)]
+    with serving(port) as asked:
+        yield asked
+
+
+@contextlib.contextmanager
+def serving(port, host="localhost", address="localhost"):
+    command = [COMMAND, "dashboard", "digits", "--port", str(port), "--host", host]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
-        assert served.stdout.readline() == f"Study 'digits': http://localhost:{port}, until Ctrl-C.\n"
+        assert served.stdout.readline() == f"Study 'digits': http://{address}:{port}, until Ctrl-C.\n"
 
         def asked(path, method="GET", **body):
             data = json.dumps(body).encode() if body else None
             request = urllib.request.Request(
-                f"http://localhost:{port}/{path}", data, {"Content-Type": "application/json"}, method=method
+                f"http://{address}:{port}/{path}", data, {"Content-Type": "application/json"}, method=method
             )
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.read()
@@ -147,6 +154,15 @@ def test_a_browser_shows_the_note_and_the_curves(ask, port):
     assert "It trains the untuned defaults." in text
     for name in ("best.ckpt", "config.yaml", "curves.svg", "metrics.csv"):
         assert name in text
+
+
+def test_an_address_of_the_newer_protocol_stands_in_brackets(studies, port):
+    try:
+        socket.create_server(("::1", port), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no address of IPv6")
+    with serving(port, "::1", "[::1]") as ask:
+        assert trials_of(ask)[1]["trials"]
 
 
 def test_a_port_that_is_taken_is_a_line(studies, capsys):
