@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,14 +126,23 @@ def size(count: float) -> str:
 
 
 def parameters(params: Mapping[str, Any]) -> str:
-    """Write parameters in a line, each by the last part of its name.
+    """Write parameters in a line: each by the last part of its name where no other has that, classes by their names.
 
     Example:
-        >>> parameters({"model.lr": 0.00123456, "depth": 3})
-        'lr=0.00123 depth=3'
+        >>> parameters({"model.lr": 0.00123456, "optimizer.class_path": "torch.optim.Adam"})
+        'lr=0.00123 optimizer=Adam'
+        >>> parameters({"encoder.init_args.depth": 3, "decoder.init_args.depth": 2})
+        'encoder.depth=3 decoder.depth=2'
     """
-    return " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in params.items())
+    paths = {name: name.replace(".init_args.", ".").removesuffix(".class_path") for name in params}
+    count = Counter(path.rpartition(".")[2] for path in paths.values())
+    said = []
+    for name, path in paths.items():
+        last = path.rpartition(".")[2]
+        value = str(params[name]).rpartition(".")[2] if name.endswith(".class_path") else _few(params[name])
+        said.append(f"{last if count[last] == 1 else path}={value}")
+    return " ".join(said)
 
 
-def _short(value: Any) -> str:
+def _few(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
