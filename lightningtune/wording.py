@@ -28,11 +28,12 @@ def spent(seconds: float) -> str:
     """Write a time in its two largest units.
 
     Example:
-        >>> spent(0.25), spent(75), spent(3 * 3600 + 120), spent(100000)
-        ('0.25 s', '1 min 15 s', '3 h 2 min', '1 d 3 h')
+        >>> spent(0.0123), spent(0.25), spent(75), spent(3 * 3600 + 120), spent(100000)
+        ('12 ms', '0.25 s', '1 min 15 s', '3 h 2 min', '1 d 3 h')
     """
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 59.5:
+        count, of = (seconds * 1000, "ms") if 0 < seconds < 0.0995 else (seconds, "s")
+        return f"{count:.2g} {of}" if count < 9.95 else f"{count:.0f} {of}"
     whole = round(seconds)
     for unit, name, smaller, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= unit:

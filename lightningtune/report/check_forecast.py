@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lightningtune.report.check_report import Finding, Forecast, duration
+from lightningtune.report.check_report import Finding, Forecast
 from lightningtune.report.rehearsed import Length, Rehearsed, seconds_of
-from lightningtune.wording import counted, size
+from lightningtune.wording import counted, size, spent
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def facts_of(
     """Say what the study takes, and by what that is known."""
     at_a_time = f"{means.jobs} at a time"
     if forecast.seconds is not None and forecast.trial_seconds is not None:
-        low, mean, high = map(duration, forecast.trial_seconds)
+        low, mean, high = map(spent, forecast.trial_seconds)
         spread = f" ({low} … {high})" if low != high else ""
-        text = f"about {duration(forecast.seconds)}: {counted(means.n_trials, 'trial')} of {mean}{spread}"
+        text = f"about {spent(forecast.seconds)}: {counted(means.n_trials, 'trial')} of {mean}{spread}"
         yield "Time", f"{text}, {at_a_time}, none pruned ({_basis(runs, length)})"
     elif runs:
         yield "Time", f"unknown: {_why_no_time(runs, length)}"
@@ -76,7 +76,7 @@ def facts_of(
 
 def _basis(runs: Sequence[Rehearsed], length: Length | None) -> str:
     seconds = [run.noted.train_seconds for run in runs if run.noted is not None and run.noted.train_seconds is not None]
-    each = duration(statistics.median(seconds))
+    each = spent(statistics.median(seconds))
     if length is None or length.epochs is None or length.batches is None:
         return f"a batch took {each}"
     validations = "" if length.validations is None else f", {counted(length.validations, 'validation')}"

@@ -178,27 +178,6 @@ def named(run: Rehearsed) -> str:
     return f"{run.name} ({text if len(text) <= _WIDTH else f'{len(given)} parameters'})"
 
 
-def duration(seconds: float) -> str:
-    """Write a duration as a person says it.
-
-    Example:
-        >>> [duration(seconds) for seconds in (0.0123, 0.42, 75, 7900, 200000)]
-        ['12 ms', '0.42 s', '75 s', '2 h 12 min', '2 days 8 h']
-    """
-    if seconds < 0.1:
-        return f"{seconds * 1000:.2g} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    days, hours = divmod(round(seconds / 3600), 24)
-    return f"{days} days {hours} h" if hours else f"{days} days"
-
-
 def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Put the errors first, then the warnings; each as they were found, and once."""
     unique = list(dict.fromkeys(findings))

@@ -15,7 +15,7 @@ from rich.text import Text
 from lightningtune.contract import StopReason, Values
 from lightningtune.study.progress import epochs_in, max_epochs_of
 from lightningtune.study.results import StudyResults, TrialResult
-from lightningtune.wording import counted
+from lightningtune.wording import clock, counted
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 12
@@ -153,7 +153,7 @@ class Progress:
         if in_session < 1:
             return ""
         left = (self._clock() - self._since) / in_session * max(self._total - self._done, 0)
-        return f"{duration(left)} left"
+        return f"{clock(left)} left"
 
     def _best_of(self, best: Sequence[TrialResult]) -> str:
         if not best:
@@ -179,7 +179,7 @@ class Progress:
     def _line(self, trial: Running) -> Text:
         values = [*trial.values]
         said = f"{values[-1]:.4g} at {_moment(trial)}" if values else "no validation yet"
-        taken = duration(self._clock() - trial.since)
+        taken = clock(self._clock() - trial.since)
         line = Text(f"{trial.number:>4}  ", style="dim")
         line.append(f"{sparkline(values):<{_CURVE}} ", style="cyan")
         line.append(f"{said}  ", style="default")
@@ -225,18 +225,6 @@ def sparkline(values: Sequence[float]) -> str:
     if span == 0 or not math.isfinite(span):
         return "".join("▁" if math.isfinite(value) else " " for value in values)
     return "".join(_BARS[round((v - low) / span * (len(_BARS) - 1))] if math.isfinite(v) else " " for v in values)
-
-
-def duration(seconds: float) -> str:
-    """Write a time as a clock shows it.
-
-    Example:
-        >>> duration(75.4), duration(3675)
-        ('1:15', '1:01:15')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def named(metrics: Sequence[str], values: Values) -> str:

@@ -39,8 +39,8 @@ def test_the_mean_over_the_runs_stands_for_the_space():
     assert forecast.validations == 10
     assert findings == []
     assert facts == {
-        "Time": "about 2 min: 20 trials of 20 s (10 s … 30 s), 3 at a time, none pruned (10 epochs of 100 batches of "
-        "20 ms, 10 validations)",
+        "Time": "about 2 min 20 s: 20 trials of 20 s (10 s … 30 s), 3 at a time, none pruned (10 epochs of 100 batches "
+        "of 20 ms, 10 validations)",
         "Memory": "at most 858 MiB, 3 at a time; 3.7 GiB are free",
         "Disk": "at most 48 MiB: 10 checkpoints of 5 MiB at a time; 9.3 GiB are free",
     }

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lightningtune.report.progress import Progress, duration, sparkline
+from lightningtune.report.progress import Progress, sparkline
 from lightningtune.study.results import StudyResults, TrialResult
 
 
@@ -168,9 +168,3 @@ def test_a_curve_has_a_mark_for_each_value_and_gaps_where_there_is_none(values):
 def test_a_higher_value_is_never_drawn_lower(values):
     pairs = sorted(zip(values, sparkline(values), strict=True))
     assert [mark for _, mark in pairs] == sorted(mark for _, mark in pairs)
-
-
-@given(st.integers(0, 10**6))
-def test_a_duration_reads_back(seconds):
-    parts = [int(part) for part in duration(seconds).split(":")]
-    assert sum(part * 60**place for place, part in enumerate(reversed(parts))) == seconds
