@@ -174,9 +174,13 @@ def last_lines(path: Path, count: int) -> list[str]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place at the end, or vanishes on an error.
 
+    Of a link, the file that it leads to is replaced.
+
     Raises:
         ConfigError: when a folder is in its place, or a file in its folder's.
+        OSError: naming the file, when it cannot be written.
     """
+    path = path.resolve() if path.is_symlink() else path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -187,12 +191,19 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: a reader sees the old file or the new one."""
+    """Write a text file in one step: a reader sees the old file or the new one; a pipe or a device is written to."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_text(text, encoding="utf-8")
+        return
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

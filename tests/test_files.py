@@ -1,3 +1,7 @@
+import errno
+import os
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -102,3 +106,32 @@ def test_a_folder_in_a_files_place_is_named(tmp_path):
     (tmp_path / "b").touch()
     with pytest.raises(ConfigError, match=r"b' is to be a folder, but it is a file"):
         write_text(tmp_path / "b" / "a.yaml", "")
+
+
+def test_of_a_link_the_file_is_written_that_it_leads_to(tmp_path):
+    target, link = tmp_path / "there" / "report.html", tmp_path / "report.html"
+    target.parent.mkdir()
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert [*target.parent.iterdir()] == [target]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_the_temporary_one(tmp_path):
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError, match=re.escape(f"'{path}'")) as caught, replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC

@@ -56,7 +56,7 @@ def raising(error):
         (
             PermissionError(13, "Permission denied", "/x"),
             1,
-            "lightningtune: [Errno 13] Permission denied: '/x'. With --debug there is the traceback.\n",
+            "lightningtune: '/x': Permission denied. With --debug there is the traceback.\n",
         ),
         (KeyError("a"), 1, "lightningtune: KeyError: 'a'. With --debug there is the traceback.\n"),
         (KeyboardInterrupt(), 130, ""),
