@@ -13,7 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from lightningtune.contract import StopReason, Values
-from lightningtune.study.progress import epochs_in, max_epochs_of
+from lightningtune.study.progress import LATEST, epochs_in, max_epochs_of, time_left
 from lightningtune.study.results import StudyResults, TrialResult
 from lightningtune.wording import clock, counted
 
@@ -59,8 +59,9 @@ class Progress:
         self.metrics = metrics
         self.running: dict[int, Running] = {}
         self._clock = clock
-        self._total = self._done = self._before = 0
-        self._since = clock()
+        self._total = self._done = self._before = self._most = 0
+        self._taken: deque[float] = deque(maxlen=LATEST)
+        self._ended = 0
         self._counts: Counter[str] = Counter()
         self._epochs: dict[str, list[int]] = {"complete": [], "pruned": []}
         self._failure = self._best = ""
@@ -77,7 +78,8 @@ class Progress:
         """
         self.running.clear()
         self._done = self._before = done
-        self._total, self._since = total, self._clock()
+        self._total, self._most, self._ended = total, 0, 0
+        self._taken.clear()
         self._sign = 1.0 if so_far.directions[0] == "maximize" else -1.0
         self._counts.clear()
         self._epochs = {"complete": [], "pruned": []}
@@ -90,6 +92,7 @@ class Progress:
     def started(self, number: int, tries: str) -> None:
         """Note that a trial runs."""
         self.running[number] = Running(number, tries, self._clock())
+        self._most = max(self._most, len(self.running))
 
     def placed(self, number: int, place: str) -> None:
         """Note which accelerators a trial has."""
@@ -116,9 +119,11 @@ class Progress:
             best: the best one, or the Pareto front.
             done: how many trials need not be run again; other hosts may have had a share.
         """
-        self.running.pop(trial.number, None)
+        begun = self.running.pop(trial.number, None)
         self._done = done
-        self._count(trial)
+        if self._count(trial) and trial.outcome != "interrupted":
+            self._ended += 1
+            self._taken.append(trial.duration if begun is None else self._clock() - begun.since)
         self._best = self._best_of(best)
 
     def lines(self) -> list[Text]:
@@ -136,9 +141,10 @@ class Progress:
             lines.append(Text(f"and {len(running) - _SHOWN} more run", style="dim"))
         return lines
 
-    def _count(self, trial: TrialResult) -> None:
+    def _count(self, trial: TrialResult) -> bool:
+        """Count a trial, unless another counts in its place."""
         if trial.continued_by is not None or trial.reason == StopReason.REFUSED.value:
-            return
+            return False
         self._counts[trial.outcome] += 1
         if trial.outcome in self._epochs:
             self._epochs[trial.outcome].append(trial.epochs)
@@ -146,13 +152,15 @@ class Progress:
             self._failure = trial.detail
         if trial.is_baseline and trial.state == "complete":
             self._baseline = trial
+        return True
 
     def _time_left(self) -> str:
-        """By the pace of this session."""
-        in_session = self._done - self._before
-        if in_session < 1:
+        """By the pace of this session; what other hosts have ended in it counts as if so many more ran at a time."""
+        if not self._taken:
             return ""
-        left = (self._clock() - self._since) / in_session * max(self._total - self._done, 0)
+        running = [self._clock() - trial.since for trial in [*self.running.values()]]
+        at_a_time = self._most * max((self._done - self._before) / self._ended, 1.0)
+        left = time_left(self._total - self._done, statistics.fmean(self._taken), running, at_a_time)
         return f"{clock(left)} left"
 
     def _best_of(self, best: Sequence[TrialResult]) -> str:

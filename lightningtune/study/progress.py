@@ -19,7 +19,7 @@ from lightningtune.study.identity import WORKER, is_dead, read_worker
 from lightningtune.study.reporter import BASELINE
 from lightningtune.study.results import StudyResults, collect_results
 
-_LATEST = 20
+LATEST = 20
 """Of so many trials that ended last the mean tells how long one takes."""
 
 
@@ -84,9 +84,7 @@ class StudyProgress:
         alive = self._alive
         if not alive or self.trial_seconds is None or self.total is None:
             return None
-        trained = sum(min(trial.seconds, self.trial_seconds) for trial in alive)
-        left = max(self.total - self.done, len(alive)) * self.trial_seconds - trained
-        return max(left, 0.0) / len(alive)
+        return time_left(self.total - self.done, self.trial_seconds, [trial.seconds for trial in alive], len(alive))
 
     @property
     def is_over(self) -> bool:
@@ -113,6 +111,24 @@ class StudyProgress:
     @property
     def _alive(self) -> tuple[RunningTrial, ...]:
         return tuple(trial for trial in self.running if not trial.is_dead)
+
+
+def time_left(left: int, each: float, running: Sequence[float], at_a_time: float) -> float:
+    """Return the seconds until the last trial ends, if trials go on to take as long.
+
+    Args:
+        left: trials that have not ended, those that run among them.
+        each: seconds that one takes.
+        running: for how many seconds those that run have done so.
+        at_a_time: how many run at a time, while there are as many.
+
+    Example:
+        >>> time_left(4, 10.0, [5.0, 5.0], 2)
+        15.0
+    """
+    left = max(left, len(running))
+    trained = sum(min(seconds, each) for seconds in running)
+    return max(left * each - trained, 0.0) / max(min(at_a_time, left), 1)
 
 
 def metric_names(study: optuna.Study, definition: Mapping[str, Any]) -> tuple[str, ...]:
@@ -213,5 +229,5 @@ def _mean_seconds(trials: Sequence[FrozenTrial]) -> float | None:
         for trial in trials
         if trial.state.is_finished() and trial.datetime_start is not None and trial.datetime_complete is not None
     ]
-    latest = sorted(ended)[-_LATEST:]
+    latest = sorted(ended)[-LATEST:]
     return statistics.fmean(seconds for _, seconds in latest) if latest else None

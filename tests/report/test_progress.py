@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 from hypothesis import example, given
@@ -82,6 +83,28 @@ def test_what_a_mistake_has_ended_is_no_failure_and_another_session_counts_afres
     )
     progress.begin(again, 2, 10)
     assert said(progress) == ["2/10 trials", "best val_acc 0.5 (trial 1)", "1 pruned, which saved 8 epochs"]
+
+
+def left(progress):
+    minutes, seconds = re.fullmatch(r".* (\d+):(\d+) left", said(progress)[0]).groups()
+    return 60 * int(minutes) + int(seconds)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 6])
+def test_with_trials_that_take_as_long_the_time_left_is_true_at_each_moment(clock, at_a_time):
+    progress, seen = begun(clock, total=12), []
+    for first in range(0, 12, at_a_time):
+        numbers = range(first, first + at_a_time)
+        for number in numbers:
+            progress.started(number, "")
+        for _ in range(10 * bool(first)):
+            clock.now += 1.0
+            seen.append(left(progress) + clock.now)
+        clock.now += 10.0 * (not first)
+        for number in numbers:
+            progress.ended(trial(number), (), number + 1)
+    assert seen
+    assert {*seen} == {120 / at_a_time}
 
 
 def test_the_trials_of_other_hosts_count(clock):
