@@ -13,7 +13,8 @@ from typing import Any
 from rich.text import Text
 
 from lightningtune.contract import StopReason, Values
-from lightningtune.study.progress import LATEST, epochs_in, max_epochs_of, time_left
+from lightningtune.study.epochs import epochs_in, max_epochs_of
+from lightningtune.study.progress import LATEST, time_left
 from lightningtune.study.results import StudyResults, TrialResult
 from lightningtune.wording import clock, counted
 

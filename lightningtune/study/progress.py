@@ -11,10 +11,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lightningtune.errors import ConfigError
-from lightningtune.files import read_mapping
 from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.epochs import epochs_in, max_epochs_of, trainer_section
 from lightningtune.study.identity import WORKER, is_dead, read_worker
 from lightningtune.study.reporter import BASELINE
 from lightningtune.study.results import StudyResults, collect_results
@@ -170,7 +169,7 @@ def progress_of(study: optuna.Study, directory: StudyDirectory, now: datetime | 
 def _running(trial: FrozenTrial, directory: StudyDirectory, sign: int, now: datetime) -> RunningTrial:
     values = trial.intermediate_values
     worker = read_worker(trial.user_attrs.get(WORKER))
-    trainer = _trainer_section(directory, trial.number)
+    trainer = trainer_section(directory, trial.number)
     return RunningTrial(
         number=trial.number,
         params=dict(trial.params),
@@ -184,43 +183,6 @@ def _running(trial: FrozenTrial, directory: StudyDirectory, sign: int, now: date
         is_dead=None if worker is None else is_dead(worker),
         is_baseline=bool(trial.user_attrs.get(BASELINE)),
     )
-
-
-def _trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]:
-    try:
-        section = read_mapping(directory.config(number)).get("trainer")
-    except ConfigError:  # it has not been written yet, or the study has no folder here
-        return {}
-    return section if isinstance(section, Mapping) else {}
-
-
-def epochs_in(validations: int, trainer: Mapping[str, Any]) -> int | None:
-    """Return how many epochs so many validations are; None where validations are not at the end of epochs.
-
-    Args:
-        validations: of one trial.
-        trainer: that section of its config, which says when it validates.
-
-    Example:
-        >>> epochs_in(3, {"max_epochs": 20, "check_val_every_n_epoch": 2}), epochs_in(3, {"val_check_interval": 0.25})
-        (None, None)
-    """
-    # an interval of 1 is a batch, and one of 1.0 an epoch; with several epochs between, training may report, too
-    interval, limit = trainer.get("val_check_interval"), max_epochs_of(trainer)
-    is_whole = interval is None or (isinstance(interval, float) and interval == 1.0)
-    if not trainer or not is_whole or trainer.get("check_val_every_n_epoch", 1) != 1:
-        return None
-    return validations if limit is None or validations <= limit else None
-
-
-def max_epochs_of(trainer: Mapping[str, Any]) -> int | None:
-    """Return to how many epochs a trial is trained; None where its config does not say.
-
-    Args:
-        trainer: that section of the config.
-    """
-    limit = trainer.get("max_epochs")
-    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def _mean_seconds(trials: Sequence[FrozenTrial]) -> float | None:

@@ -59,6 +59,7 @@ class Attendance:
         count_kills: Callable[[], int] = out_of_memory_kills,
     ) -> None:
         self._ranks = len(children)
+        self._began = time.monotonic()
         self._until_gone = until_gone
         self._pending = dict(enumerate(children))
         self._reporter = TimedReporter(reporter, trial_timeout)
@@ -155,7 +156,9 @@ class Attendance:
         said, crash = _last_words(self._output[rank])
         last = f". It printed last: {said[-1]}" if said else ""
         text = "\n".join([f"{detail}. It printed last:" if said else detail, *said, *crash])
-        return TrialOutcome(reason, detail + last, traceback=text + "\n", error=TrialError(detail + last))
+        detail += last
+        seconds = time.monotonic() - self._began
+        return TrialOutcome(reason, detail, traceback=f"{text}\n", error=TrialError(detail), duration=seconds)
 
 
 def _name_of(number: int) -> str:

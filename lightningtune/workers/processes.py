@@ -149,7 +149,8 @@ class TrialProcesses:
         else:
             was_ended = self._is_ended(among)
         if was_ended and isinstance(result, TrialOutcome) and result.reason is StopReason.KILLED:
-            return TrialOutcome(StopReason.INTERRUPTED, _INTERRUPTED, error=TrialError(_INTERRUPTED))
+            why = TrialError(_INTERRUPTED)
+            return TrialOutcome(StopReason.INTERRUPTED, _INTERRUPTED, error=why, duration=result.duration)
         return result
 
     def _is_ended(self, among: set[Child]) -> bool:

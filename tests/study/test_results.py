@@ -6,7 +6,7 @@ from lightningtune import NoResultError
 from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import BASELINE, record_outcome
-from lightningtune.study.results import collect_results, kept_numbers, rank
+from lightningtune.study.results import collect_results, kept_numbers, rank, trial_result
 
 
 @pytest.fixture
@@ -82,6 +82,18 @@ def test_infeasible_trials_are_never_best():
         study.tell(trial, value)
     assert rank(study) == [1, 2]
     assert rank(study)[0] == study.best_trial.number
+
+
+@pytest.mark.parametrize(("trainer", "epochs"), [({"max_epochs": 9}, 2), ({"val_check_interval": 0.5}, 0), (None, 0)])
+def test_of_a_trial_that_was_killed_its_validations_tell_the_epochs(study, tmp_path, trainer, epochs):
+    trial = study.ask()
+    for step in range(2):
+        trial.report(0.5, step)
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    directory = StudyDirectory(tmp_path)
+    if trainer is not None:
+        directory.begin(directory.trial(trial.number), {"trainer": trainer})
+    assert trial_result(study.trials[trial.number], directory).epochs == epochs
 
 
 def test_running_trials_keep_their_weights(study):

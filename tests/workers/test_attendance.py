@@ -87,6 +87,7 @@ def test_the_systems_count_tells_a_lack_of_memory_from_other_kills(child, attend
     child.end(-KILL)
     outcome = attend(child, count_kills=iter(kills).__next__)
     assert (outcome.reason, outcome.detail) == (reason, detail)
+    assert outcome.duration > 0.0
 
 
 def test_a_signal_without_a_name_is_one(child, attend):
