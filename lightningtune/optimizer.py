@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from lightning.pytorch import LightningModule
-from rich.console import Console
 
 from lightningtune.arguments import (
     OPTIMIZE_KWARGS,
@@ -34,7 +33,7 @@ from lightningtune.preflight import check_sampler, check_space, notices, plan_ba
 from lightningtune.replay import replay
 from lightningtune.report.html.results import DrawableResults, drawable_results
 from lightningtune.report.html.writer import ReportWriter
-from lightningtune.report.live import LiveView
+from lightningtune.report.live import LiveView, view_console
 from lightningtune.report.summary import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike
 from lightningtune.study import definition
@@ -48,6 +47,7 @@ from lightningtune.study.results import Refit
 from lightningtune.study.storage import open_storage
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.checkpoints import load_weights
+from lightningtune.training.trainers import prints_itself
 from lightningtune.workers.devices import plan_slots
 from lightningtune.workers.inline import run_inline
 
@@ -193,7 +193,9 @@ class OptunaDrivenOptimizer(Checkable):
             check_space(self._space, self._schema, self._config, self._blueprint)
             check_sampler(sampler, self._space, self._directions)
             self._baseline = stored_point(self._space, baseline) if isinstance(baseline, Mapping) else baseline
-        self._view = LiveView(self._objective.monitor, Console(highlight=False, quiet=not verbose))
+        prints = optuna_kwargs.get("show_progress_bar") or prints_itself(trainer, self._trainer_callbacks)
+        console = view_console(verbose, is_shared=bool(prints) and not self._isolate)
+        self._view = LiveView(self._objective.monitor, console)
         self._study: optuna.Study | None = None
         self._host = Host(
             space=self._space,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _PLURALS = {"study": "studies", "batch": "batches"}
@@ -127,22 +127,50 @@ def size(count: float) -> str:
 
 
 def parameters(params: Mapping[str, Any]) -> str:
-    """Write parameters in a line: each by the last part of its name where no other has that, classes by their names.
+    """Write parameters in a line: each by a short name, a class by its name.
 
     Example:
         >>> parameters({"model.lr": 0.00123456, "optimizer.class_path": "torch.optim.Adam"})
         'lr=0.00123 optimizer=Adam'
-        >>> parameters({"encoder.init_args.depth": 3, "decoder.init_args.depth": 2})
-        'encoder.depth=3 decoder.depth=2'
     """
-    paths = {name: name.replace(".init_args.", ".").removesuffix(".class_path") for name in params}
-    count = Counter(path.rpartition(".")[2] for path in paths.values())
     said = []
-    for name, path in paths.items():
-        last = path.rpartition(".")[2]
-        value = str(params[name]).rpartition(".")[2] if name.endswith(".class_path") else _few(params[name])
-        said.append(f"{last if count[last] == 1 else path}={value}")
-    return " ".join(said)
+    for name, short_name in short_names(params).items():
+        value = params[name]
+        text = str(value).rpartition(".")[2] if name.endswith(".class_path") else _few(value)
+        said.append(f"{short_name}={text}")
+    return printable(" ".join(said))
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each config path; of those that share it, more.
+
+    Example:
+        >>> [*short_names(["model.init_args.lr", "optimizer.class_path", "encoder.depth", "decoder.depth"]).values()]
+        ['lr', 'optimizer', 'encoder.depth', 'decoder.depth']
+    """
+    paths = {name: name.replace(".init_args.", ".").removesuffix(".class_path") for name in names}
+    count = Counter(path.rpartition(".")[2] for path in paths.values())
+    lasts = {name: path.rpartition(".")[2] for name, path in paths.items()}
+    return {name: last if count[last] == 1 else paths[name] for name, last in lasts.items()}
+
+
+def printable(text: str, also: str = "") -> str:
+    r"""Return a text that moves no cursor and clears no terminal: what does not print is written out.
+
+    Args:
+        text: somebody else's.
+        also: characters that are kept.
+
+    Example:
+        >>> print(printable("red: \x1b[31m, two\nlines, naïve"))
+        red: \x1b[31m, two\nlines, naïve
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in also else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def _few(value: Any) -> str:

@@ -20,7 +20,7 @@ from lightningtune.contract import Reporter, Stop, Values
 from lightningtune.report.notebook import NotebookOutput
 from lightningtune.report.progress import Progress, named
 from lightningtune.study.results import StudyResults, TrialResult
-from lightningtune.wording import parameters
+from lightningtune.wording import parameters, printable
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,20 @@ _REFRESHES = 2
 """Times in a second that a terminal is drawn anew."""
 _QUIET = 300.0
 """Seconds after which a log that is no terminal is told how far the study is."""
+_KEPT = "\n\t"
+"""What does not print and is printed all the same, in a text of several lines."""
 _STYLES = {"complete": "green", "pruned": "yellow", "interrupted": "yellow"}
+
+
+def view_console(verbose: bool, is_shared: bool) -> Console:
+    """Return the console of a view.
+
+    Args:
+        verbose: whether anything is shown.
+        is_shared: whether trials print to the same terminal, a progress bar for one: lines that are kept alive and
+            theirs would be drawn over each other, so each trial is a plain line.
+    """
+    return Console(highlight=False, quiet=not verbose, force_interactive=False if is_shared else None)
 
 
 class LiveView:
@@ -54,11 +67,13 @@ class LiveView:
         self._drawn = -math.inf
         self._urgent = ""
         self._is_lost = False
+        self._written = contextlib.ExitStack()
 
     def __enter__(self) -> LiveView:
         self._said, self._urgent = self._clock(), ""
         if self.console.quiet:
             return self
+        self._written.enter_context(_bearing(self.console.file))
         with self._unfailing():
             if self.console.is_jupyter:
                 self._notebook = NotebookOutput(self._lines)
@@ -85,6 +100,7 @@ class LiveView:
                     self._notebook.add(Text(self._urgent))
                 self._notebook.close()
         self._live = self._notebook = None
+        self._written.close()
 
     def begin(self, so_far: StudyResults, done: int, total: int, headline: str) -> None:
         """Print the head of a session.
@@ -95,6 +111,7 @@ class LiveView:
             total: how many trials it is to have.
             headline: what is about to run.
         """
+        log.info("%s", headline)
         with self._unfailing():
             self._progress.begin(so_far, done, total)
             self.console.print(headline, markup=False, soft_wrap=True)
@@ -130,15 +147,14 @@ class LiveView:
             best: the best one, or the Pareto front.
             done: how many trials need not be run again.
         """
+        said = self._result_of(trial)
+        log.info("Trial %d: %s %s, with %s", trial.number, trial.outcome, said, parameters(trial.params))
         with self._unfailing():
             self._progress.ended(trial, best, done)
-            is_complete = trial.state == "complete" and trial.values is not None
-            detail = trial.detail.removeprefix("pruned by ")
-            result = named(self._metrics, trial.values or ()) if is_complete else detail
             style = _STYLES.get(trial.outcome, "red")
             mark = "[bold green]★[/]" if trial in best else " "
             self._print(
-                f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(result)}  "
+                f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(said)}  "
                 f"[dim]{escape(parameters(trial.params))}[/]"
             )
             self._refresh()
@@ -155,37 +171,45 @@ class LiveView:
 
     def note(self, text: str) -> None:
         """Print a note in full."""
+        log.info("%s", text)
         self._say(text, "yellow")
 
     def warn(self, text: str) -> None:
         """Print a note; in the log where nothing is shown, since it must be seen."""
         if self.console.quiet:
-            log.warning(text)
-        self.note(text)
+            log.warning("%s", text)
+        self._say(text, "yellow")
 
     def stopped(self, text: str) -> None:
         """Say why the study ends early; in the log where nothing is shown, since it must be seen."""
         if self.console.quiet:
-            log.error(text)
+            log.error("%s", text)
         self._say(text, "red")
 
     def end(self, text: str, is_empty: bool) -> None:
         """Print what was found; that nothing was, stands in the log where nothing is shown."""
         if is_empty and self.console.quiet:
-            log.warning(text)
+            log.warning("%s", text)
         with self._unfailing():
-            self.console.print(f"\n{escape(text)}", soft_wrap=True)
+            self.console.print(f"\n{escape(printable(text, _KEPT))}", soft_wrap=True)
 
     @contextlib.contextmanager
     def _unfailing(self) -> Iterator[None]:
         """Show nothing more where something could not be shown; rich raises SystemExit for a broken pipe."""
         try:
-            yield
+            with _bearing(self.console.file):
+                yield
         except (Exception, SystemExit) as error:
             self.console.quiet = True
             if not self._is_lost:
                 self._is_lost = True
                 log.warning("The study is not shown any more: %s: %s", type(error).__name__, error)
+
+    def _result_of(self, trial: TrialResult) -> str:
+        """Say what a trial came to, or why it came to nothing, in a line."""
+        if trial.state == "complete" and trial.values is not None:
+            return named(self._metrics, trial.values)
+        return printable(" ".join(trial.detail.removeprefix("pruned by ").removeprefix("interrupted ").split()))
 
     def _say(self, text: str, style: str) -> None:
         """Print a text in full, in a notebook among the trials."""
@@ -194,7 +218,7 @@ class LiveView:
                 self._notebook.add(Text(text))
                 self._notebook.update()
             else:
-                self.console.print(f"[{style}]{escape(text)}[/]", soft_wrap=True)
+                self.console.print(f"[{style}]{escape(printable(text, _KEPT))}[/]", soft_wrap=True)
 
     def _print(self, line: str | Text) -> None:
         self._said = self._clock()
@@ -222,6 +246,19 @@ class LiveView:
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group("", *lines)
+
+
+@contextlib.contextmanager
+def _bearing(file: Any) -> Iterator[None]:
+    """Let a file take what it has no letters for, as question marks."""
+    if getattr(file, "errors", None) != "strict" or not hasattr(file, "reconfigure"):
+        yield
+        return
+    file.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        file.reconfigure(errors="strict")
 
 
 class WatchedReporter:

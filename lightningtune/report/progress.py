@@ -16,7 +16,7 @@ from lightningtune.contract import StopReason, Values
 from lightningtune.study.epochs import epochs_in, max_epochs_of
 from lightningtune.study.progress import LATEST, time_left
 from lightningtune.study.results import StudyResults, TrialResult
-from lightningtune.wording import clock, counted
+from lightningtune.wording import clock, counted, printable
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 12
@@ -150,7 +150,7 @@ class Progress:
         if trial.outcome in self._epochs:
             self._epochs[trial.outcome].append(trial.epochs)
         if trial.outcome == "fail":
-            self._failure = trial.detail
+            self._failure = printable(" ".join(trial.detail.split()))
         if trial.is_baseline and trial.state == "complete":
             self._baseline = trial
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lightningtune.wording import printable
+
 
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), width: int | None = None
@@ -22,7 +24,7 @@ def table(
          9  complete
         10  fail
     """
-    lines = [header, *([_line(text) for text in row] for row in rows)]
+    lines = [[printable(" ".join(text.split()) if "\n" in text else text) for text in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     drawn = []
     for line in lines:
@@ -42,7 +44,3 @@ def cut(line: str, width: int | None) -> str:
         'a lon…'
     """
     return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split()) if "\n" in text else text

@@ -8,7 +8,7 @@ from typing import Any
 from lightningtune.report.tables import table
 from lightningtune.study.results import column_of
 from lightningtune.study.selection import PARAMS
-from lightningtune.wording import clock, number
+from lightningtune.wording import clock, number, short_names
 
 
 def draw_trials(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], width: int | None = None) -> str:
@@ -20,11 +20,7 @@ def draw_trials(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], width
         width: characters of a line; nothing is cut when not given.
     """
     params = [name for name in rows[0] if name.startswith(PARAMS)]
-    short = [name.rpartition(".")[2] for name in params]
-    # a last part that several have tells nothing
-    names = [
-        last if short.count(last) == 1 else name.removeprefix(PARAMS) for name, last in zip(params, short, strict=True)
-    ]
+    names = [*short_names(name.removeprefix(PARAMS) for name in params).values()]
     header = ["trial", "state", *metrics, *names, "epochs", "time", ""]
     cells = [
         [

@@ -35,6 +35,28 @@ def settings_left_alone(directory: Path, callbacks: Sequence[Callback]) -> dict[
     }
 
 
+def prints_itself(settings: Mapping[str, Any], callbacks: Sequence[Callback]) -> bool:
+    """Whether a trial prints a progress bar, or a summary of its model, where it trains.
+
+    Args:
+        settings: that section of the config.
+        callbacks: the user's, beyond those in the config.
+
+    Example:
+        >>> prints_itself({"max_epochs": 2}, []), prints_itself({"callbacks": {"class_path": "RichProgressBar"}}, [])
+        (False, True)
+    """
+    listed = settings.get("callbacks") or []
+    listed = [*listed] if isinstance(listed, (list, tuple)) else [listed]
+    names = [
+        one.get("class_path") if isinstance(one, Mapping) else one if isinstance(one, str) else type(one).__name__
+        for one in (*listed, *callbacks)
+    ]
+    return bool(settings.get("enable_progress_bar") or settings.get("enable_model_summary")) or any(
+        str(name).endswith(("ProgressBar", "ModelSummary")) for name in names
+    )
+
+
 def check_settings(given: Mapping[str, Any]) -> int:
     """Build the Trainer of some settings, without callbacks and loggers, to see whether it can be had on this machine.
 

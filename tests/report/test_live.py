@@ -15,7 +15,7 @@ import pyte
 import pytest
 from rich.console import Console
 
-from lightningtune.report.live import LiveView, WatchedReporter
+from lightningtune.report.live import LiveView, WatchedReporter, view_console
 from lightningtune.study.results import StudyResults, TrialResult
 
 NOTHING = StudyResults("s", ("val_acc",), ("maximize",), (), ())
@@ -73,7 +73,7 @@ def test_an_interrupted_trial_is_called_so_and_is_not_done(out):
     with view:
         view.trial_ended(interrupted, (), 0)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    assert "0   interrupted interrupted by Ctrl-C" in text
+    assert "0   interrupted by Ctrl-C" in text
     assert "1/2" not in text
 
 
@@ -313,3 +313,43 @@ def test_a_watched_reporter_passes_values_and_the_verdict_on(out):
 
     watched = WatchedReporter(Reporter(), LiveView(("a",), console(out)), 0)
     assert watched.report((1.0,), 2) == "(1.0,) at 2"
+
+
+def test_what_is_shown_stands_in_the_log_too(caplog):
+    caplog.set_level("INFO", "lightningtune")
+    view = LiveView(("val_acc",), Console(quiet=True))
+    run(view)
+    view.note("a note")
+    assert caplog.messages[:3] == [
+        "Study 's'",
+        "Trial 0: complete val_acc 0.5, with lr=0.01",
+        "Trial 1: pruned X, with lr=0.01",
+    ]
+    assert caplog.messages[-1] == "a note"
+
+
+def test_what_could_move_the_cursor_is_written_out(out):
+    view = LiveView(("val_acc",), console(out))
+    view.trial_ended(ended(0, "fail", None, "ValueError: \x1b[2J\nmore", {"act": "\x1b[31mred\n"}), (), 1)
+    view.note("\x1b[2J two\nlines")
+    assert out.getvalue().splitlines() == [
+        r"   0   fail     ValueError: \x1b[2J more  act=\x1b[31mred\n",
+        r"\x1b[2J two",
+        "lines",
+    ]
+
+
+def test_a_file_without_the_letters_has_question_marks(tmp_path):
+    with (tmp_path / "log").open("w", encoding="ascii") as file:
+        run(LiveView(("val_acc",), Console(file=file, force_terminal=True, width=80)))
+        assert file.errors == "strict"
+    text = (tmp_path / "log").read_text()
+    assert "0 ? complete val_acc 0.5" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+    assert text.endswith("the end\n")
+
+
+def test_where_trials_print_too_each_is_a_plain_line(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert view_console(True, is_shared=False).is_interactive
+    assert not view_console(True, is_shared=True).is_interactive
+    assert view_console(False, is_shared=False).quiet
