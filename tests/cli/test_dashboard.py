@@ -126,6 +126,18 @@ def test_the_files_of_a_study_are_not_removed_and_those_of_others_are(ask, studi
         ask(f"artifacts/{number}/{trial['trial_id']}/00000000-0000-0000-0000-000000000000")
 
 
+def test_a_study_is_neither_renamed_nor_removed_without_its_folder(ask, studies):
+    number, shown = trials_of(ask)
+    for path, method, body in (
+        (f"api/studies/{number}/rename", "POST", {"study_name": "other"}),
+        (f"api/studies/{number}", "DELETE", {}),
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            ask(path, method, **body)
+        assert "'lightningtune rm'" in json.loads(refused.value.read())["reason"]
+    assert len(trials_of(ask)[1]["trials"]) == len(shown["trials"])
+
+
 def test_a_trial_that_runs_has_a_note_of_its_own(ask, studies):
     study = find_study("digits").study
     running = study.ask({"lr": optuna.distributions.FloatDistribution(0.01, 20.0)})

@@ -75,10 +75,6 @@ class StudyFiles:
                 attrs |= self._attribute(path)
         return attrs
 
-    def has_told(self, name: str) -> bool:
-        """Whether an attribute is one that tells of a file, and not the study's own."""
-        return name.removeprefix(_PREFIX) in self._readers
-
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """Open a file for reading.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
+from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -14,9 +16,12 @@ import optuna
 from lightningtune.report.dashboard.files import StudyFiles
 from lightningtune.report.dashboard.storage import ShownStorage
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.identifiers import storage_of
 from lightningtune.study.progress import metric_names
 
 log = logging.getLogger(__name__)
+
+_App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -53,4 +58,19 @@ def serving(study: optuna.Study, directory: StudyDirectory, host: str, port: int
 
     files = StudyFiles(directory, metric_names(study, directory.read_definition()))
     app = wsgi(ShownStorage(study, directory, files), artifact_store=files)
+    app = _keeping(app, storage_of(study).get_study_id_from_name(study.study_name))
     return make_server(host, port, app, _ServerOfIPv6 if ":" in host else _Server, _Handler)
+
+
+def _keeping(app: _App, study_id: int) -> _App:
+    """Return an app that leaves a study in the folder of its name: a renamed one would be a copy without it."""
+    refused = {("POST", f"/api/studies/{study_id}/rename"), ("DELETE", f"/api/studies/{study_id}")}
+
+    def kept(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) not in refused:
+            return app(environ, start_response)
+        reason = "A study keeps the name of its folder, and is removed with it, by 'lightningtune rm'."
+        start_response("403 Forbidden", [("Content-Type", "application/json")])
+        return [json.dumps({"reason": reason}).encode()]
+
+    return kept

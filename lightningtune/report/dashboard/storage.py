@@ -48,20 +48,6 @@ class ShownStorage(PatientStorage):
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self._directory = directory
         self._files = files
-        self._told: set[str] = set()
-
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Create a trial; what was shown of another goes not with it: a study that is renamed is copied."""
-        if template_trial is not None:
-            own = {k: v for k, v in template_trial.system_attrs.items() if not self._files.has_told(k)}
-            template_trial = copy.copy(template_trial)
-            template_trial.system_attrs = own
-        return super().create_new_trial(study_id, template_trial)
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Set an attribute of a study; the notes that were shown go not with a copy."""
-        if study_id == self._study_id or value not in self._told:
-            super().set_study_system_attr(study_id, key, value)
 
     def get_all_studies(self) -> list[Any]:
         """Return all studies, this one with its notes."""
@@ -91,10 +77,7 @@ class ShownStorage(PatientStorage):
         return self._with_files(trial) if study_id == self._study_id else trial
 
     def _is_ours(self, trial: FrozenTrial) -> bool:
-        try:
-            trials = self._study.get_trials(deepcopy=False)
-        except KeyError:  # the study was renamed or deleted on the page
-            return False
+        trials = self._study.get_trials(deepcopy=False)
         return trial.number < len(trials) and id_of(trials[trial.number]) == id_of(trial)
 
     def _with_files(self, trial: FrozenTrial) -> FrozenTrial:
@@ -116,7 +99,6 @@ class ShownStorage(PatientStorage):
             if note:
                 attrs[version] = 1 + trial.state.is_finished() + (heir is not None)
                 attrs[f"dashboard:{id_of(trial)}:note_str:0"] = note
-                self._told.add(note)
         return attrs
 
 

@@ -5,7 +5,6 @@ import pytest
 import reported
 from optuna.artifacts import get_all_artifact_meta
 from optuna.artifacts.exceptions import ArtifactNotFound
-from optuna_dashboard._note import copy_notes
 
 from lightningtune.report.dashboard.files import StudyFiles
 from lightningtune.report.dashboard.storage import ShownStorage
@@ -62,21 +61,6 @@ def test_a_study_beside_it_is_shown_as_it_is(tmp_path):
     assert storage_of(seen).get_trial(id_of(other.trials[0])) == other.trials[0]
     assert beside.best_trial == other.best_trial
     assert any("note" in name for name in attrs_of(seen))
-
-
-def test_what_is_shown_of_a_trial_does_not_go_with_its_copy(tmp_path):
-    study = reported.ours(3)
-    seen, _ = shown(study, tmp_path)
-    renamed = optuna.create_study(study_name="renamed", storage=storage_of(seen))  # as the dashboard does it
-    renamed.add_trials(seen.trials)
-    copy_notes(storage_of(seen), seen, renamed)
-    assert any(name.startswith("artifacts:") for name in seen.trials[0].system_attrs)
-    copied = optuna.load_study(study_name="renamed", storage=storage_of(study)).trials
-    assert not [name for trial in copied for name in trial.system_attrs if name.startswith("artifacts:")]
-    kept = storage_of(study).get_study_system_attrs(storage_of(study).get_study_id_from_name("renamed"))
-    assert not [value for name, value in kept.items() if "note_str" in name and value], "nor a note"
-    optuna.delete_study(study_name=study.study_name, storage=storage_of(seen))
-    assert storage_of(seen).get_trial(id_of(copied[0])).number == 0
 
 
 def test_of_a_large_study_the_latest_trials_have_a_note_and_the_best(tmp_path, monkeypatch):
