@@ -50,6 +50,11 @@ def find_study(study: str, storage: str | None = None, patience: float = PATIENC
     ):
         directory = StudyDirectory.named(None, study)
     if storage is None and not directory.journal.is_file():
+        if (directory.root / "study.yaml").is_file():
+            raise ConfigurationError(
+                f"The study in {directory.root} is not stored there: its folder holds no journal. Say where it is with "
+                "--storage, such as --storage sqlite:///study.db."
+            )
         raise ConfigurationError(f"There is no study in {directory.root}.{_others(directory)}")
     check_storage(storage)
     file = _file_of(storage)

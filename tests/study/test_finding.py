@@ -55,3 +55,12 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(runs, given, say
 def test_a_folder_that_is_no_study_does_not_hide_one_of_that_name(runs):
     (runs.parent / "digits").mkdir()
     assert find_study("digits").study.study_name == "digits"
+
+
+def test_of_a_folder_whose_study_is_stored_elsewhere_that_is_said(runs):
+    folder = runs / "stored"
+    folder.mkdir()
+    (folder / "study.yaml").write_text("study_name: stored\n")
+    with pytest.raises(ConfigurationError, match=r"holds no journal\. Say where it is with --storage"):
+        find_study("stored")
+    assert find_study("stored", "sqlite:///study.db").directory.root == folder
