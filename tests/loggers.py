@@ -1,5 +1,7 @@
 """Loggers for tests: one that keeps what it is told, and ones that fail."""
 
+import functools
+
 from lightning.pytorch.loggers import Logger
 
 TOLD = []
@@ -47,6 +49,28 @@ class Fails(Records):
         self._fail("experiment")
         return super().experiment
 
+    @property
+    def save_dir(self):
+        self._fail("save_dir")
+
+    @property
+    def root_dir(self):
+        self._fail("root_dir")
+
+    @property
+    def log_dir(self):
+        self._fail("log_dir")
+
+    @property
+    def name(self):
+        self._fail("name")
+        return "name"
+
+    @functools.cached_property
+    def version(self):
+        self._fail("version")
+        return "version"
+
     def log_metrics(self, metrics, step=None):
         self._fail("log_metrics")
 
@@ -66,3 +90,12 @@ class Fails(Records):
         if method == self.at:
             self.calls += 1
             raise ConnectionError("no route\nto the server.")
+
+
+class NowhereToBe(Records):
+    """Logs, but cannot say where."""
+
+    @property
+    def save_dir(self):
+        TOLD.append((self._folder, "save_dir", None))
+        raise ConnectionError("no route to the server")

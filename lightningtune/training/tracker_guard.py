@@ -1,24 +1,31 @@
-"""A logger that fails, and its trial goes on: every public call of it is caught."""
+"""A logger that fails, and its trial goes on: what its public methods and properties raise is caught."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import logging
+import os
 import types
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
+
+from lightningtune.training.tracker_stand_in import Nothing
 
 log = logging.getLogger(__name__)
 
 _IN_A_ROW = 3
 """Failures of one method after which a logger is left alone: a call that waits for a network may take minutes."""
 _WATCH = "_lightningtune_watch"
+_FOLDERS = ("save_dir", "root_dir", "log_dir")
+"""Properties that read as the trial's folder where they fail: Lightning's callbacks write there."""
+_TEXTS = {"name": "", "version": "", "group_separator": "/"}
+"""What others read as: with an empty name and version, `ModelCheckpoint` has ``checkpoints`` right in that folder."""
 
 
 class Watch:
@@ -26,12 +33,14 @@ class Watch:
 
     Args:
         name: the logger's class.
+        folder: the trial's.
         tell: is told of the first failure, in one line.
         begin: called once, when the logger is first used by the rank that logs.
     """
 
-    def __init__(self, name: str, tell: Callable[[str], None], begin: Callable[[], None]) -> None:
+    def __init__(self, name: str, folder: Path, tell: Callable[[str], None], begin: Callable[[], None]) -> None:
         self._name = name
+        self._folder = os.fspath(folder)
         self._tell = tell
         self._begin = begin
         self._failures: Counter[str] = Counter()
@@ -54,7 +63,9 @@ class Watch:
         try:
             result = method(*args, **kwargs)
         except Exception as error:  # a tracker, its server and the network may fail in any way
-            self._failed(name, error)
+            self._failures[name] += 1
+            self.is_given_up |= name == "experiment" or self._failures[name] >= _IN_A_ROW
+            self._say(name, error)
             return None
         self._failures[name] = 0
         if not self.has_begun and is_logging_rank():
@@ -62,9 +73,31 @@ class Watch:
             self._begin()
         return result
 
-    def _failed(self, name: str, error: Exception) -> None:
-        self._failures[name] += 1
-        self.is_given_up = name == "experiment" or self._failures[name] >= _IN_A_ROW
+    def read(self, name: str, get: Callable[[], Any]) -> Any:
+        """Read a property; where it fails, say so, and return what Lightning can do without it.
+
+        Args:
+            name: what is read.
+            get: reads it.
+        """
+        instead = self._folder if name in _FOLDERS else _TEXTS[name]
+        if self._failures[name] >= _IN_A_ROW:
+            return instead
+        try:
+            value = get()
+        except Exception as error:  # as a call may
+            self._failures[name] += 1
+            self._say(name, error)
+            return instead
+        self._failures[name] = 0
+        return value
+
+    @property
+    def stand_in(self) -> Any:
+        """What ``experiment`` is while the logger is left alone."""
+        return Nothing(self._folder)
+
+    def _say(self, name: str, error: Exception) -> None:
         log.info("%s.%s failed.", self._name, name, exc_info=error)
         if not self._has_told:
             self._has_told = True
@@ -106,7 +139,7 @@ def watch_of(logger: Logger) -> Watch:
 
 @functools.lru_cache(maxsize=32)
 def _guarded(kind: type[Logger]) -> type[Logger]:
-    """Return a subclass that differs in nothing but that its public methods and ``experiment`` do not raise.
+    """Return a subclass that differs in nothing but that its public methods and properties do not raise.
 
     It is called a local class, as it is one: jsonargparse, that finds classes by short names, passes those by.
     """
@@ -116,8 +149,10 @@ def _guarded(kind: type[Logger]) -> type[Logger]:
         member = inspect.getattr_static(kind, name)
         if name == "finalize":
             members[name] = _at_the_end(member)
-        elif name == "experiment" and isinstance(member, property):
+        elif name == "experiment" and isinstance(member, _PROPERTIES):
             members[name] = _experiment(member)
+        elif (name in _FOLDERS or name in _TEXTS) and isinstance(member, _PROPERTIES):
+            members[name] = _read(name, member)
         elif not name.startswith("_") and inspect.isfunction(member):
             members[name] = _caught(member)
     guarded: type[Logger] = types.new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(members))
@@ -142,16 +177,26 @@ def _at_the_end(method: Callable[..., Any]) -> Callable[..., Any]:
     return finalize
 
 
-def _experiment(member: property) -> property:
+_PROPERTIES = (property, functools.cached_property)
+
+
+def _read(name: str, member: Any) -> property:
+    def read(self: Logger) -> Any:
+        return watch_of(self).read(name, functools.partial(member.__get__, self))
+
+    return property(read, getattr(member, "fset", None), doc=member.__doc__)
+
+
+def _experiment(member: Any) -> property:
     def experiment(self: Logger) -> Any:
         watch = watch_of(self)
         found = watch.call("experiment", _once_more, member, self)
-        return DummyLogger().experiment if watch.is_given_up else found
+        return watch.stand_in if watch.is_given_up else found
 
-    return property(experiment, member.fset, doc=member.__doc__)
+    return property(experiment, getattr(member, "fset", None), doc=member.__doc__)
 
 
-def _once_more(member: property, logger: Logger) -> Any:
+def _once_more(member: Any, logger: Logger) -> Any:
     """Return the experiment; two trials that begin at a time may both have found that it is not there yet."""
     get: Callable[[Logger], Any] = member.__get__
     try:

@@ -21,6 +21,7 @@ from lightningtune.files import write_text
 from lightningtune.training.tensorboard import go_on_with_events
 from lightningtune.training.tracker_guard import Watch, described, guard, watch_of
 from lightningtune.training.tracker_names import STATE, TrialName, names_for
+from lightningtune.training.tracker_stand_in import StandIn
 
 _RUNS = "trackers.json"
 """The file in a trial's folder that says which runs of trackers are the trial's."""
@@ -62,7 +63,7 @@ class Trackers:
                 return kind(*args, **named)
         except Exception as error:  # a package is missing, a server does not answer
             self.failures.append(f"{kind.__name__} cannot be made: {described(error)}. The trial goes on without it.")
-            return DummyLogger()
+            return StandIn(self._name.directory)
 
     def _key(self, kind: type[Logger]) -> str:
         """Return under which name a run is remembered: the first of a class, the second."""
@@ -89,7 +90,7 @@ class Trackers:
             count[name] += 1
             if isinstance(logger, Logger) and not isinstance(logger, DummyLogger):
                 begin = functools.partial(self._begin, logger, f"{name} {count[name]}")
-                guard(logger, Watch(name, self.failures.append, begin))
+                guard(logger, Watch(name, self._name.directory, self.failures.append, begin))
                 self._loggers.append(logger)
         return found
 
@@ -99,7 +100,7 @@ class Trackers:
             return
         if self._spec.params:
             logger.log_hyperparams({"tuned": dict(self._spec.params)})
-        if isinstance(logger, (MLFlowLogger, WandbLogger)) and logger.version is not None:
+        if isinstance(logger, (MLFlowLogger, WandbLogger)) and logger.version:
             self._runs[key] = str(logger.version)
             if isinstance(logger, MLFlowLogger) and self._before.get(key) == logger.version:
                 for tag in ("mlflow.runName", "lightningtune.trial"):  # it still has those of the trial before

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import clis
 import loggers
@@ -24,6 +25,21 @@ class Watches(Line):
     def on_train_epoch_end(self):
         for logger in self.loggers:
             logger.experiment.add_something(self.current_epoch)
+            logger.experiment.config.update({"a": 1})
+            logger.experiment.summary["best"] = 1
+            logger.experiment.summary["steps"] += 1
+            with logger.experiment.start_run() as run, Path(run.dir, "notes.txt").open("a") as notes:
+                notes.write(f"{run.summary['best']:.2f}")
+            if logger.experiment.summary.get("best") or [*logger.experiment.history()] or run.summary["best"] > 1:
+                raise AssertionError("there is something")
+
+
+class Places(Line):
+    """Writes where its logger does."""
+
+    def on_fit_start(self):
+        for place in (self.trainer.log_dir, self.logger.log_dir, self.logger.root_dir):
+            Path(place or self.trainer.default_root_dir, "mine.txt").write_text("")
 
 
 @pytest.fixture
@@ -135,6 +151,36 @@ def test_what_a_model_does_with_a_logger_that_is_not_there_does_nothing(folder, 
     for at in ("made", "experiment"):
         outcome = fit(folder, {"class_path": "loggers.Fails", "init_args": {"at": at}}, Watches, max_epochs=1)
         assert outcome.reason is StopReason.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("at", "kept"),
+    [
+        ("save_dir", "name/version"),
+        ("name", "version"),
+        ("version", "name"),
+        ("log_dir", "name/version"),
+        ("root_dir", "name/version"),
+    ],
+)
+def test_a_property_that_fails_is_told_of_once_and_fails_no_trial(folder, told, at, kept):
+    block = {"class_path": "loggers.Fails", "init_args": {"at": at}}
+    outcome = fit(folder, block, Places, callbacks=[{"class_path": "ModelCheckpoint"}])
+    assert outcome.reason is StopReason.COMPLETED
+    failed = f"Fails failed in {at}: ConnectionError: no route to the server. The trial goes on."
+    assert outcome.notices == (failed,)
+    assert (folder / "mine.txt").exists()
+    assert [*(folder / kept / "checkpoints").glob("*.ckpt")]
+
+
+def test_a_logger_whose_property_always_fails_still_logs(folder, told):
+    class Asks(Line):
+        def on_train_epoch_end(self):
+            assert self.trainer.log_dir == str(folder)
+
+    fit(folder, {"class_path": "loggers.NowhereToBe"}, Asks, max_epochs=5)
+    assert [entry[1] for entry in told].count("log_metrics") >= 5
+    assert [entry[1] for entry in told].count("save_dir") == 3
 
 
 def test_a_logger_is_still_of_its_class(folder):
