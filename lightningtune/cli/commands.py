@@ -44,6 +44,7 @@ GROUPS: Mapping[str, tuple[Command, ...]] = {
         Command("report", "what was found, as one HTML page"),
         Command("dashboard", "open a study in optuna-dashboard"),
         Command("replay", "train a trial again, and compare"),
+        Command("refit", "train the best trial again, with other seeds or for longer"),
     ),
     "Keeping house": (
         Command("export", "a study as one file"),

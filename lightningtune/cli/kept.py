@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightningtune.cli.study_file import StudyFile
 from lightningtune.errors import ConfigurationError
+from lightningtune.study.definition import STUDY_FILE, is_over
 
 if TYPE_CHECKING:
     import optuna
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from lightningtune.optimizer import OptunaDrivenOptimizer
     from lightningtune.study.finding import FoundStudy
     from lightningtune.study.results import StudyResults
-
-STUDY_FILE = "lightningtune:study_file"
-"""The study's attribute."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,6 @@ def run_kept(
     Raises:
         ConfigurationError: when the study cannot go on as it is asked for.
     """
-    # imported where it is used: what is looked at does not wait for it
-    from lightningtune.study.definition import is_over
-
     study = optimizer.study
     if is_over(study, asked_for.n_trials):  # nothing runs as it is asked for now
         return optimizer.optimize()

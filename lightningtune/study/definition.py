@@ -23,6 +23,8 @@ from lightningtune.study.succession import CONTINUES, successors
 
 VOID = "lightningtune:void"
 """How many trials at the beginning of a study do not count."""
+STUDY_FILE = "lightningtune:study_file"
+"""With which study file ``lightningtune tune`` runs it."""
 
 
 def open_study(

@@ -2,15 +2,18 @@
 
 import json
 import logging
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from lightningtune.cli.kept import STUDY_FILE, code_of, read_kept
+from lightningtune.cli.kept import code_of, read_kept
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 from lightningtune.study import patience
+from lightningtune.study.definition import STUDY_FILE
 from lightningtune.study.finding import find_study
 
 STUDY = {
@@ -56,6 +59,24 @@ def test_a_study_goes_on_and_a_trial_is_replayed(began, capsys):
     assert capsys.readouterr().out == "", "it has its trials: there is nothing to check"
     assert main(["replay", folder, "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agreement"] == "identical"
+
+
+@pytest.mark.parametrize("began", [{}], indirect=True)
+def test_the_best_trial_is_trained_again_and_the_report_compares(began, capsys):
+    folder = began / "lightningtune_runs" / "digits"
+    capsys.readouterr()
+    assert main(["refit", str(folder), "--seeds", "1", "2"]) == 0
+    best = find_study(str(folder)).study.best_trial.number
+    lines = capsys.readouterr().out.splitlines()
+    for seed, line in zip((1, 2), lines, strict=True):
+        assert re.fullmatch(rf"seed {seed}: val_loss [\d.e-]+  {folder}/refit/{best:04d}_seed_{seed}", line)
+    assert main(["report", str(folder)]) == 0
+    assert "Trained again with 2 seeds" in (folder / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["refit", str(folder), "--number", "1", "--max_epochs", "3", "--json"]) == 0
+    (trained,) = json.loads(capsys.readouterr().out)
+    assert Path(trained["checkpoint"]).is_file()
+    assert (Path(trained["directory"]) / "metrics.csv").read_text().splitlines()[-1].startswith("2,")
 
 
 @pytest.mark.parametrize("began", [{}], indirect=True)

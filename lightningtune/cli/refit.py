@@ -1,0 +1,56 @@
+"""``lightningtune refit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightningtune.cli.output import print_json
+from lightningtune.cli.parsing import CommandParser, positive
+from lightningtune.cli.studies import JSON, add_study, open_study
+
+_EPILOG = """\
+The report compares what several seeds come to with the untuned defaults, once
+it is written anew.
+
+examples:
+  lightningtune refit digits --seeds 1 2 3
+  lightningtune refit digits --seeds 1 2 3 --number 0
+  lightningtune refit digits --max_epochs 100
+"""
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    parser = CommandParser(
+        "refit",
+        "Trains the best trial again, or another one, without pruning: with other seeds, or for longer. The study "
+        "stays as it is; the new trainings are in its folder, under refit.",
+        _EPILOG,
+    )
+    add_study(parser)
+    parser.add_argument("--number", metavar="N", type=int, help="the trial's (default: that of the best)")
+    parser.add_argument(
+        "--seeds", metavar="SEED", type=int, nargs="+", help="one training for each (default: the trial's own)"
+    )
+    parser.add_argument("--max_epochs", metavar="N", type=positive(int), help="train longer, or shorter, than it did")
+    parser.add_argument("--json", **JSON)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train a trial again."""
+    given = parser().parse_args(arguments)
+    found = open_study(given.study, given.storage)
+
+    # imported where it is used: what is wrong above is told without waiting for torch
+    from lightningtune.cli.kept import rebuild, recall
+    from lightningtune.report.progress import named
+
+    optimizer = rebuild(recall(found, given.storage, {"verbose": False}))
+    trained = optimizer.refit(given.max_epochs, given.seeds, given.number)
+    if given.json:
+        print_json(trained)
+        return 0
+    for one in trained:
+        print(f"seed {one.seed}: {named(optimizer.results().metrics, one.score)}  {one.directory}")
+    return 0
