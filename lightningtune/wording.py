@@ -10,6 +10,13 @@ from typing import Any
 _PLURALS = {"study": "studies", "batch": "batches"}
 
 
+class Readable:
+    """What a notebook shows as ``print`` does, and not field by field."""
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # IPython asks for it
+        printer.text(str(self))
+
+
 def short(value: Any, digits: int = 4) -> str:
     """Write a value with few digits.
 

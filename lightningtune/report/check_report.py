@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lightningtune.report.rehearsed import Rehearsed
 from lightningtune.search.corners import shown
-from lightningtune.wording import counted
+from lightningtune.wording import Readable, counted
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -54,7 +54,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Readable):
     """What a check has tried and found.
 
     Attributes:

@@ -13,7 +13,7 @@ from typing import Any
 from lightningtune.contract import TrialFacts, Values
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.provenance import Provenance
-from lightningtune.wording import counted
+from lightningtune.wording import Readable, counted
 
 
 class Agreement(str, enum.Enum):
@@ -72,7 +72,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Readable):
     """A trial's record beside a new training of it; printed, it says what came of it.
 
     Attributes:

@@ -18,6 +18,7 @@ from lightningtune.study.epochs import epochs_in, trainer_section
 from lightningtune.study.provenance import Provenance
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, facts_of, provenance_of
 from lightningtune.study.succession import ATTEMPTS, CONTINUES, line_of, next_attempt, successors
+from lightningtune.wording import Readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +75,7 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
-class StudyResults:
+class StudyResults(Readable):
     """A whole study.
 
     Attributes:
@@ -251,13 +252,8 @@ def rank(study: optuna.Study) -> list[int]:
     """Return the completed, feasible trials of a study with one objective, the best first."""
     sign = 1 if study.direction.name == "MINIMIZE" else -1
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    feasible = [trial for trial in complete if is_feasible(trial)]
+    feasible = [trial for trial in complete if all(value <= 0 for value in trial.constraints.values())]
     return [trial.number for trial in sorted(feasible, key=lambda trial: (sign * (trial.value or 0.0), trial.number))]
-
-
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial violates no constraint."""
-    return all(value <= 0 for value in trial.constraints.values())
 
 
 def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:

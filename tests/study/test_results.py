@@ -108,3 +108,9 @@ def test_results_become_a_table(results):
     assert table.loc[0, "params.x"] == 3.0
     assert table.loc[1, "val_loss"] == 1.0
     assert list(table["baseline"]) == [True, False, False, False]
+
+
+def test_a_notebook_shows_results_as_print_does(results):
+    from IPython.lib.pretty import pretty
+
+    assert pretty(results) == str(results)
