@@ -11,10 +11,10 @@ _PLURALS = {"study": "studies", "batch": "batches"}
 
 
 class Readable:
-    """What a notebook shows as ``print`` does, and not field by field."""
+    """What an interpreter and a notebook show as ``print`` does: all its fields would fill pages."""
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # IPython asks for it
-        printer.text(str(self))
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def short(value: Any, digits: int = 4) -> str:

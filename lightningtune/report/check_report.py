@@ -53,7 +53,7 @@ class Forecast:
     validations: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckReport(Readable):
     """What a check has tried and found.
 

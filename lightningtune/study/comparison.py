@@ -71,7 +71,7 @@ class Difference:
         return f"{self.name} {self.recorded} then, {self.now} now"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Replay(Readable):
     """A trial's record beside a new training of it; printed, it says what came of it.
 

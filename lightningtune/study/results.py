@@ -74,7 +74,7 @@ class TrialResult:
         return StopReason.INTERRUPTED.value if is_interrupted else self.state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResults(Readable):
     """A whole study.
 
