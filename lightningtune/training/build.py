@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigurationError
 from lightningtune.hyperparameters import given_hyperparameters, has_block
+from lightningtune.training.class_names import check_classes
 from lightningtune.training.data import (
     give,
     has_preparation,
@@ -27,7 +28,7 @@ from lightningtune.training.data import (
 )
 from lightningtune.training.resumption import Start
 from lightningtune.training.sections import BASES, Section
-from lightningtune.training.tracker_names import with_folders
+from lightningtune.training.tracker_names import refuse_shared_runs, with_folders
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     check_settings,
@@ -103,6 +104,8 @@ class Blueprint:
         """
         if self._shared is not None:
             refuse_other_data(self._shared, config.get("data"))
+        check_classes(config.get("trainer") or {})
+        refuse_shared_runs(config.get("trainer") or {})
         for section in self._sections.values():
             section.parse(_with_folders(config, "."))
 

@@ -17,6 +17,7 @@ from lightningtune.config.overrides import SECTIONS, Place, Schema
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import plain, read_mapping
 from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
+from lightningtune.training.class_names import named_without_module
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
 from lightningtune.training.sections import one_line
 
@@ -89,7 +90,7 @@ class CliSchema(Schema):
 
     def _class_at(self, class_path: str) -> Callable[..., Any] | None:
         """Return a class, which a CLI's config may name without its module."""
-        return import_class(class_path) if "." in class_path else _named_without_module().get(class_path)
+        return import_class(class_path) if "." in class_path else named_without_module(*_BASES).get(class_path)
 
     def _own_signature(self, place: Place) -> Signature | None:
         """Return the keys of a group, which the CLI's parser knows, with its defaults; what is linked is a key too."""
@@ -233,20 +234,19 @@ def _short_names(node: Any) -> Iterator[str]:
 
 def _nearest_class(name: str) -> str:
     """Suggest a class that a config could name so; nothing where there is one of that name."""
-    known = _named_without_module()
+    known = named_without_module(*_BASES)
     return "" if name in known else did_you_mean(name, sorted(known))
 
 
-def _named_without_module() -> dict[str, type]:
-    """Return the classes that a config may name without their module: those that have been imported."""
-    known: dict[str, type] = {}
-    left: list[type] = [LightningModule, LightningDataModule, Callback, Logger]
-    left += [torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]
-    while left:
-        base = left.pop()
-        known[base.__name__] = base
-        left += base.__subclasses__()
-    return known
+_BASES: tuple[type, ...] = (
+    LightningModule,
+    LightningDataModule,
+    Callback,
+    Logger,
+    torch.optim.Optimizer,
+    torch.optim.lr_scheduler.LRScheduler,
+)
+"""Classes that a config may name without their module are of these."""
 
 
 def _without_init_args(path: str) -> str:

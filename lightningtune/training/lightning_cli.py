@@ -14,10 +14,12 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback_list import callbacks_of
+from lightningtune.training.class_names import check_classes
 from lightningtune.training.cli_call import BuiltCli
 from lightningtune.training.cli_schema import SEED, CliSchema
 from lightningtune.training.data import has_preparation, refuse_other_data, which_data
 from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.tracker_names import refuse_shared_runs
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     check_settings,
@@ -75,6 +77,8 @@ class CliBlueprint(Blueprint):
         """
         if self._shared is not None:
             refuse_other_data(self._shared, config.get("data"))
+        check_classes(config.get("trainer") or {})
+        refuse_shared_runs(config.get("trainer") or {})
         self.schema.check(config)
 
     def check_trainer(self, config: Mapping[str, Any]) -> int:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import loggers
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from lightningtune.contract import TrialSpec
-from lightningtune.signatures import REQUIRED, import_class, signature_of
+from lightningtune.errors import ConfigError
+from lightningtune.signatures import REQUIRED, signature_of
+from lightningtune.training.class_names import blocks_of, class_named
 
 STATE = "lightningtune.state"
 """Under which a tracker is told how a trial has ended."""
@@ -86,8 +87,38 @@ def _with_folder(block: Any, folder: str) -> Any:
 
 def _class_of(block: Any) -> type | None:
     path = block.get("class_path") if isinstance(block, Mapping) else block
-    kind = import_class(path) or getattr(loggers, path, None) if isinstance(path, str) else None
+    kind = class_named(path, Logger) if isinstance(path, str) else None
     return kind if isinstance(kind, type) else None
+
+
+_RUN: Mapping[type[Logger], tuple[str, ...]] = {
+    CSVLogger: ("version",),
+    TensorBoardLogger: ("version",),
+    WandbLogger: ("version", "id"),
+    MLFlowLogger: ("run_id",),
+}
+"""Arguments that say which run a logger writes to."""
+
+
+def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
+    """Refuse a logger that would write all trials into one run, where each hides the one before.
+
+    Args:
+        trainer: that section of a config.
+
+    Raises:
+        ConfigError: naming the argument.
+    """
+    for block in blocks_of(trainer.get("logger")):
+        kind = _class_of(block)
+        given = (block.get("init_args") or {}) if isinstance(block, Mapping) else {}
+        for base, names in _RUN.items():
+            shared = [name for name in names if given.get(name) is not None]
+            if shared and kind is not None and issubclass(kind, base):
+                raise ConfigError(
+                    f"trainer.logger: each trial has a run of its own, but {kind.__name__} is given "
+                    f"{shared[0]}={given[shared[0]]!r} for all of them. Leave it out: a run is named after its trial."
+                )
 
 
 _IMPORTED: Mapping[type[Logger], tuple[str, ...]] = {
@@ -105,8 +136,7 @@ def modules_of_trackers(trainer: Mapping[str, Any]) -> list[str]:
         ['wandb']
     """
     given = trainer.get("logger")
-    blocks = given if isinstance(given, list) else [given]
-    kinds = [TensorBoardLogger] if given is True else [kind for kind in map(_class_of, blocks) if kind]
+    kinds = [TensorBoardLogger] if given is True else [kind for kind in map(_class_of, blocks_of(given)) if kind]
     needed = [modules for kind in kinds for base, modules in _IMPORTED.items() if issubclass(kind, base)]
     return [module for modules in needed for module in modules]
 
@@ -128,8 +158,8 @@ def names_for(kind: type[Logger], given: Mapping[str, Any], name: TrialName, run
         ours = {"name": "" if is_own else name.study, "version": "" if is_own else name.directory.name}
         ours |= {"default_hp_metric": False} if issubclass(kind, TensorBoardLogger) else {}
     elif issubclass(kind, WandbLogger):
-        ours = {"name": name.trial, "id": None if given.get("version") else run}
-        ours |= {} if given.get("dir") else {"save_dir": os.fspath(name.directory)}
+        # Lightning, whose save_dir has a default, never comes to dir
+        ours = {"name": name.trial, "id": run, "save_dir": given.get("dir") or os.fspath(name.directory)}
         ours |= {} if os.environ.get("WANDB_PROJECT") else {"project": name.study}
         group = {} if os.environ.get("WANDB_RUN_GROUP") or given.get("group") else {"group": name.study}
         return {key: value for key, value in ours.items() if is_open[key]} | group

@@ -65,7 +65,7 @@ def _block(logger: Logger) -> dict[str, Any]:
 def _arguments(logger: Logger) -> dict[str, Any] | None:
     """Return what one of Lightning's loggers was made from; None for any other.
 
-    Lightning keeps it in private attributes only. A run that the object has begun is left out: each trial has its own.
+    Lightning keeps it in private attributes only. A run that the object has begun is left out: it was not asked for.
     """
     held = vars(logger)
     for maker, read in _READERS.items():
@@ -75,19 +75,26 @@ def _arguments(logger: Logger) -> dict[str, Any] | None:
 
 
 def _of_csv(held: Mapping[str, Any]) -> dict[str, Any]:
-    return {"save_dir": held["_root_dir"], **_private(held, "name", "version", "prefix", "flush_logs_every_n_steps")}
+    return {**_of_files(held), **_private(held, "prefix", "flush_logs_every_n_steps")}
 
 
 def _of_tensorboard(held: Mapping[str, Any]) -> dict[str, Any]:
-    own = _private(held, "name", "version", "log_graph", "default_hp_metric", "prefix", "sub_dir")
-    return {"save_dir": held["_root_dir"], **own, **held["_kwargs"]}
+    own = _private(held, "default_hp_metric", "prefix", "sub_dir")
+    # Lightning holds an object for it, which says why there is no graph where TensorBoard is missing
+    return {**_of_files(held), "log_graph": bool(held["_log_graph"]), **own, **held["_kwargs"]}
+
+
+def _of_files(held: Mapping[str, Any]) -> dict[str, Any]:
+    version = held["_version"] if held["_experiment"] is None else None
+    return {"save_dir": held["_root_dir"], "name": held["_name"], "version": version}
 
 
 def _of_mlflow(held: Mapping[str, Any]) -> dict[str, Any]:
     own = _private(held, "experiment_name", "run_name", "tracking_uri", "log_model", "prefix", "artifact_location")
     if own["tracking_uri"] == "file:./mlruns":  # what it makes of no address
         own.pop("tracking_uri")
-    return {**own, "tags": held["tags"], **held["_log_batch_kwargs"]}
+    run_id = None if held["_initialized"] else held["_run_id"]
+    return {**own, "tags": held["tags"], "run_id": run_id, **held["_log_batch_kwargs"]}
 
 
 def _of_wandb(held: Mapping[str, Any]) -> dict[str, Any]:

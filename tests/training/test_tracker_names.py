@@ -6,8 +6,15 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from loggers import Fails, Records
 
+from lightningtune.errors import ConfigError
 from lightningtune.signatures import REQUIRED, signature_of
-from lightningtune.training.tracker_names import TrialName, modules_of_trackers, names_for, with_folders
+from lightningtune.training.tracker_names import (
+    TrialName,
+    modules_of_trackers,
+    names_for,
+    refuse_shared_runs,
+    with_folders,
+)
 
 NAME = TrialName("mine", "trial 7", Path("/runs/mine/trials/0007"))
 
@@ -29,13 +36,12 @@ def test_wandb_is_grouped_by_the_study():
     expected = {"name": "trial 7", "save_dir": "/runs/mine/trials/0007", "project": "mine", "group": "mine"}
     assert {key: value for key, value in names(WandbLogger).items() if value is not None} == expected
     assert names(WandbLogger, run="abc")["id"] == "abc"
-    assert names(WandbLogger, run="abc", version="own").get("id") is None
 
 
 def test_what_is_said_to_wandb_holds(monkeypatch):
-    own = {"name": "n", "save_dir": "d", "project": "p", "group": "g", "id": "i"}
-    assert names(WandbLogger, **own) == {}
-    assert "save_dir" not in names(WandbLogger, dir="d")
+    own = {"name": "n", "save_dir": "d", "project": "p", "group": "g"}
+    assert names(WandbLogger, **own) == {"id": None}
+    assert names(WandbLogger, dir="d")["save_dir"] == "d"
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_RUN_GROUP", "theirs")
     assert not {"project", "group"} & names(WandbLogger).keys()
@@ -53,8 +59,8 @@ def test_mlflow_has_an_experiment_for_the_study(monkeypatch):
     }
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     assert names(MLFlowLogger)["tracking_uri"] == "http://server"
-    own = {"experiment_name": "e", "run_name": "r", "run_id": "i", "tracking_uri": "u", "tags": {"a": "b"}}
-    assert [*names(MLFlowLogger, **own)] == ["tags"]
+    own = {"experiment_name": "e", "run_name": "r", "tracking_uri": "u", "tags": {"a": "b"}}
+    assert [*names(MLFlowLogger, **own)] == ["run_id", "tags"]
     assert names(MLFlowLogger, **own)["tags"]["a"] == "b"
     assert "tracking_uri" not in names(MLFlowLogger, save_dir="elsewhere")
 
@@ -62,7 +68,7 @@ def test_mlflow_has_an_experiment_for_the_study(monkeypatch):
 def test_a_file_logger_writes_to_the_trials_folder_or_is_named_after_it():
     assert names(CSVLogger, save_dir=str(NAME.directory)) == {"name": "", "version": ""}
     assert names(CSVLogger, save_dir="logs") == {"name": "mine", "version": "0007"}
-    assert names(TensorBoardLogger, save_dir="logs", name="n", version=3) == {"default_hp_metric": False}
+    assert names(TensorBoardLogger, save_dir="logs", name="n") == {"version": "0007", "default_hp_metric": False}
 
 
 def test_any_other_logger_is_told_the_folder_where_it_asks_for_one():
@@ -78,6 +84,35 @@ def test_a_folder_is_filled_in_where_one_is_required():
     own = {"logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "own"}}}
     assert with_folders(own, "x") == own
     assert with_folders({"logger": True}, "x") == {"logger": True}
+
+
+class Own(TensorBoardLogger):
+    """A user's own."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("CSVLogger", {"version": 0}),
+        ("lightning.pytorch.loggers.TensorBoardLogger", {"save_dir": "logs", "version": "x"}),
+        ("Own", {"version": "x"}),
+        ("WandbLogger", {"id": "x"}),
+        ("WandbLogger", {"version": "x"}),
+        ("MLFlowLogger", {"run_id": "x"}),
+    ],
+)
+def test_a_run_that_all_trials_would_share_is_refused(kind, given):
+    name, value = [*given.items()][-1]
+    said = f"each trial has a run of its own, but {kind.rpartition('.')[2]} is given {name}={value!r} for all of them"
+    with pytest.raises(ConfigError, match=f"^trainer.logger: {said}. Leave it out"):
+        refuse_shared_runs({"logger": ["CSVLogger", {"class_path": kind, "init_args": given}]})
+
+
+def test_what_leaves_the_run_open_is_not_refused():
+    own = {"class_path": "loggers.Records", "init_args": {"version": 3}}
+    for logger in (None, True, "CSVLogger", {"class_path": "CSVLogger", "init_args": {"version": None}}, own):
+        refuse_shared_runs({"logger": logger})
+    refuse_shared_runs({})
 
 
 def test_it_is_known_what_trackers_import():

@@ -11,6 +11,10 @@ from lightningtune.training.tracker_objects import with_blocks
 HOME = "lightning.pytorch.loggers"
 
 
+def study(logger):
+    return OptunaDrivenOptimizer({"trainer": {"logger": logger}}, {"lr": ("uniform", 0.1, 0.2)}, Line, Points)
+
+
 class Named(TensorBoardLogger):
     """A user's own, made as Lightning's is."""
 
@@ -34,6 +38,22 @@ def test_lightnings_loggers_are_written_as_blocks():
         {"class_path": f"{Named.__module__}.Named", "init_args": {"save_dir": "logs"}},
         True,
     ]
+
+
+def test_a_graph_can_be_asked_for():
+    assert block(TensorBoardLogger("logs", log_graph=True))["init_args"] == {"save_dir": "logs", "log_graph": True}
+
+
+def test_the_run_that_an_object_has_begun_is_left_out(tmp_path):
+    logger = CSVLogger(tmp_path)
+    logger.log_metrics({"val_loss": 1.0})
+    assert logger.version == 0
+    assert block(logger)["init_args"] == {"save_dir": str(tmp_path)}
+
+
+def test_a_run_that_an_object_names_is_refused():
+    with pytest.raises(ConfigurationError, match="TensorBoardLogger is given version='x' for all of them"):
+        study(TensorBoardLogger("logs", version="x"))
 
 
 def test_what_is_no_logger_stays():
@@ -65,6 +85,6 @@ class Local(Logger):
 )
 def test_what_cannot_be_made_anew_is_refused_with_the_form_that_can(logger, why):
     with pytest.raises(ConfigurationError, match="each trial has a logger of its own") as refused:
-        OptunaDrivenOptimizer({"trainer": {"logger": logger}}, {"lr": (0.1, 0.2)}, Line, Points)
+        study(logger)
     assert why in str(refused.value)
     assert f".{type(logger).__name__}', 'init_args': {{...}}}}" in str(refused.value)

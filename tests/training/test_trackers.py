@@ -104,9 +104,9 @@ def test_a_tensorboard_run_goes_on_with_the_trial(folder, tmp_path):
 
 def test_what_the_user_says_of_a_logger_holds(folder, tmp_path):
     logs = str(tmp_path / "logs")
-    own = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"save_dir": logs, "version": "x"}}
+    own = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"save_dir": logs, "name": "own"}}
     fit(folder, [own, {"class_path": "CSVLogger", "init_args": {"save_dir": logs}}], max_epochs=1)
-    assert [*(tmp_path / "logs/mine/x").glob("events.*")]
+    assert [*(tmp_path / "logs/own/0007").glob("events.*")]
     assert (tmp_path / "logs/mine/0007/metrics.csv").exists()
 
 

@@ -1,0 +1,98 @@
+"""The classes that a config names for a Trainer's loggers and callbacks, and the arguments that it gives them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
+
+from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.signatures import import_class, signature_of
+
+
+def named_without_module(*bases: type) -> dict[str, type]:
+    """Return the classes that a config may name without their module: those that have been imported.
+
+    Args:
+        *bases: which they are of.
+
+    Example:
+        >>> named_without_module(Logger)["CSVLogger"].__module__
+        'lightning.pytorch.loggers.csv_logs'
+    """
+    known: dict[str, type] = {}
+    left = [*bases]
+    while left:
+        base = left.pop()
+        if "<locals>" not in base.__qualname__:  # jsonargparse passes those by
+            known[base.__name__] = base
+        left += base.__subclasses__()
+    return known
+
+
+def class_named(class_path: str, base: type) -> Callable[..., Any] | None:
+    """Return what a config names, with its module or without; None where there is nothing of that name.
+
+    Args:
+        class_path: the name.
+        base: what a class is of that is named without its module.
+    """
+    return import_class(class_path) if "." in class_path else named_without_module(base).get(class_path)
+
+
+def blocks_of(setting: Any) -> list[Any]:
+    """Return what a config has for a setting that takes one thing or several."""
+    return setting if isinstance(setting, list) else [setting]
+
+
+def check_classes(trainer: Mapping[str, Any]) -> None:
+    """Check what a Trainer's section names for its loggers and callbacks; what jsonargparse says of it fills a page.
+
+    Args:
+        trainer: that section of a config.
+
+    Raises:
+        ConfigError: naming the first that is wrong, and the nearest that is right.
+
+    Example:
+        >>> check_classes({"logger": ["CSVLogger", "WandbLoger"]})
+        Traceback (most recent call last):
+        ...
+        lightningtune.errors.ConfigError: trainer.logger.1: there is no 'WandbLoger'. Did you mean 'WandbLogger'?
+    """
+    bases: dict[str, type] = {"logger": Logger, "callbacks": Callback}
+    for setting, base in bases.items():
+        given = trainer.get(setting)
+        for i, block in enumerate(blocks_of(given)):
+            _check_block(f"trainer.{setting}.{i}" if isinstance(given, list) else f"trainer.{setting}", block, base)
+
+
+def _check_block(path: str, block: Any, base: type) -> None:
+    full = block if isinstance(block, Mapping) else {"class_path": block}
+    name = full.get("class_path")
+    if full and not full.keys() & {"class_path", "init_args"}:
+        form = f"{{'class_path': '{next(iter(full))}', 'init_args': {{...}}}}"
+        raise ConfigError(f"{path} names no class_path. Write it as {form}.")
+    if not isinstance(name, str) or (block is name and Path(name).is_file()):
+        return
+    target = class_named(name, base)
+    if target is None:
+        raise ConfigError(f"{path}: there is no '{name}'.{_nearest(name, base)}")
+    signature = signature_of(target)
+    for argument in full.get("init_args") or {}:
+        if not signature.accepts(argument):
+            known = [f"{path}.init_args.{known}" for known in signature.defaults]
+            place = f"{path}.init_args.{argument}"
+            takes = f" {target.__name__} takes: {', '.join(signature.defaults) or 'nothing'}."
+            raise ConfigError(f"'{place}' leads nowhere in the config.{did_you_mean(place, known) or takes}")
+
+
+def _nearest(name: str, base: type) -> str:
+    module, _, leaf = name.rpartition(".")
+    known = sorted(named_without_module(base)) if not module else vars(sys.modules.get(module, object))
+    own = "" if module else f" A {base.__name__} of your own is named with its module, as 'package.{name}'."
+    return did_you_mean(leaf, known) or own

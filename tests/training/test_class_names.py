@@ -1,0 +1,102 @@
+"""What a config names for loggers and callbacks, checked in a sentence."""
+
+import pytest
+from clis import plain
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+from loggers import Records
+from nets import Line, Points
+
+from lightningtune.config.overrides import Schema
+from lightningtune.errors import ConfigError
+from lightningtune.training.build import Blueprint
+from lightningtune.training.class_names import check_classes, class_named, named_without_module
+from lightningtune.training.cli_schema import CliSchema, read_cli_config
+from lightningtune.training.cli_script import caught
+from lightningtune.training.lightning_cli import CliBlueprint
+
+WRONG = [
+    (
+        {"logger": "TensorBordLogger"},
+        "trainer.logger: there is no 'TensorBordLogger'. Did you mean 'TensorBoardLogger'?",
+    ),
+    (
+        {"logger": {"class_path": "TensorBordLogger"}},
+        "trainer.logger: there is no 'TensorBordLogger'. Did you mean 'TensorBoardLogger'?",
+    ),
+    (
+        {"logger": ["CSVLogger", "WandbLoger"]},
+        "trainer.logger.1: there is no 'WandbLoger'. Did you mean 'WandbLogger'?",
+    ),
+    (
+        {"logger": "lightning.pytorch.loggers.CSVLoger"},
+        "trainer.logger: there is no 'lightning.pytorch.loggers.CSVLoger'. Did you mean 'CSVLogger'?",
+    ),
+    (
+        {"logger": "Quite"},
+        "trainer.logger: there is no 'Quite'. A Logger of your own is named with its module, as 'package.Quite'.",
+    ),
+    ({"logger": "no.such.Quite"}, "trainer.logger: there is no 'no.such.Quite'."),
+    (
+        {"logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dr": "x"}}},
+        "'trainer.logger.init_args.save_dr' leads nowhere in the config. "
+        "Did you mean 'trainer.logger.init_args.save_dir'?",
+    ),
+    (
+        {"logger": [{"class_path": "MLFlowLogger", "init_args": {"tracking_url": "x"}}]},
+        "'trainer.logger.0.init_args.tracking_url' leads nowhere in the config. "
+        "Did you mean 'trainer.logger.0.init_args.tracking_uri'?",
+    ),
+    (
+        {"logger": {"class_path": "Records", "init_args": {"zzz": 1}}},
+        "'trainer.logger.init_args.zzz' leads nowhere in the config. Records takes: save_dir.",
+    ),
+    (
+        {"logger": {"TensorBoardLogger": {"save_dir": "x"}}},
+        "trainer.logger names no class_path. Write it as {'class_path': 'TensorBoardLogger', 'init_args': {...}}.",
+    ),
+    (
+        {"callbacks": [{"class_path": "EarlyStoping"}]},
+        "trainer.callbacks.0: there is no 'EarlyStoping'. Did you mean 'EarlyStopping'?",
+    ),
+    (
+        {"callbacks": {"class_path": "EarlyStopping", "init_args": {"monitr": "x"}}},
+        "'trainer.callbacks.init_args.monitr' leads nowhere in the config. "
+        "Did you mean 'trainer.callbacks.init_args.monitor'?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("trainer", "said"), WRONG)
+def test_what_is_wrong_is_named_with_the_nearest_that_is_right(trainer, said):
+    config = {"trainer": trainer}
+    with pytest.raises(ConfigError) as refused:
+        Blueprint(Schema(Line, Points, Trainer), config).check(config)
+    assert str(refused.value) == said
+
+
+def test_a_lightning_cli_s_config_is_told_of_alike():
+    schema = CliSchema(caught(plain))
+    config = read_cli_config(schema, {"trainer": {"logger": {"class_path": "TensorBordLogger"}}})
+    with pytest.raises(ConfigError, match=r"^trainer.logger: there is no .* Did you mean 'TensorBoardLogger'\?$"):
+        CliBlueprint(schema, config).check(config)
+
+
+def test_what_is_right_and_what_is_for_jsonargparse_to_judge_passes(tmp_path):
+    file = tmp_path / "logger.yaml"
+    file.write_text("class_path: CSVLogger")
+    for logger in (None, True, 3, [], "CSVLogger", str(file), "Records", {"init_args": {"save_dir": "x"}}):
+        check_classes({"logger": logger, "callbacks": [{"class_path": "ModelCheckpoint"}]})
+    check_classes({})
+
+
+def test_a_class_is_found_with_its_module_and_without():
+    assert class_named("loggers.Records", Logger) is class_named("Records", Logger) is Records
+    assert class_named("LocalLogger", Logger) is None
+
+
+def test_a_class_within_a_function_has_no_short_name():
+    class LocalLogger(Records):
+        pass
+
+    assert LocalLogger not in named_without_module(Logger).values()
