@@ -1,14 +1,35 @@
-"""The random state of a fit as values that a checkpoint can hold, and that load with weights only."""
+"""The random state of a fit: kept apart from the user's, and as values that a checkpoint can hold."""
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+
+
+@contextlib.contextmanager
+def own_random_state() -> Iterator[None]:
+    """Give back the random state that was there before; Lightning's `isolate_rng` does not where something raises.
+
+    Example:
+        >>> before = torch.initial_seed()
+        >>> with contextlib.suppress(ValueError), own_random_state():
+        ...     raise ValueError(torch.manual_seed(before + 1))
+        >>> torch.initial_seed() == before
+        True
+    """
+    apart = isolate_rng()
+    apart.__enter__()
+    try:
+        yield
+    finally:
+        apart.__exit__(None, None, None)
 
 
 def random_states(trainer: Trainer) -> list[dict[str, Any]]:

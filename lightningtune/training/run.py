@@ -18,7 +18,6 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.memory import is_oom_error
-from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightningtune.contract import Objective, Reporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, TrialError
@@ -33,6 +32,7 @@ from lightningtune.training.facts import begin_peaks, facts_of
 from lightningtune.training.metrics_table import go_on_with_table
 from lightningtune.training.missing import is_waited_for, missing
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
+from lightningtune.training.random_state import own_random_state
 from lightningtune.training.resumption import Start, find_start
 from lightningtune.training.trackers import Trackers, best_values
 
@@ -82,7 +82,7 @@ def _fitted(
     above = begin_peaks()
     fit: Fit | None = None
     error: BaseException | None = None
-    with isolate_rng(), _own_seed_variables(), quiet_lightning(), own_interrupts():
+    with own_random_state(), _own_seed_variables(), quiet_lightning(), own_interrupts():
         try:
             seed = spec.config.get("seed_everything")
             if isinstance(seed, int) and not isinstance(seed, bool):
@@ -132,13 +132,13 @@ def _start_of(spec: TrialSpec, fit: Fit) -> Start | None:
 
 def prepare_data(blueprint: Blueprint, config: Mapping[str, Any]) -> bool:
     """Call ``prepare_data`` of a config's datamodule, and return whether that has done it for all trials."""
-    with isolate_rng(), quiet_lightning():
+    with own_random_state(), quiet_lightning():
         return blueprint.prepare_data(config)
 
 
 def load_data(blueprint: Blueprint) -> None:
     """Load the data that all trials share."""
-    with isolate_rng(), quiet_lightning():
+    with own_random_state(), quiet_lightning():
         blueprint.load_data()
 
 

@@ -79,6 +79,13 @@ def test_a_metric_that_is_not_there_is_told_of_though_others_wait_for_it_too(tmp
     assert "conditioned on metric" in other.detail, "of a metric that is not tuned, Lightning says it"
 
 
+def test_a_mistake_leaves_the_user_s_random_state_too(tmp_path):
+    torch.manual_seed(99)
+    with pytest.raises(MetricError):
+        run(tmp_path, Line, objective=Objective(("val_los",), ("min",)))
+    assert torch.initial_seed() == 99
+
+
 def test_a_stopped_trial_says_why(tmp_path):
     outcome = run(tmp_path, reporter=Collect(stop_at=0))
     assert (outcome.reason, outcome.detail, outcome.score) == (StopReason.PRUNED, "told to stop", None)
