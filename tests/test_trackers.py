@@ -82,15 +82,23 @@ class _Broken:
         raise ConnectionError("no route")
 
 
-def test_a_study_callback_of_optuna_integration_that_fails_ends_no_study(tmp_path, caplog):
-    broken = _Broken()
+class _Own(_Broken):
+    """A user's subclass of it."""
+
+    __module__ = __name__
+
+
+@pytest.mark.parametrize("kind", [_Broken, _Own])
+def test_a_study_callback_of_optuna_integration_that_fails_ends_no_study(tmp_path, caplog, kind):
+    broken = kind()
     with caplog.at_level(logging.WARNING, "lightningtune"):
         study = study_of(tmp_path, False, [broken]).optimize()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
     assert broken.calls == 2
     (told,) = [record.getMessage() for record in caplog.records]
     assert told == (
-        "_Broken failed for trial 0: ConnectionError: no route. The study goes on, and nothing more is said of it."
+        f"{kind.__name__} failed for trial 0: ConnectionError: no route. "
+        "The study goes on, and nothing more is said of it."
     )
 
 

@@ -15,13 +15,13 @@ def without_failures(callback: Callable[..., Any]) -> Callable[..., Any]:
     """Return a callback of optuna-integration's that does not raise; any other as it is, for it may mean to.
 
     Args:
-        callback: is called with the study and a trial.
+        callback: of a class of its own or of a user's subclass; is called with the study and a trial.
 
     Example:
         >>> without_failures(print) is print
         True
     """
-    is_tracker = type(callback).__module__.partition(".")[0] == "optuna_integration"
+    is_tracker = any(base.__module__.partition(".")[0] == "optuna_integration" for base in type(callback).__mro__)
     return _Caught(callback) if is_tracker else callback
 
 
