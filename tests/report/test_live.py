@@ -301,7 +301,7 @@ def test_what_ctrl_c_does_stays_on_the_screen_and_a_narrower_one_is_kept_to(term
     lines = study.lines()
     assert any(line.startswith("Ctrl-C: running trials end") for line in lines)
     text = " ".join(lines)
-    assert "interrupted interrupted by Ctrl-C" in text
+    assert "0   interrupted by Ctrl-C" in text
     assert "Interrupted. 0 of 2 trials are done; run again to go on." in text
     assert "KeyboardInterrupt" in text
 
