@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -20,6 +21,7 @@ from lightningtune.training.cli_schema import SEED, CliSchema
 from lightningtune.training.data import has_preparation, refuse_other_data, which_data
 from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.tracker_names import refuse_shared_runs
+from lightningtune.training.tracker_stand_in import StandIn
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     check_settings,
@@ -126,13 +128,14 @@ class CliBlueprint(Blueprint):
             refuse_barebones(settings)
             if settings.get("devices") == "auto" and not is_given:
                 settings["devices"] = None
-            if isinstance(settings.get("logger"), DummyLogger):  # of a rehearsal
+            logger = settings.get("logger")
+            if isinstance(logger, DummyLogger) and not isinstance(logger, StandIn):  # of a rehearsal
                 users = [each for each in users if not isinstance(each, SaveConfigCallback)]
-            _keep_apart(users, settings)
             defaults = settings_left_alone(directory, users)
             settings |= {name: value for name, value in defaults.items() if settings.get(name, own) is None}
-            settings |= {"callbacks": [*users, own]} if "callbacks" in settings else {}
             settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
+            _keep_apart(users, directory, _place_of(settings))
+            settings |= {"callbacks": [*users, own]} if "callbacks" in settings else {}
             return trainer_class(**launched_by_us(settings))
 
         built = self._checked(self.schema.call.build(config, make_trainer, trackers.instantiators if trackers else ()))
@@ -170,18 +173,33 @@ class CliBlueprint(Blueprint):
         return datamodule
 
 
-def _keep_apart(callbacks: list[Callback], settings: Mapping[str, Any]) -> None:
+def _place_of(settings: Mapping[str, Any]) -> str | None:
+    """Return where `Trainer.log_dir` will be, by the settings of a Trainer; None where its logger keeps no files."""
+    given = settings.get("logger")
+    loggers = [*given] if isinstance(given, Iterable) else [given]
+    first = loggers[0] if loggers else None
+    if isinstance(first, (CSVLogger, TensorBoardLogger)):
+        return first.log_dir
+    place: str | None = first.save_dir if isinstance(first, Logger) else settings.get("default_root_dir")
+    return place
+
+
+def _keep_apart(callbacks: list[Callback], directory: Path, place: str | None) -> None:
     """Have the CLI's ``SaveConfigCallback`` overwrite its own file, and write none where the trial has one.
 
-    A trial that is replayed or goes on would find its file there, and raise. Where nothing says otherwise, Lightning's
-    folder is the trial's, whose config is already written there.
+    A trial that is replayed or goes on would find its file there, and raise, as it would where there is no folder.
+
+    Args:
+        callbacks: the Trainer's.
+        directory: the trial's folder, in which its config is already written.
+        place: where Lightning writes.
     """
-    logger = settings.get("logger")
-    is_ours = logger is None or (not logger and settings.get("default_root_dir") is None)
+    is_ours = place is None or Path(place).absolute() == directory.absolute()
     for callback in [each for each in callbacks if isinstance(each, SaveConfigCallback)]:
         if is_ours and type(callback) is SaveConfigCallback and callback.config_filename == _WRITTEN_BY_US:
             callbacks.remove(callback)
             continue
         callback.overwrite = True
+        callback.save_to_log_dir &= place is not None
         if is_ours and callback.config_filename == _WRITTEN_BY_US:
             callback.config_filename = "config_of_cli.yaml"

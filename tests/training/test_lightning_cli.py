@@ -12,15 +12,17 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from nets import DiesOnce, Line, Points
+from tracked import LOSS
 
 from lightningtune import ConfigurationError, OptunaDrivenOptimizer, tunable
-from lightningtune.contract import StopReason
+from lightningtune.contract import SilentReporter, StopReason, TrialSpec
 from lightningtune.study.comparison import Agreement
 from lightningtune.study.reporter import REASON
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
 from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
 from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.run import train
 
 CPU = {"accelerator": "cpu", "max_epochs": 1}
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}
@@ -70,6 +72,26 @@ def test_a_callback_that_saves_the_config_never_breaks_a_trial(tmp_path):
     assert "max_epochs: 1" in fit.model.noted
     assert (tmp_path / "config.yaml").read_text() == "the study's"
     assert (tmp_path / "config_of_cli.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "logger",
+    [
+        True,
+        {"class_path": "loggers.Records"},
+        {"class_path": "loggers.Fails", "init_args": {"at": "made"}},
+        [{"class_path": "loggers.Fails", "init_args": {"at": "made"}}],
+        {"class_path": "loggers.Fails", "init_args": {"at": "save_dir"}},
+        {"class_path": "loggers.Fails", "init_args": {"at": "nothing"}},
+    ],
+)
+@pytest.mark.parametrize("cli", [clis.plain, clis.noting])
+def test_the_config_of_a_trial_stays_whatever_its_logger_says(tmp_path, logger, cli):
+    (tmp_path / "config.yaml").write_text("the study's")
+    made = blueprint(cli, {"trainer": {**CPU, "logger": logger}})
+    spec = TrialSpec(7, {**made.config, "seed_everything": 1}, tmp_path, LOSS)
+    assert train(spec, made, SilentReporter()).reason is StopReason.COMPLETED
+    assert (tmp_path / "config.yaml").read_text() == "the study's"
 
 
 def test_a_rehearsal_saves_no_config(tmp_path):
