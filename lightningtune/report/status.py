@@ -49,7 +49,8 @@ def _summary(progress: StudyProgress) -> Iterator[str]:
         yield f"Best: {len(results.best_numbers)} trials on the Pareto front"
     if progress.rate is not None:
         left = "" if progress.seconds_left is None else f", {about(progress.seconds_left)} left"
-        yield f"Rate: {progress.rate:.3g} trials an hour{left}"
+        rate = f"{progress.rate:,.0f}" if progress.rate >= 10 else f"{progress.rate:.2g}"
+        yield f"Rate: {rate} trials an hour{left}"
     dead = [trial for trial in progress.running if trial.is_dead]
     if dead:
         numbers = ", ".join(str(trial.number) for trial in dead)

@@ -114,3 +114,8 @@ Took:       10 epochs in 1:15, 1,234 parameters, 3 MiB"""
     other = draw_best(results, 0, directory, {"model": {"lr": 0.1}})
     assert other.startswith("Study 'digits', trial 0\n  val_acc = 0\n")
     assert other.endswith(f"Config:     {directory.config(0)}\n  model:\n    lr: 0.1")
+
+
+@pytest.mark.parametrize(("seconds", "rate"), [(0.1914, "18,809"), (75.0, "48"), (1500.0, "2.4"), (36000.0, "0.1")])
+def test_a_rate_is_a_number_that_is_read_at_a_glance(seconds, rate):
+    assert f"\nRate: {rate} trials an hour" in draw_status(progress(TRIALS, (2,), [running()], trial_seconds=seconds))
