@@ -116,3 +116,29 @@ def theirs(directions=("minimize",), trials=12):
     with quiet_optuna():
         study.optimize(objective, n_trials=trials)
     return study
+
+
+def constrained(trials=12):
+    """Return a study in which every other trial violates a constraint, the best of all among them."""
+    study = optuna.create_study(study_name="constrained")
+    for number in range(trials):
+        params = {"x": float(number), "y": float(number % 3)}
+        ranges = dict.fromkeys(params, optuna.distributions.FloatDistribution(0, 100))
+        violated = {"memory": 1.0 if number % 2 == 0 else -1.0}
+        study.add_trial(
+            optuna.trial.create_trial(value=float(number), params=params, distributions=ranges, constraints=violated)
+        )
+    return study
+
+
+def overlapping(trials=12):
+    """Return a study of ours with six trials at a time on two cores."""
+    study = ours(trials)
+    six = optuna.create_study(study_name="six at a time", direction="maximize")
+    six.set_user_attr(SEED, 0)
+    for trial in study.trials:
+        trial.datetime_start = START + datetime.timedelta(seconds=20 * trial.number)
+        trial.datetime_complete = trial.datetime_start + datetime.timedelta(seconds=120)
+        with quiet_optuna():
+            six.add_trial(trial)
+    return six

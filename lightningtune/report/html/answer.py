@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lightningtune.study.results import StudyResults, TrialResult
 
 TOP = 5
 """How many of the best trials are looked at for how close they lie."""
+ENOUGH = 10
+"""Of fewer tuned trials the best five are most of all, and lie as far apart as the search space lets them."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A parameter of the best trial beside its default; None where no default was tried."""
+    """A parameter of the best trial beside its default, where one was tried."""
 
     name: str
     value: object
-    default: object | None
+    default: object = None
+    has_default: bool = False
 
     @property
     def is_changed(self) -> bool:
         """Whether the search chose another value than the default."""
-        return self.default is not None and self.value != self.default
+        return self.has_default and self.value != self.default
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,7 @@ class Answer:
         best: the best trial.
         baseline: the untuned defaults, where they completed.
         gain: over the baseline; None where there is none.
-        top: how many of the best trials were looked at for how close they lie.
-        spread: of their values.
+        spread: of the values of the five best trials, the untuned defaults apart; None where there are too few.
         refits: what more trainings of the best trial, with other seeds, came to.
         choices: its parameters.
     """
@@ -59,18 +61,20 @@ class Answer:
     best: TrialResult
     baseline: TrialResult | None
     gain: Gain | None
-    top: int
-    spread: float
+    spread: float | None
     refits: tuple[float, ...]
     choices: tuple[Choice, ...]
 
 
-def find_answer(results: StudyResults, refits: Mapping[int, Sequence[float]]) -> Answer | None:
+def find_answer(
+    results: StudyResults, refits: Mapping[int, Sequence[float]], infeasible: Collection[int] = ()
+) -> Answer | None:
     """Find it; None where no trial completed, or there are several objectives.
 
     Args:
         results: of the study.
         refits: the scores of more trainings, by the trial's number.
+        infeasible: the trials that violate a constraint, and do not count.
     """
     if len(results.directions) > 1 or not results.best_trials:
         return None
@@ -78,18 +82,21 @@ def find_answer(results: StudyResults, refits: Mapping[int, Sequence[float]]) ->
     if baseline is not None and (baseline.state != "complete" or baseline.value is None):
         baseline = None
     sign = 1 if results.directions[0] == "maximize" else -1
-    scores = sorted(
-        (sign * t.value for t in results.trials if t.state == "complete" and t.value is not None), reverse=True
-    )
+    tuned = [
+        sign * trial.value
+        for trial in results.trials
+        if trial.state == "complete" and not trial.is_baseline and trial.number not in infeasible
+        if trial.value is not None and math.isfinite(trial.value)
+    ]
+    top = sorted(tuned, reverse=True)[:TOP]
     defaults = baseline.params if baseline is not None else {}
     return Answer(
         best=best,
         baseline=baseline,
         gain=None if baseline is None else find_gain(best, baseline, refits, sign),
-        top=len(scores[:TOP]),
-        spread=scores[0] - scores[:TOP][-1],
+        spread=top[0] - top[-1] if len(tuned) >= ENOUGH else None,
         refits=tuple(refits.get(best.number, ())),
-        choices=tuple(Choice(name, value, defaults.get(name)) for name, value in best.params.items()),
+        choices=tuple(Choice(name, value, defaults.get(name), name in defaults) for name, value in best.params.items()),
     )
 
 

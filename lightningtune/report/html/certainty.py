@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from lightningtune.report.html.answer import Answer
+from lightningtune.report.html.answer import TOP, Answer
 from lightningtune.wording import counted, short
 
 
@@ -45,10 +45,10 @@ def how_sure(answer: Answer) -> list[str]:
                 f"The gain compares these with {trained} of the defaults{assumed}; behind ± stands its standard error."
             )
         return lines
-    if answer.top > 1:
-        lines.append(f"The {answer.top} best trials lie within {short(answer.spread, 2)} of each other.")
-    if gain is not None and answer.top > 1 and 0 < gain.value <= answer.spread:
-        lines.append("The gain is no larger than that.")
+    if answer.spread is not None:
+        lines.append(f"The {TOP} best tuned trials lie within {short(answer.spread, 2)} of each other.")
+        if gain is not None and 0 < gain.value <= answer.spread:
+            lines.append("The gain is no larger than that.")
     lines.append(
         "How much one training differs from the next was not measured, and the best of many scores is partly luck."
     )

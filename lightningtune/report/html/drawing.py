@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial
 
 from lightningtune.report.html.grid import binned
+from lightningtune.report.html.labels import by_axis, end_of, middle_out, plain, thinned, tick_choices
 from lightningtune.report.html.timeline import Bar, Lane
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _AXIS = {
     "title": {"standoff": 8},
     "exponentformat": "power",
 }
+_INFEASIBLE = "infeasible"
 _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
@@ -96,11 +97,11 @@ def timeline(lanes: Sequence[Lane]) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    bars = [(lane.name, bar) for lane in lanes for bar in lane.bars]
+    bars = [(place, bar) for place, lane in enumerate(lanes) for bar in lane.bars]
     names = {"complete": "complete", "pruned": "pruned", "fail": "failed", "interrupted": "interrupted"}
     names |= {"running": "running"}
 
-    def add(kind: str, name: str, chosen: list[tuple[str, Bar]], waiting: bool) -> None:
+    def add(kind: str, name: str, chosen: list[tuple[int, Bar]], waiting: bool) -> None:
         figure.add_bar(
             orientation="h",
             y=[place for place, _ in chosen],
@@ -125,7 +126,12 @@ def timeline(lanes: Sequence[Lane]) -> go.Figure:
     figure.update_layout(
         barmode="overlay",
         xaxis_title=f"{unit} since the first trial began",
-        yaxis={"categoryarray": [lane.name for lane in reversed(lanes)], "categoryorder": "array", "showgrid": False},
+        yaxis={
+            "tickvals": [*range(len(lanes))],
+            "ticktext": [lane.name for lane in lanes],  # one more than once, where trials shared a place
+            "range": [len(lanes) - 0.5, -0.5],
+            "showgrid": False,
+        },
         height=max(180, 110 + 26 * len(lanes)),
     )
     return styled(figure)
@@ -159,9 +165,10 @@ def styled(figure: go.Figure) -> go.Figure:
 
 def styled_history(figure: go.Figure) -> go.Figure:
     """Tell the trials from the best so far."""
+    _name_infeasible(figure)
     for trace in figure.data:
         if trace.mode == "markers":
-            color = COLORS["waiting"] if "Infeasible" in (trace.name or "") else COLORS["complete"]
+            color = COLORS["waiting" if trace.name == _INFEASIBLE else "complete"]
             trace.marker = {"color": color, "size": 6, "opacity": 0.75}
         else:
             trace.name = "best so far"
@@ -188,28 +195,45 @@ def styled_importances(several: Sequence[go.Figure], metrics: Sequence[str]) -> 
     return figure.update_yaxes(title=None, showgrid=False)
 
 
-def styled_parallel(figure: go.Figure) -> go.Figure:
-    """Exchange the lines' colours too, which tell their values, or their ranks where there are several metrics."""
+def styled_parallel(figure: go.Figure, names: Sequence[str]) -> go.Figure:
+    """Exchange the lines' colours too, which tell their values, or their ranks where there are several metrics.
+
+    Args:
+        figure: Optuna's.
+        names: of its axes, of which it shows the beginnings only.
+    """
     figure = styled(_recolored(figure))
     figure.update_annotations(name="value")  # the page lays paper under them, so that they can be read
     for trace in figure.data:
-        if trace.mode == "lines" and (trace.line.color or "").startswith("rgb"):
+        if trace.mode == "lines" and trace.name:  # of the legend
+            trace.update(name=trace.name.lower(), line={"color": COLORS["waiting"]})
+        elif trace.mode == "lines":
             trace.line.color = _ours(trace.line.color)
-    figure.update_layout(margin={"l": 40, "r": 24, "t": 24, "b": 56}, height=340)
-    return figure
+    ends = [end_of(name, 18) for name in names]
+    figure.update_layout(margin={"l": 40, "r": 24, "t": 24, "b": 56}, height=340, xaxis={"ticktext": ends})
+    figure.layout.annotations = [value for axis in by_axis(figure) for value in thinned(axis, 15)]
+    return figure.for_each_annotation(lambda value: value.update(text=middle_out(value.text)))
 
 
 def styled_slices(figure: go.Figure) -> go.Figure:
     """Colour the points by the trial's number."""
-    figure = _recolored(figure)
+    figure = _recolored(_name_infeasible(figure))
     for trace in figure.data:
         trace.marker.line = {"width": 0}
         trace.marker.size = 6
+        if trace.name == _INFEASIBLE:
+            trace.marker.color = COLORS["waiting"]
     figure.update_layout(width=None, height=300)
     figure = styled(figure)
     figure.update_xaxes(tickangle=0, nticks=4)
-    figure.for_each_xaxis(lambda axis: axis.title.update(text=_end_of(axis.title.text or "")))
-    return figure
+    figure.for_each_xaxis(lambda axis: axis.title.update(text=end_of(axis.title.text or "")))
+    named = {axis.plotly_name.replace("axis", ""): axis for axis in figure.select_xaxes({"type": "category"})}
+    for axis in named.values():
+        tick_choices(axis, [(choice, plain(choice)) for choice in axis.categoryarray], room=130, most=10)
+    for trace in figure.data:
+        if (trace.xaxis or "x") in named:
+            trace.update(text=[plain(choice) for choice in trace.x], hovertemplate="(%{text}, %{y})<extra></extra>")
+    return figure.update_layout(height=360) if any(axis.tickangle for axis in named.values()) else figure
 
 
 def styled_contours(figure: go.Figure, direction: str) -> go.Figure:
@@ -224,10 +248,14 @@ def styled_contours(figure: go.Figure, direction: str) -> go.Figure:
     contour = figure.data[0]
     x, y, z = binned(contour.x, contour.y, contour.z, (figure.layout.xaxis.type, figure.layout.yaxis.type))
     contour.update(x=x, y=y, z=z, reversescale=direction == "minimize")
+    _name_infeasible(figure)
     for trace in figure.data:
         if isinstance(trace, go.Scatter):
-            color = "rgba(20,24,32,0.75)" if trace.name == "Feasible Trial" else "rgba(255,255,255,0.6)"
+            color = COLORS["waiting"] if trace.name == _INFEASIBLE else "rgba(20,24,32,0.75)"
             trace.marker = {"color": color, "size": 4, "line": {"width": 0.8, "color": "rgba(255,255,255,0.7)"}}
+    for axis, places, room in ((figure.layout.xaxis, x, 260), (figure.layout.yaxis, y, 10_000)):
+        if axis.type == "category":
+            tick_choices(axis, [(choice, choice) for choice in places], room, most=20)
     figure.update_layout(height=440)
     return styled(_recolored(figure))
 
@@ -235,18 +263,13 @@ def styled_contours(figure: go.Figure, direction: str) -> go.Figure:
 def styled_front(figure: go.Figure) -> go.Figure:
     """Tell the front, which Optuna draws last, from the others."""
     for trace in figure.data:
-        is_front = trace is figure.data[-1]
-        size = 9 if is_front else 6
-        marker = {"color": COLORS["best" if is_front else "waiting"], "size": size, "opacity": 0.85}
-        name = (
-            "Pareto front"
-            if is_front
-            else "infeasible trials"
-            if "Infeasible" in trace.hovertemplate
-            else "other trials"
-        )
+        kind, name, size = "complete", "other trials", 6
+        if trace is figure.data[-1]:
+            kind, name, size = "best", "Pareto front", 9
+        elif "Infeasible" in trace.hovertemplate:
+            kind, name = "waiting", _INFEASIBLE
         trace.update(name=name, showlegend=True)
-        trace.marker = marker
+        trace.marker = {"color": COLORS[kind], "size": size, "opacity": 0.85}
     return styled(_without_empty(figure))
 
 
@@ -288,7 +311,9 @@ def _optunas() -> Mapping[float, tuple[float, ...]]:
     return dict(zip(places, map(unlabel_rgb, sample_colorscale(sequential.Blues, places)), strict=True))
 
 
-def _end_of(name: str, most: int = 22) -> str:
-    """Return the end of a long name, where names stand beside each other; it is escaped."""
-    plain = html.unescape(name)
-    return name if len(plain) <= most else html.escape(f"…{plain[1 - most :]}", quote=False)
+def _name_infeasible(figure: go.Figure) -> go.Figure:
+    """Let the legend tell which points violate a constraint; Optuna leaves it to their colour."""
+    found = [trace for trace in figure.data if "Infeasible" in (trace.name or "") and len(trace.x or ())]
+    for index, trace in enumerate(found):
+        trace.update(name=_INFEASIBLE, legendgroup=_INFEASIBLE, showlegend=index == 0)
+    return figure.update_layout(showlegend=True) if found else figure

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from optuna import visualization
 from optuna.trial import FrozenTrial, TrialState
 
-from lightningtune.errors import NoResultError
+from lightningtune.errors import ConfigurationError, NoResultError, did_you_mean
 from lightningtune.report.html import drawing
 from lightningtune.report.html.drawing import COLORS
 from lightningtune.report.html.record import Record, escaped, parameters_of
@@ -47,16 +47,32 @@ class Figures:
         self._metrics = [escaped(metric) for metric in record.results.metrics]
         self._important: list[str] | None = None
 
+    def among(self, most: int) -> str:
+        """Say which parameters are drawn where no more than so many are; "" where those are all.
+
+        Args:
+            most: how many.
+        """
+        count = len(parameters_of(self._complete()))
+        if count <= most:
+            return ""
+        if len(self._complete()) < ENOUGH:
+            return f"the first {most} of {count} parameters"
+        of = f" for {self._record.results.metrics[0]}" if len(self._metrics) > 1 else ""
+        return f"the {most} most important of {count} parameters{of}"
+
     @_quiet()
-    def history(self, objective: int = 0) -> go.Figure:
+    def history(self, objective: int | str = 0) -> go.Figure:
         """Draw each trial's value, the best so far, and the untuned defaults.
 
         Args:
-            objective: which metric, where the study has several.
+            objective: which metric, by its name or its index, where the study has several.
 
         Raises:
             NoResultError: when no trial completed.
+            ConfigurationError: when there is no such metric.
         """
+        objective = self._index(objective)
         self._need(1, "A history")
         figure = visualization.plot_optimization_history(self._record.study, **self._target(objective))
         baseline = self._record.results.baseline
@@ -97,43 +113,46 @@ class Figures:
 
     @_quiet()
     def parallel_coordinates(self) -> go.Figure:
-        """Draw each completed trial as a line through its parameters.
+        """Draw each completed trial as a line through its parameters; of more than eight through the most important.
 
         Raises:
             NoResultError: when no trial completed, or there are no parameters.
         """
         self._need(1, "Parallel coordinates")
         target: dict[str, Any] = {"target_name": self._metrics[0]} if len(self._metrics) == 1 else {}
-        figure = visualization.plot_parallel_coordinate(
-            self._record.study, params=[escaped(name) for name in self._ranked()[:MANY]], **target
-        )
-        return drawing.styled_parallel(figure)
+        params = sorted(escaped(name) for name in self._ranked()[:MANY])
+        figure = visualization.plot_parallel_coordinate(self._record.study, params=params, **target)
+        return drawing.styled_parallel(figure, [*self._metrics, *params])
 
     @_quiet()
-    def slices(self, objective: int = 0) -> go.Figure:
+    def slices(self, objective: int | str = 0) -> go.Figure:
         """Draw the value over each parameter; of more than eight over the most important.
 
         Args:
-            objective: which metric, where the study has several.
+            objective: which metric, by its name or its index, where the study has several.
 
         Raises:
             NoResultError: when no trial completed, or there are no parameters.
+            ConfigurationError: when there is no such metric.
         """
+        objective = self._index(objective)
         self._need(1, "Slices")
         params = [escaped(name) for name in self._ranked()[:MANY]]
         figure = visualization.plot_slice(self._record.study, params=params, **self._target(objective))
         return drawing.styled_slices(figure)
 
     @_quiet()
-    def contours(self, objective: int = 0) -> go.Figure:
+    def contours(self, objective: int | str = 0) -> go.Figure:
         """Draw the value over the two most important parameters.
 
         Args:
-            objective: which metric, where the study has several.
+            objective: which metric, by its name or its index, where the study has several.
 
         Raises:
             NoResultError: when fewer than two trials completed, or two parameters were tried.
+            ConfigurationError: when there is no such metric.
         """
+        objective = self._index(objective)
         self._need(2, "Contours")
         params = [escaped(name) for name in self._ranked()[:2]]
         if len(params) < 2:
@@ -197,8 +216,18 @@ class Figures:
         sign = 1 if self._record.results.directions[objective] == "minimize" else -1
         return lambda trial: sign * trial.values[objective]
 
+    def _index(self, objective: int | str) -> int:
+        metrics = self._record.results.metrics
+        if isinstance(objective, str) and objective in metrics:
+            return metrics.index(objective)
+        if isinstance(objective, int) and not isinstance(objective, bool) and 0 <= objective < len(metrics):
+            return objective
+        hint = did_you_mean(objective, metrics) if isinstance(objective, str) else ""
+        known = ", ".join(f"{index} '{metric}'" for index, metric in enumerate(metrics))
+        raise ConfigurationError(
+            f"objective must be a metric's name or its index, but got {objective!r}.{hint} Metrics: {known}."
+        )
+
     def _target(self, objective: int) -> dict[str, Any]:
-        if not 0 <= objective < len(self._metrics):
-            raise NoResultError(f"objective must be from 0 to {len(self._metrics) - 1}, but is {objective}.")
         target = {} if len(self._metrics) == 1 else {"target": lambda trial: trial.values[objective]}
         return {**target, "target_name": self._metrics[objective]}

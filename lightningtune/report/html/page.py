@@ -19,11 +19,12 @@ from lightningtune.report.html.cost import Cost, find_cost, find_failures
 from lightningtune.report.html.environment import environment_of
 from lightningtune.report.html.record import Record
 from lightningtune.report.html.retrained import retrained
-from lightningtune.report.html.running import to_run
+from lightningtune.report.html.running import commands, to_run
 from lightningtune.report.html.sections import sections_of
-from lightningtune.report.html.table import columns_of, link_to, rows_of
+from lightningtune.report.html.table import columns_of, link_to, rows_of, shown
 from lightningtune.report.html.timeline import lanes_of
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.results import TrialResult
 from lightningtune.wording import counted, listed, moment, short, spent
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -42,7 +43,8 @@ def render(record: Record, directory: StudyDirectory, page: Path, now: datetime.
     lanes = lanes_of(record, now)
     answer = _answer(record, directory, definition)
     cost = find_cost(results.trials, lanes)
-    best = results.best_numbers
+    best = results.best_trials
+    copied, purpose = commands(directory, best, record.is_ours) if len(best) > 1 else ([""] * len(best), "")
     return _template().render(
         title=results.study_name,
         aims=[f"{'maximize' if d == 'maximize' else 'minimize'} {m}" for d, m in _aims(record)],
@@ -50,11 +52,12 @@ def render(record: Record, directory: StudyDirectory, page: Path, now: datetime.
         written=moment(now),
         metrics=results.metrics,
         answer=answer,
-        best=[results.trials[number] for number in best],
+        front=[(trial, command, _folder(record, trial, page)) for trial, command in zip(best, copied, strict=True)],
+        purpose=purpose,
         why_none="" if best else results.why_none(),
-        gain=gain_line(answer) if answer else "",
+        gain=gain_line(answer) if answer and record.is_ours else "",
         sure=how_sure(answer) if answer else [],
-        run=to_run(directory, best[0], results.trials[best[0]].params, record.is_ours) if len(best) == 1 else None,
+        run=to_run(directory, best[0].number, best[0].params, record.is_ours) if len(best) == 1 else None,
         checkpoint=link_to(directory.best_checkpoint, page, is_folder=False) if record.is_ours else "",
         cost=_cost_lines(cost, "epoch" if record.is_ours else "report"),
         failures=[
@@ -94,7 +97,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["short"] = short
+    environment.filters |= {"short": short, "shown": shown}
     return environment.get_template("report.html.jinja")
 
 
@@ -106,7 +109,11 @@ def _answer(record: Record, directory: StudyDirectory, definition: dict[str, Any
     results = record.results
     score = definition.get("score") or ""
     refits = retrained(directory, results.metrics[0], results.directions[0], score) if record.is_ours else {}
-    return find_answer(results, refits)
+    return find_answer(results, refits, record.infeasible)
+
+
+def _folder(record: Record, trial: TrialResult, page: Path) -> str:
+    return link_to(trial.directory, page, is_folder=True) if record.is_ours else ""
 
 
 def _cost_lines(cost: Cost, unit: str) -> list[tuple[str, str, str]]:

@@ -36,6 +36,12 @@ class Record:
     is_ours: bool
 
     @cached_property
+    def infeasible(self) -> frozenset[int]:
+        """The trials that violate a constraint."""
+        violated = (trial for trial in self.trials if any(value > 0 for value in trial.constraints.values()))
+        return frozenset(trial.number for trial in violated)
+
+    @cached_property
     def study(self) -> optuna.Study:
         """The same study in memory, as it is drawn.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightningtune.report.html.figures import Figures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DrawableResults(StudyResults):
     """A whole study, which can also be drawn: each method returns a figure of Plotly's, for a notebook.
 
@@ -30,11 +30,11 @@ class DrawableResults(StudyResults):
 
     record: Record = field(repr=False, compare=False, kw_only=True)
 
-    def plot_history(self, objective: int = 0) -> go.Figure:
+    def plot_history(self, objective: int | str = 0) -> go.Figure:
         """Draw each trial's value, the best so far, and the untuned defaults.
 
         Args:
-            objective: which metric, where the study has several.
+            objective: which metric, by its name or its index, where the study has several.
         """
         return self._figures.history(objective)
 
@@ -47,22 +47,22 @@ class DrawableResults(StudyResults):
         return self._figures.importances()
 
     def plot_parallel_coordinates(self) -> go.Figure:
-        """Draw each completed trial as a line through its parameters."""
+        """Draw each completed trial as a line through its parameters, the eight most important of more."""
         return self._figures.parallel_coordinates()
 
-    def plot_slices(self, objective: int = 0) -> go.Figure:
-        """Draw the value over each parameter.
+    def plot_slices(self, objective: int | str = 0) -> go.Figure:
+        """Draw the value over each parameter, the eight most important of more.
 
         Args:
-            objective: which metric, where the study has several.
+            objective: which metric, by its name or its index, where the study has several.
         """
         return self._figures.slices(objective)
 
-    def plot_contours(self, objective: int = 0) -> go.Figure:
+    def plot_contours(self, objective: int | str = 0) -> go.Figure:
         """Draw the value over the two most important parameters.
 
         Args:
-            objective: which metric, where the study has several.
+            objective: which metric, by its name or its index, where the study has several.
         """
         return self._figures.contours(objective)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from lightningtune.errors import ConfigError
 from lightningtune.files import dump_yaml
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.results import TrialResult
 
 _CLI = "from lightning.pytorch.cli import LightningCLI; LightningCLI()"
 
@@ -41,23 +42,46 @@ def to_run(directory: StudyDirectory, number: int, params: Mapping[str, Any], is
         params: its parameters, which is all that is known of a study that is not ours.
         is_ours: whether the study was run by this library.
     """
+    config = _config(directory, number, is_ours)
+    own = {str(name): value for name, value in params.items()}
+    return ToRun(dump_yaml(own if config is None else config), *_command(directory, number, params, config))
+
+
+def commands(directory: StudyDirectory, trials: Sequence[TrialResult], is_ours: bool) -> tuple[list[str], str]:
+    """Return a command for each trial of a Pareto front, and the purpose of them all.
+
+    Args:
+        directory: the study's folder.
+        trials: the front, at least one.
+        is_ours: whether the study was run by this library.
+    """
+    config = _config(directory, trials[0].number, is_ours)  # a front may be long, and all configs name the same classes
+    found = [_command(directory, trial.number, trial.params, config) for trial in trials]
+    return [command for command, _ in found], found[0][1]
+
+
+def _config(directory: StudyDirectory, number: int, is_ours: bool) -> Any:
+    """Return a trial's config; None where there is none to be read."""
     try:
-        config = directory.read_config(number) if is_ours else None
+        return directory.read_config(number) if is_ours else None
     except ConfigError:  # not there, or another computer's
-        config = None
+        return None
+
+
+def _command(directory: StudyDirectory, number: int, params: Mapping[str, Any], config: Any) -> tuple[str, str]:
+    """Return a command that runs a trial again, and its purpose."""
     if config is None:
-        own = {str(name): value for name, value in params.items()}
-        return ToRun(dump_yaml(own), f"study.enqueue_trial({dict(params)!r})", "To try it in another study")
+        return f"study.enqueue_trial({dict(params)!r})", "To try it in another study"
     sections = [config[name] for name in ("model", "data") if config.get(name)]
-    path = _best_config(directory, number)
     if sections and all(isinstance(section, Mapping) and "class_path" in section for section in sections):
-        command = f"python -c {shlex.quote(_CLI)} fit --config {shlex.quote(str(path))}"
-        return ToRun(dump_yaml(config), command, "To train it, in a shell where its classes can be imported")
+        path = shlex.quote(str(_best_config(directory, number)))
+        command = f"python -c {shlex.quote(_CLI)} fit --config {path}"
+        return command, "To train it, in a shell where its classes can be imported"
     command = f"optimizer.refit(number={number}, seeds=[1, 2, 3])"
-    return ToRun(dump_yaml(config), command, "To train it again, in the script that made the optimizer")
+    return command, "To train it again, in the script that made the optimizer"
 
 
 def _best_config(directory: StudyDirectory, number: int) -> Path:
     own, promoted = directory.config(number), directory.best_config
-    is_same = promoted.is_file() and promoted.read_bytes() == own.read_bytes()
+    is_same = promoted.is_file() and own.is_file() and promoted.read_bytes() == own.read_bytes()
     return promoted if is_same else own

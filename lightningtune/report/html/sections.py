@@ -112,17 +112,24 @@ def _planned(record: Record) -> Iterator[tuple[str, str, str, Callable[[], go.Fi
         text = "No trial is better than one of the front in every metric."
         yield "front", "Pareto front", text, partial(_front, record, figures), 0
     text = "Each completed trial, and the best so far." if len(metrics) == 1 else "Each completed trial."
+    if record.infeasible:
+        text += " Infeasible trials violate a constraint, and none of them is the best."
     yield from each("history", "History", text, figures.history, 0)
     if len(metrics) == 1:
         text = "What each trial reported while it trained; a cross is where it was pruned."
         yield "curves", "Learning curves", text, figures.curves, 0
     text = "How much of what separates the better trials from the others each parameter decides."
     yield "importances", "Importances", text, partial(_importances, record, figures), 0
-    text = "Each line is a completed trial: purple is best, yellow worst."
+    among = figures.among(MANY)
+    text = f"Each line is a completed trial{f', through {among}' if among else ''}: purple is best, yellow worst."
     yield "parallel", "Parallel coordinates", text, figures.parallel_coordinates, 110 * (wide + 1)
-    text = "The value over each parameter; purple points are the latest trials."
+    over = f"each of {among}" if among else "each parameter"
+    text = f"The value over {over}; purple points are the latest trials."
     yield from each("slices", "Slices", text, figures.slices, 190 * wide)
-    text = "The value over the two most important parameters: purple is best, and between the points it is a guess."
+    over = figures.among(2) or "the two parameters"
+    text = f"The value over {over}: purple is best, and between the points it is a guess."
     yield from each("contours", "Contours", text, figures.contours, 0)
-    text = "When which trial ran where. Grey is the time that it waited for its process and its data."
+    text = "When which trial ran, with as many lanes as ran at a time."
+    if record.is_ours:
+        text = "When which trial ran where. Grey is the time that it waited for its process and its data."
     yield "timeline", "Timeline", text, figures.timeline, 0

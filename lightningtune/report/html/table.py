@@ -74,7 +74,7 @@ def rows_of(record: Record, page: Path) -> list[Row]:
         Row(
             outcome=trial.outcome,
             is_best=trial.number in best,
-            cells=tuple(_cells(trial, len(record.results.metrics), names, page, record.is_ours)),
+            cells=tuple(_cells(trial, record, names, page)),
         )
         for trial in record.results.trials
     ]
@@ -91,8 +91,20 @@ def link_to(path: Path, page: Path, is_folder: bool) -> str:
     return quote(Path(relative).as_posix()) + ("/" if is_folder else "")
 
 
-def _cells(trial: TrialResult, metrics: int, names: Sequence[str], page: Path, is_ours: bool) -> list[Cell]:
-    values = trial.values or (None,) * metrics
+def shown(value: Any) -> str:
+    """Write what a parameter was set to.
+
+    Example:
+        >>> shown(0.000123456), shown(None)
+        ('0.0001235', 'None')
+    """
+    return "None" if value is None else short(value)
+
+
+def _cells(trial: TrialResult, record: Record, names: Sequence[str], page: Path) -> list[Cell]:
+    is_ours = record.is_ours
+    values = trial.values or (None,) * len(record.results.metrics)
+    state = f"{trial.outcome}, infeasible" if trial.number in record.infeasible else trial.outcome
     own = [Cell(_note(trial))]
     if trial.facts.memory is not None:
         own.insert(0, Cell(size(trial.facts.memory), str(trial.facts.memory)))
@@ -100,9 +112,9 @@ def _cells(trial: TrialResult, metrics: int, names: Sequence[str], page: Path, i
         own.insert(0, Cell(""))
     return [
         Cell(str(trial.number), str(trial.number), link=link_to(trial.directory, page, True) if is_ours else ""),
-        Cell(trial.outcome, trial.outcome),
-        *(_cell(value) for value in values),
-        *(_cell(trial.params.get(name)) for name in names),
+        Cell(state, state),
+        *(Cell("") if value is None else _cell(value) for value in values),
+        *(_cell(trial.params[name]) if name in trial.params else Cell("") for name in names),
         Cell(str(trial.epochs), str(trial.epochs)),
         Cell(spent(trial.duration) if trial.duration else "", str(trial.duration) if trial.duration else ""),
         *(own if is_ours else ()),
@@ -119,7 +131,6 @@ def _note(trial: TrialResult) -> str:
 
 
 def _cell(value: Any) -> Cell:
-    shown = short(value)
-    whole = "" if value is None or str(value) == shown else str(value)
-    key = "" if value is None else str(float(value)) if isinstance(value, (int, float)) else str(value)
-    return Cell(shown, key, whole)
+    text, whole = shown(value), str(value)
+    key = str(float(value)) if isinstance(value, (int, float)) else whole
+    return Cell(text, key, whole if whole != text else "")

@@ -22,12 +22,47 @@ def study(trials, best, directions=("maximize",)):
 def test_the_best_stands_beside_the_defaults():
     answer = find_answer(study((BASE, BEST), (1,)), {})
     assert answer.gain.value == 0.25
-    assert answer.choices == (Choice("lr", 0.01, 0.001), Choice("act", "relu", "relu"))
+    assert answer.choices == (Choice("lr", 0.01, 0.001, True), Choice("act", "relu", "relu", True))
     assert [choice.is_changed for choice in answer.choices] == [True, False]
     assert gain_line(answer) == "0.25 better than the untuned defaults (0.5)"
-    assert how_sure(answer)[0] == "The 2 best trials lie within 0.25 of each other."
-    assert "The gain is no larger than that." in how_sure(answer)
-    assert "was not measured" in how_sure(answer)[-1]
+    assert "was not measured" in how_sure(answer)[0]
+
+
+def test_a_default_that_is_none_is_not_one_that_was_not_tried():
+    with_none = dataclasses.replace(BASE, params={"lr": None})
+    answer = find_answer(study((with_none, BEST), (1,)), {})
+    assert [choice.is_changed for choice in answer.choices] == [True, False]
+    assert [choice.has_default for choice in answer.choices] == [True, False]
+
+
+def tuned(count, base=0.5, step=0.01):
+    """Return trials whose values grow from just above the defaults'."""
+    return tuple(
+        dataclasses.replace(BEST, number=number, values=(base + step * number,)) for number in range(1, count + 1)
+    )
+
+
+def test_how_close_the_best_lie_is_told_of_tuned_trials_only():
+    answer = find_answer(study((BASE, *tuned(12)), (12,)), {})
+    assert answer.spread == pytest.approx(0.04)
+    assert how_sure(answer)[0] == "The 5 best tuned trials lie within 0.04 of each other."
+    assert "The gain is no larger than that." not in how_sure(answer)
+    far = dataclasses.replace(BASE, values=(9.0,))
+    assert find_answer(study((far, *tuned(12)), (0,)), {}).spread == pytest.approx(0.04)
+    near = dataclasses.replace(BASE, values=(0.6,))
+    assert "The gain is no larger than that." in how_sure(find_answer(study((near, *tuned(12)), (12,)), {}))
+
+
+def test_of_few_trials_nothing_is_said_of_how_close_they_lie():
+    answer = find_answer(study((BASE, *tuned(9)), (9,)), {})
+    assert answer.spread is None
+    assert len(how_sure(answer)) == 1
+
+
+def test_trials_that_are_infeasible_or_infinite_do_not_count_among_the_best():
+    trials = (BASE, *tuned(12), dataclasses.replace(BEST, number=13, values=(math.inf,)))
+    assert find_answer(study(trials, (10,)), {}, infeasible={11, 12}).spread == pytest.approx(0.04)
+    assert find_answer(study(trials, (10,)), {}, infeasible={10, 11, 12}).spread is None
 
 
 def test_less_is_better_where_it_is_minimized():

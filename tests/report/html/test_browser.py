@@ -7,7 +7,7 @@ import pytest
 from browser import find_browser, opened
 from nets import Line, Points
 
-from lightningtune import OptunaDrivenOptimizer
+from lightningtune import OptunaDrivenOptimizer, study_report
 from lightningtune.files import load_yaml
 
 EVIL = "<script>window.harmed = 1</script>"
@@ -162,6 +162,44 @@ def test_it_fits_a_phone_and_the_dark(page, report):
     page.click("#theme")
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(251, 251, 249)"
     assert page.problems == []
+
+
+def test_a_figure_that_plotly_cannot_draw_costs_only_itself(browser, tmp_path):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    study.optimize(lambda t: t.suggest_float("x", -8e307, 8e307) * 1.9 + t.suggest_float("y", 0, 1), n_trials=20)
+    browser.problems.clear()
+    browser.open(study_report(study, tmp_path / "huge.html"))
+    show_all_figures(browser)
+    assert browser.text("#contours .plot").startswith("It could not be drawn: ")
+    assert "undefined" not in browser.text("#contours .plot")
+    browser.click("#theme")
+    browser.pdf()
+    assert browser.run("document.querySelectorAll('#timeline .plot svg').length")
+    assert browser.problems == []
+
+
+def test_a_front_scrolls_in_its_box_and_no_number_is_torn(browser, tmp_path):
+    study = optuna.create_study(directions=["minimize"] * 3, sampler=optuna.samplers.RandomSampler(seed=1))
+
+    def objective(trial):
+        x, name = trial.suggest_float("model.init_args.x", 0, 1), trial.suggest_categorical("name", ["long" * 9, None])
+        return x * 1e-5, (1 - x) * 1e-3, 12345.678 * len(str(name))
+
+    study.optimize(objective, n_trials=10)
+    browser.open(study_report(study, tmp_path / "front.html"), width=400)
+    assert browser.run("document.documentElement.scrollWidth") <= 400
+    lines = "(cell) => { const range = document.createRange(); range.selectNodeContents(cell); "
+    lines += "return range.getClientRects().length; }"
+    assert set(browser.run(f"[...document.querySelectorAll('.front td.n')].map({lines})")) == {1}
+    assert browser.run(
+        "(() => { const box = document.querySelector('.front .scroll'); return box.scrollWidth > box.clientWidth; })()"
+    )
+    browser.send("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    browser.send("Emulation.setFocusEmulationEnabled", enabled=True)
+    browser.click(".front button")
+    browser.wait("document.getElementById('copied').textContent")
+    first = study.best_trials[0].params
+    assert browser.run("navigator.clipboard.readText()") == f"study.enqueue_trial({first!r})"
 
 
 def test_it_can_be_printed(page):

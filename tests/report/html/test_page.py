@@ -13,6 +13,7 @@ from lightningtune.files import dump_yaml
 from lightningtune.report.html.page import plotly_packed, render
 from lightningtune.report.html.record import read_study
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.reporter import SEED
 
 EVIL = '</script><script>alert("1")</script>'
 
@@ -121,7 +122,8 @@ def test_a_study_of_ours_links_to_its_folders(tmp_path):
 def test_another_study_has_no_baseline_and_no_folders(tmp_path):
     (tmp_path / "trials" / "0000").mkdir(parents=True)
     reader = Reader(page(theirs(), tmp_path))
-    assert "There is no completed trial of the untuned defaults" in reader.text
+    assert "untuned defaults" not in reader.text
+    assert "waited for its process" not in reader.text
     assert not [target for target in reader.targets if target.startswith("trials/")]
     assert "reports" in reader.words
     assert "study.enqueue_trial(" in reader.text
@@ -132,6 +134,38 @@ def test_several_objectives_have_their_front():
     assert "Pareto front" in reader.words
     assert "History of value_1" in reader.words
     assert re.search(r"\d+ on the Pareto front", reader.text)
+
+
+def test_each_trial_of_a_front_has_its_command_and_its_folder(tmp_path):
+    directory = StudyDirectory(tmp_path)
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    study.add_trials([optuna.trial.create_trial(values=values) for values in ((1.0, 2.0), (2.0, 2.0), (2.0, 1.0))])
+    assert 'data-text="study.enqueue_trial({})"' in page(study)
+    assert page(study).count('id="copied"') == 1
+    study.set_user_attr(SEED, 1)
+    for number in range(3):
+        directory.begin(directory.trial(number), {"model": {"lr": 0.5}})
+    written = page(study, tmp_path)
+    assert "refit(number=1," not in written
+    study.add_trial(optuna.trial.create_trial(values=(0.0, 0.0)))
+    assert page(study).count('id="copied"') == 1, "of a front of one trial there is the config to copy, too"
+    for number in (0, 2):
+        assert f'data-text="optimizer.refit(number={number}, seeds=[1, 2, 3])"' in written
+        assert f'<th scope="row"><a href="trials/{number:04d}/">{number}</a>' in written
+
+
+@pytest.mark.parametrize(("study", "is_better"), [(ours(40), True), (ours(1), False), (optuna.create_study(), False)])
+def test_only_what_is_better_than_the_defaults_is_green(study, is_better):
+    written = page(study)
+    assert 'class="verdict' in written
+    assert ('class="verdict better"' in written) == is_better
+
+
+def test_where_every_completed_trial_violates_a_constraint_none_is_best():
+    study = optuna.create_study()
+    study.add_trial(optuna.trial.create_trial(value=1.0, constraints={"memory": 1.0}))
+    text = Reader(page(study)).text
+    assert "There is no best trial. Trials: 1 complete. Each that is complete violates a constraint." in text
 
 
 @pytest.mark.parametrize("running", [0, 1])

@@ -3,7 +3,7 @@ import math
 
 import optuna
 import plotly.graph_objects as go
-from reported import ours, theirs
+from reported import constrained, ours, theirs
 
 from lightningtune.report.html.record import read_study
 from lightningtune.report.html.sections import safe_json, sections_of
@@ -41,6 +41,31 @@ def test_each_metric_has_its_figures_and_one_line_in_the_contents():
         "Timeline",
     ]
     assert "draws three in a notebook" in sections(theirs(["minimize"] * 3))["front"].missing
+
+
+def test_captions_tell_that_only_some_parameters_are_drawn():
+    many = {f"p{index}": optuna.distributions.FloatDistribution(0, 1) for index in range(12)}
+    found = sections(ours(30, distributions=many))
+    assert "a completed trial, through the 8 most important of 12 parameters:" in found["parallel"].reading
+    assert "over each of the 8 most important of 12 parameters;" in found["slices"].reading
+    assert "over the 2 most important of 12 parameters:" in found["contours"].reading
+    few = sections(ours(8, distributions=many))
+    assert "the first 8 of 12 parameters" in few["slices"].reading
+    assert "over each parameter;" in sections(ours(30))["slices"].reading
+    assert "of 12 parameters" not in sections(ours(30))["parallel"].reading
+
+
+def test_several_metrics_say_for_which_a_parameter_is_important():
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    study.optimize(lambda trial: [trial.suggest_float(name, 0, 1) for name in "abc"][:2], n_trials=12)
+    assert "the 2 most important of 3 parameters for value_0" in sections(study)["contours-1"].reading
+
+
+def test_captions_say_of_another_study_only_what_is_known_and_what_is_infeasible():
+    assert "waited" in sections(ours(3))["timeline"].reading
+    assert "waited" not in sections(theirs())["timeline"].reading
+    assert "nfeasible" not in sections(theirs())["history"].reading
+    assert "Infeasible trials violate a constraint" in sections(constrained())["history"].reading
 
 
 def test_one_figure_that_fails_costs_only_itself():

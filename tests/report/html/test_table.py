@@ -1,4 +1,5 @@
-from reported import ours, theirs
+import optuna
+from reported import constrained, ours, theirs
 
 from lightningtune.report.html.record import read_study
 from lightningtune.report.html.table import columns_of, link_to, rows_of
@@ -37,3 +38,18 @@ def test_links_lead_from_where_the_page_lies(tmp_path):
     assert link_to(folder, tmp_path / "a study" / "report.html", is_folder=True) == "trials/0007/"
     assert link_to(folder, tmp_path / "elsewhere" / "r.html", is_folder=True) == "../a%20study/trials/0007/"
     assert link_to(folder / "error.txt", tmp_path / "report.html", is_folder=False) == ""
+
+
+def test_a_choice_of_none_is_told_from_a_parameter_that_a_trial_does_not_have(tmp_path):
+    study = optuna.create_study()
+    choice = optuna.distributions.CategoricalDistribution([None, 3])
+    study.add_trial(optuna.trial.create_trial(value=1.0, params={"x": None}, distributions={"x": choice}))
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    column = [row.cells[3] for row in rows_of(read_study(study, StudyDirectory(tmp_path)), tmp_path / "r.html")]
+    assert [(cell.text, cell.key) for cell in column] == [("None", "None"), ("", "")]
+
+
+def test_infeasible_trials_are_marked(tmp_path):
+    rows = rows_of(read_study(constrained(), StudyDirectory(tmp_path)), tmp_path / "r.html")
+    assert [row.cells[1].text for row in rows[:3]] == ["complete, infeasible", "complete", "complete, infeasible"]
+    assert {row.outcome for row in rows} == {"complete"}

@@ -35,12 +35,26 @@
     const figure = JSON.parse(plot.parentElement.nextElementSibling.textContent);
     figure.layout.autosize = true;
     delete figure.layout.height;  // it is the element's
-    Plotly.newPlot(plot, figure.data, figure.layout, config);
-    Plotly.relayout(plot, onPaper(figure.layout, dark));
+    change(plot, () => Plotly.newPlot(plot, figure.data, figure.layout, config));
+    change(plot, () => Plotly.relayout(plot, onPaper(figure.layout, dark)));
+  }
+
+  /** Draw or redraw one figure. Plotly fails at values that no axis can show, at once or later; the others stay. */
+  async function change(plot, how) {
+    if (plot.dataset.drawn !== "yes") return;
+    try {
+      await how();
+    } catch (error) {
+      plot.dataset.drawn = "failed";
+      Plotly.purge(plot);
+      plot.removeAttribute("style");
+      plot.classList.add("fine");
+      plot.textContent = `It could not be drawn: ${error.message ?? error}`;
+    }
   }
 
   function repaint(dark = isDark()) {
-    for (const plot of plots) if (plot.dataset.drawn) Plotly.relayout(plot, onPaper(plot.layout, dark));
+    for (const plot of plots) change(plot, () => Plotly.relayout(plot, onPaper(plot.layout, dark)));
   }
 
   async function unpack() {
@@ -66,10 +80,10 @@
     addEventListener("beforeprint", () => {
       for (const plot of plots) { draw(plot, false); }
       repaint(false);
-      for (const plot of plots) Plotly.relayout(plot, { width: 680 });
+      for (const plot of plots) change(plot, () => Plotly.relayout(plot, { width: 680 }));
     });
     addEventListener("afterprint", () => {
-      for (const plot of plots) Plotly.relayout(plot, { width: null, autosize: true });
+      for (const plot of plots) change(plot, () => Plotly.relayout(plot, { width: null, autosize: true }));
       repaint();
     });
   }
@@ -96,10 +110,10 @@
     }
   }
 
-  for (const button of document.querySelectorAll("[data-copy]")) {
+  for (const button of document.querySelectorAll("[data-copy], [data-text]")) {
     button.addEventListener("click", async (event) => {
       event.preventDefault();
-      await copy(document.getElementById(button.dataset.copy).textContent);
+      await copy(button.dataset.text ?? document.getElementById(button.dataset.copy).textContent);
       document.getElementById("copied").textContent = "Copied.";
     });
   }
