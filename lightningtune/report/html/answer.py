@@ -53,7 +53,8 @@ class Answer:
         best: the best trial.
         baseline: the untuned defaults, where they completed.
         gain: over the baseline; None where there is none.
-        spread: of the values of the five best trials, the untuned defaults apart; None where there are too few.
+        spread: of the values of the five best trials, the untuned defaults apart; None where there are too few, or
+            not all of them are finite.
         refits: what more trainings of the best trial, with other seeds, came to.
         choices: its parameters.
     """
@@ -86,15 +87,16 @@ def find_answer(
         sign * trial.value
         for trial in results.trials
         if trial.state == "complete" and not trial.is_baseline and trial.number not in infeasible
-        if trial.value is not None and math.isfinite(trial.value)
+        if trial.value is not None
     ]
     top = sorted(tuned, reverse=True)[:TOP]
+    spread = top[0] - top[-1] if len(tuned) >= ENOUGH else math.inf
     defaults = baseline.params if baseline is not None else {}
     return Answer(
         best=best,
         baseline=baseline,
         gain=None if baseline is None else find_gain(best, baseline, refits, sign),
-        spread=top[0] - top[-1] if len(tuned) >= ENOUGH else None,
+        spread=spread if math.isfinite(spread) else None,
         refits=tuple(refits.get(best.number, ())),
         choices=tuple(Choice(name, value, defaults.get(name), name in defaults) for name, value in best.params.items()),
     )

@@ -59,10 +59,16 @@ def test_of_few_trials_nothing_is_said_of_how_close_they_lie():
     assert len(how_sure(answer)) == 1
 
 
-def test_trials_that_are_infeasible_or_infinite_do_not_count_among_the_best():
-    trials = (BASE, *tuned(12), dataclasses.replace(BEST, number=13, values=(math.inf,)))
+def test_infeasible_trials_do_not_count_among_the_best():
+    trials = (BASE, *tuned(12))
     assert find_answer(study(trials, (10,)), {}, infeasible={11, 12}).spread == pytest.approx(0.04)
     assert find_answer(study(trials, (10,)), {}, infeasible={10, 11, 12}).spread is None
+
+
+def test_of_infinite_scores_nothing_is_said_of_how_close_they_lie():
+    for infinite in (1, 2):
+        trials = (*tuned(12), *(dataclasses.replace(BEST, values=(math.inf,)) for _ in range(infinite)))
+        assert find_answer(study(trials, (12,)), {}).spread is None
 
 
 def test_less_is_better_where_it_is_minimized():
