@@ -53,10 +53,10 @@ def counted(count: float, what: str) -> str:
     """Write a number of things.
 
     Example:
-        >>> counted(1, "trial"), counted(12345, "study"), counted(0, "batch"), counted(2.5, "epoch")
-        ('1 trial', '12,345 studies', '0 batches', '2.5 epochs')
+        >>> counted(1, "trial"), counted(12345, "study"), counted(2.5, "batch"), counted(1234.5, "epoch")
+        ('1 trial', '12,345 studies', '2.5 batches', '1,234 epochs')
     """
-    number = f"{count:,.3g}" if isinstance(count, float) else f"{count:,}"
+    number = f"{count:,.3g}" if isinstance(count, float) and abs(count) < 100 else f"{count:,.0f}"
     return f"{number} {what if count == 1 else _PLURALS.get(what, what + 's')}"
 
 

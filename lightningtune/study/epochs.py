@@ -1,7 +1,8 @@
-"""What a trial's validations say of its epochs."""
+"""What a trial's validations and files say of how long it has trained, where it could not say so itself."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,15 @@ def trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]
     except ConfigError:  # it has not been written yet, or the study has no folder here
         return {}
     return section if isinstance(section, Mapping) else {}
+
+
+def last_sign(directory: StudyDirectory, number: int) -> float | None:
+    """Return when a trial has last written a file of its training, in seconds since 1970; None where it has none."""
+    times = []
+    for name in ("config.yaml", "metrics.csv", "last.ckpt", "best.ckpt"):
+        with contextlib.suppress(OSError):
+            times.append((directory.trial(number) / name).stat().st_mtime)
+    return max(times, default=None)
 
 
 def epochs_in(validations: int, trainer: Mapping[str, Any]) -> int | None:

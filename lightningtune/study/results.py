@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lightningtune.contract import StopReason, TrialFacts, Values
 from lightningtune.errors import NoResultError
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.epochs import epochs_in, trainer_section
+from lightningtune.study.epochs import epochs_in, last_sign, trainer_section
 from lightningtune.study.provenance import Provenance
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, facts_of, provenance_of
 from lightningtune.study.succession import ATTEMPTS, CONTINUES, line_of, next_attempt, successors
@@ -252,8 +252,13 @@ def rank(study: optuna.Study) -> list[int]:
     """Return the completed, feasible trials of a study with one objective, the best first."""
     sign = 1 if study.direction.name == "MINIMIZE" else -1
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    feasible = [trial for trial in complete if all(value <= 0 for value in trial.constraints.values())]
+    feasible = [trial for trial in complete if is_feasible(trial)]
     return [trial.number for trial in sorted(feasible, key=lambda trial: (sign * (trial.value or 0.0), trial.number))]
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial violates no constraint."""
+    return all(value <= 0 for value in trial.constraints.values())
 
 
 def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:
@@ -287,8 +292,9 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
     """
     attrs = trial.user_attrs
     epochs, seconds, facts = facts_of(trial)
-    if not epochs and trial.state.is_finished() and trial.intermediate_values:  # it was killed, and could not say
-        epochs = epochs_in(len(trial.intermediate_values), trainer_section(directory, trial.number)) or 0
+    if trial.state.is_finished() and trial.intermediate_values:  # if it was killed, it could not say
+        epochs = epochs or epochs_in(len(trial.intermediate_values), trainer_section(directory, trial.number)) or 0
+        seconds = seconds or _seconds_until(last_sign(directory, trial.number), trial)
     return TrialResult(
         number=trial.number,
         state=trial.state.name.lower(),
@@ -306,3 +312,10 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
         facts=facts,
         provenance=provenance_of(trial),
     )
+
+
+def _seconds_until(moment: float | None, trial: FrozenTrial) -> float:
+    if moment is None or trial.datetime_start is None or trial.datetime_complete is None:
+        return 0.0
+    begun, ended = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
+    return max(min(moment, ended) - begun, 0.0)

@@ -93,7 +93,10 @@ def test_of_a_trial_that_was_killed_its_validations_tell_the_epochs(study, tmp_p
     directory = StudyDirectory(tmp_path)
     if trainer is not None:
         directory.begin(directory.trial(trial.number), {"trainer": trainer})
-    assert trial_result(study.trials[trial.number], directory).epochs == epochs
+    told = trial_result(study.trials[trial.number], directory)
+    assert told.epochs == epochs
+    assert (told.duration > 0.0) == (trainer is not None), "until it has last written something"
+    assert told.duration <= study.trials[trial.number].duration.total_seconds()
 
 
 def test_running_trials_keep_their_weights(study):

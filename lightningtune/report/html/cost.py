@@ -76,11 +76,11 @@ def find_failures(trials: Sequence[TrialResult]) -> tuple[Failure, ...]:
     """Group the trials that failed by what they said, the most frequent first; numbers in a message may differ.
 
     Args:
-        trials: all of the study; those that another goes on from did not fail.
+        trials: all of the study; those that another goes on from, or that the user has ended, did not fail.
     """
     alike: defaultdict[tuple[str, str], list[TrialResult]] = defaultdict(list)
     for trial in trials:
-        if trial.state == "fail" and trial.continued_by is None:
+        if trial.outcome == "fail" and trial.continued_by is None:
             alike[trial.reason, re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", trial.detail)].append(trial)
     groups = sorted(alike.values(), key=lambda group: (-len(group), group[0].number))
     return tuple(Failure(group[0].outcome, group[0].detail, tuple(group)) for group in groups)

@@ -44,7 +44,9 @@ def render(record: Record, directory: StudyDirectory, page: Path, now: datetime.
     answer = _answer(record, directory, definition)
     cost = find_cost(results.trials, lanes)
     best = results.best_trials
-    copied, purpose = commands(directory, best, record.is_ours) if len(best) > 1 else ([""] * len(best), "")
+    copied, purpose = (
+        commands(directory, best, record.is_ours, record.is_kept) if len(best) > 1 else ([""] * len(best), "")
+    )
     return _template().render(
         title=results.study_name,
         aims=[f"{'maximize' if d == 'maximize' else 'minimize'} {m}" for d, m in _aims(record)],
@@ -57,7 +59,9 @@ def render(record: Record, directory: StudyDirectory, page: Path, now: datetime.
         why_none="" if best else results.why_none(),
         gain=gain_line(answer) if answer and record.is_ours else "",
         sure=how_sure(answer) if answer else [],
-        run=to_run(directory, best[0].number, best[0].params, record.is_ours) if len(best) == 1 else None,
+        run=to_run(directory, best[0].number, best[0].params, record.is_ours, record.is_kept)
+        if len(best) == 1
+        else None,
         checkpoint=link_to(directory.best_checkpoint, page, is_folder=False) if record.is_ours else "",
         cost=_cost_lines(cost, "epoch" if record.is_ours else "report"),
         failures=[

@@ -14,11 +14,11 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from lightningtune.study.definition import quiet_optuna
+from lightningtune.study.definition import STUDY_FILE, quiet_optuna
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.progress import metric_names
 from lightningtune.study.reporter import REASON, SEED
-from lightningtune.study.results import StudyResults, collect_results
+from lightningtune.study.results import StudyResults, collect_results, is_feasible
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,18 @@ class Record:
         results: what it has found.
         trials: the same trials as Optuna has them, by number.
         is_ours: whether this library ran it; of another study epochs are not known, only how often it reported.
+        is_kept: whether that was by ``lightningtune tune``.
     """
 
     results: StudyResults
     trials: tuple[FrozenTrial, ...]
     is_ours: bool
+    is_kept: bool = False
 
     @cached_property
     def infeasible(self) -> frozenset[int]:
         """The trials that violate a constraint."""
-        violated = (trial for trial in self.trials if any(value > 0 for value in trial.constraints.values()))
-        return frozenset(trial.number for trial in violated)
+        return frozenset(trial.number for trial in self.trials if not is_feasible(trial))
 
     @cached_property
     def study(self) -> optuna.Study:
@@ -72,7 +73,7 @@ def read_study(study: optuna.Study, directory: StudyDirectory) -> Record:
             for result, trial in zip(results.trials, trials, strict=True)
         ]
         results = dataclasses.replace(results, trials=tuple(counted))
-    return Record(results, trials, is_ours)
+    return Record(results, trials, is_ours, STUDY_FILE in study.user_attrs)
 
 
 def escaped(text: str) -> str:

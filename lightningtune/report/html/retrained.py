@@ -8,7 +8,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from lightningtune.errors import ConfigError
+from lightningtune.files import read_mapping
 from lightningtune.study.directory import StudyDirectory
 
 
@@ -22,7 +25,8 @@ def retrained(directory: StudyDirectory, metric: str, direction: str, score: str
         score: "best" or "last"; of another score nothing can be read from a table.
 
     Returns:
-        The scores by the trial's number, one for each seed, but for those that wrote no table.
+        The scores by the trial's number, one for each seed, but for those that wrote no table, and those that were not
+        trained as the trial was, for longer as a rule.
     """
     if score not in ("best", "last"):
         return {}
@@ -31,8 +35,18 @@ def retrained(directory: StudyDirectory, metric: str, direction: str, score: str
     for folder in sorted((directory.root / "refit").glob("*_seed_*")):
         number, values = folder.name.partition("_")[0], _column(folder / "metrics.csv", metric)
         if number.isdecimal() and values:
-            found[int(number)].append(best(values) if score == "best" else values[-1])
+            trained = _but_seed(folder / "config.yaml")
+            if trained == _but_seed(directory.config(int(number))):
+                found[int(number)].append(best(values) if score == "best" else values[-1])
     return dict(found)
+
+
+def _but_seed(path: Path) -> Any:
+    """Return a config without its seed; None where it cannot be read."""
+    try:
+        return {name: value for name, value in read_mapping(path).items() if name != "seed_everything"}
+    except ConfigError:
+        return None
 
 
 def _column(table: Path, name: str) -> list[float]:

@@ -31,32 +31,38 @@ class ToRun:
     purpose: str
 
 
-def to_run(directory: StudyDirectory, number: int, params: Mapping[str, Any], is_ours: bool) -> ToRun:
+def to_run(
+    directory: StudyDirectory, number: int, params: Mapping[str, Any], is_ours: bool, is_kept: bool = False
+) -> ToRun:
     """Say how the winner is run.
 
-    A config that names its classes runs as LightningCLI runs any; of another, only the script knows the classes.
+    A config that names its classes runs as LightningCLI runs any; of another, only what has run the study knows them.
 
     Args:
         directory: the study's folder.
         number: the winner's.
         params: its parameters, which is all that is known of a study that is not ours.
         is_ours: whether the study was run by this library.
+        is_kept: whether that was by ``lightningtune tune``, which knows how to build its trials.
     """
     config = _config(directory, number, is_ours)
     own = {str(name): value for name, value in params.items()}
-    return ToRun(dump_yaml(own if config is None else config), *_command(directory, number, params, config))
+    return ToRun(dump_yaml(own if config is None else config), *_command(directory, number, params, config, is_kept))
 
 
-def commands(directory: StudyDirectory, trials: Sequence[TrialResult], is_ours: bool) -> tuple[list[str], str]:
+def commands(
+    directory: StudyDirectory, trials: Sequence[TrialResult], is_ours: bool, is_kept: bool = False
+) -> tuple[list[str], str]:
     """Return a command for each trial of a Pareto front, and the purpose of them all.
 
     Args:
         directory: the study's folder.
         trials: the front, at least one.
         is_ours: whether the study was run by this library.
+        is_kept: whether that was by ``lightningtune tune``, which knows how to build its trials.
     """
     config = _config(directory, trials[0].number, is_ours)  # a front may be long, and all configs name the same classes
-    found = [_command(directory, trial.number, trial.params, config) for trial in trials]
+    found = [_command(directory, trial.number, trial.params, config, is_kept) for trial in trials]
     return [command for command, _ in found], found[0][1]
 
 
@@ -68,10 +74,15 @@ def _config(directory: StudyDirectory, number: int, is_ours: bool) -> Any:
         return None
 
 
-def _command(directory: StudyDirectory, number: int, params: Mapping[str, Any], config: Any) -> tuple[str, str]:
+def _command(
+    directory: StudyDirectory, number: int, params: Mapping[str, Any], config: Any, is_kept: bool
+) -> tuple[str, str]:
     """Return a command that runs a trial again, and its purpose."""
     if config is None:
         return f"study.enqueue_trial({dict(params)!r})", "To try it in another study"
+    if is_kept:
+        command = f"lightningtune refit {shlex.quote(str(directory.root))} --number {number} --seeds 1 2 3"
+        return command, "To train it again, in a shell"
     sections = [config[name] for name in ("model", "data") if config.get(name)]
     if sections and all(isinstance(section, Mapping) and "class_path" in section for section in sections):
         path = shlex.quote(str(_best_config(directory, number)))

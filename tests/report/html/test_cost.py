@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 from hypothesis import given
@@ -41,3 +42,8 @@ def test_failures_that_differ_in_a_number_are_one(tmp_path):
     (failure,) = find_failures(record.results.trials)
     assert failure.detail == "RuntimeError: out of luck at 8"
     assert [trial.number for trial in failure.trials] == [8, 17, 26]
+
+
+def test_what_the_user_has_ended_is_no_failure(tmp_path):
+    trials = read_study(ours(10), StudyDirectory(tmp_path)).results.trials
+    assert find_failures([dataclasses.replace(trials[8], reason="interrupted")]) == ()

@@ -33,6 +33,17 @@ def test_what_cannot_be_read_is_left_out(directory):
     assert retrained(directory, "val_acc", "maximize") == {0: [0.9]}
 
 
+def test_a_training_that_was_longer_is_no_repetition(directory):
+    for folder, seed, epochs in (
+        (directory.trial(7), 5, 3),
+        (directory.refit(7, 1), 1, 3),
+        (directory.refit(7, 2), 2, 9),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(f"{{seed_everything: {seed}, trainer: {{max_epochs: {epochs}}}}}")
+    assert retrained(directory, "val_acc", "maximize")[7] == [0.9]
+
+
 @pytest.mark.slow
 def test_refits_of_a_real_study_stand_in_its_report(tmp_path):
     optimizer = OptunaDrivenOptimizer(

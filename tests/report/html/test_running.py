@@ -35,6 +35,11 @@ def test_other_configs_are_run_by_their_script(directory):
     assert to_run(directory, 4, {}, is_ours=True).command == "optimizer.refit(number=4, seeds=[1, 2, 3])"
 
 
+def test_a_study_of_the_command_line_is_run_by_it(directory):
+    command = to_run(directory, 3, {}, is_ours=True, is_kept=True).command
+    assert shlex.split(command)[1:] == ["refit", str(directory.root), "--number", "3", "--seeds", "1", "2", "3"]
+
+
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_without_a_config_the_parameters_are_all_there_is(directory, is_ours):
     run = to_run(directory, 9, {"x": 0.5}, is_ours)
