@@ -315,7 +315,6 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
 
 
 def _seconds_until(moment: float | None, trial: FrozenTrial) -> float:
-    if moment is None or trial.datetime_start is None or trial.datetime_complete is None:
+    if moment is None or trial.datetime_start is None or trial.duration is None:
         return 0.0
-    begun, ended = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
-    return max(min(moment, ended) - begun, 0.0)
+    return max(min(moment - trial.datetime_start.timestamp(), trial.duration.total_seconds()), 0.0)

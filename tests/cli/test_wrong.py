@@ -10,7 +10,7 @@ SEE = r"See 'lightningtune {0} --help'\."
 WRONG = [
     ("stauts digits", 2, r"there is no command 'stauts'\. Did you mean 'status'\? See 'lightningtune --help'\."),
     ("--verison", 2, r"there is no option '--verison'\. Did you mean '--version'\?"),
-    ("fit", 2, r"there is no command 'fit'\. See"),
+    ("validate", 2, r"there is no command 'validate'\. See"),
     ("status", 2, rf"the following arguments are required: STUDY\. {SEE.format('status')}"),
     ("status digts", 1, r"There is no study in .*digts\. There: digits, faces\. Did you mean 'digits'\?"),
     ("status digits --wacth", 2, rf"no such option here: '--wacth'\. Did you mean '--watch'\? {SEE.format('status')}"),
