@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# uv brings PyTorch in a fraction of pip's time; compiled once here, the packages import fast in each of the many processes
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check uv && \
-          $(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python
+# uv brings PyTorch in a fraction of pip's time, and does not know of an index that only pip is told of
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UV = $(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python
+INSTALL = ($(PIP) uv && $(UV) -e ".[$(1)]") || $(PIP) -e ".[$(1)]"
 # many tests start processes of their own
 TESTS_AT_A_TIME ?= 2
 
@@ -50,13 +51,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.examples: pyproject.toml | $(BIN)/python
-	$(INSTALL) -e ".[examples]"
+	$(call INSTALL,examples)
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(INSTALL) -e ".[test]"
+	$(call INSTALL,test)
 	touch $@ $(VENV)/.examples
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
-	$(INSTALL) -e ".[bench]"
+	$(call INSTALL,bench)
 	touch $@ $(VENV)/.examples $(VENV)/.test

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import html
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def take_terminal(page: Page, folder: Path) -> None:
     """Take the picture of a study in a terminal, when two thirds of it are done."""
     drawn = folder / "terminal.html"
     for screen in screens([COMMAND, *TUNE.split(), "--experiment_dir", str(folder)], ROOT / "examples/lightning_cli"):
-        if not drawn.exists() and any("20/30 trials" in line for line in screen.display):
+        if not drawn.exists() and any(re.match("2[0-9]/30 trials", line) for line in screen.display):
             drawn.write_text(as_page(screen))
     page.open(drawn, 880, 400)
     take(page, "terminal.png")
@@ -120,13 +121,15 @@ def take_dashboard(page: Page, folder: Path) -> None:
     """Take the picture of the winner's page in optuna-dashboard."""
     command = [COMMAND, "dashboard", str(folder / "quickstart"), "--port", str(PORT)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
-        served.stdout.readline()
-        winner = find_study(str(folder / "quickstart")).study.best_trial.number
-        page.resize(1360, 1340)
-        page.send("Page.navigate", url=f"http://localhost:{PORT}/dashboard/studies/0/trials?numbers={winner}")
-        page.wait("document.images.length === 1 && document.images[0].naturalWidth > 0")
-        take(page, "dashboard.png")
-        served.terminate()
+        try:
+            served.stdout.readline()
+            winner = find_study(str(folder / "quickstart")).study.best_trial.number
+            page.resize(1360, 1340)
+            page.send("Page.navigate", url=f"http://localhost:{PORT}/dashboard/studies/0/trials?numbers={winner}")
+            page.wait("document.images.length === 1 && document.images[0].naturalWidth > 0")
+            take(page, "dashboard.png")
+        finally:
+            served.terminate()
 
 
 def take(page: Page, name: str) -> None:

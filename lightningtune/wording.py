@@ -1,8 +1,9 @@
-"""Numbers and times as a person reads them."""
+"""Numbers, times, names and results as a person reads them."""
 
 from __future__ import annotations
 
 import datetime
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -174,8 +175,11 @@ def printable(text: str, also: str = "") -> str:
     """
     if text.isprintable():
         return text
+    kept = {*also, "\u200c", "\u200d"}  # joiners, which some scripts and emoji need
     return "".join(
-        letter if letter.isprintable() or letter in also else letter.encode("unicode_escape").decode()
+        letter
+        if letter.isprintable() or letter in kept or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode()
         for letter in text
     )
 

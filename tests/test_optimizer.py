@@ -966,3 +966,12 @@ def test_verbose_prints_each_trial_and_what_was_found(tune, capsys):
 def test_quiet_is_silent(tune, capfd):
     tune(verbose=False).optimize()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_the_view_gives_way_to_a_progress_bar_where_that_is_drawn_too(tune, monkeypatch, isolate):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    config = {"trainer": {**QUICK["trainer"], "enable_progress_bar": True}}
+    assert tune(base_config=config, isolate=isolate)._view.console.is_interactive == isolate
+    assert tune(isolate=isolate)._view.console.is_interactive

@@ -130,7 +130,7 @@ def said(error: Exception, help: str = " With --debug there is the traceback.") 
     if is_of_storage(error):
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         return f"The storage is away: {reason.rstrip('.')}. Try again when it is back."
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"'{error.filename}': {error.strerror}.{help}"
     kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
     return f"{kind}{text.rstrip('.')}.{help}"

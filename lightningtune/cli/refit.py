@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lightningtune.cli.output import print_json
 from lightningtune.cli.parsing import CommandParser, positive
 from lightningtune.cli.studies import JSON, add_study, open_study
+
+if TYPE_CHECKING:
+    from lightningtune.study.results import Refit
 
 _EPILOG = """\
 The report compares what several seeds come to with the untuned defaults, once
@@ -43,14 +47,19 @@ def run(arguments: Sequence[str]) -> int:
     found = open_study(given.study, given.storage)
 
     # imported where it is used: what is wrong above is told without waiting for torch
+    from lightningtune.arguments import check_seeds
     from lightningtune.cli.kept import rebuild, recall
     from lightningtune.report.progress import named
 
+    seeds = [None] if given.seeds is None else check_seeds(given.seeds)
     optimizer = rebuild(recall(found, given.storage, {"verbose": False}))
-    trained = optimizer.refit(given.max_epochs, given.seeds, given.number)
+    results = optimizer.results()
+    number = results.choose(given.number)
+    trained: list[Refit] = []
+    for seed in seeds:  # one by one: each is told when it is there
+        trained += optimizer.refit(given.max_epochs, seed, number)
+        if not given.json:
+            print(f"seed {trained[-1].seed}: {named(results.metrics, trained[-1].score)}  {trained[-1].directory}")
     if given.json:
         print_json(trained)
-        return 0
-    for one in trained:
-        print(f"seed {one.seed}: {named(optimizer.results().metrics, one.score)}  {one.directory}")
     return 0

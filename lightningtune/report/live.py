@@ -111,7 +111,7 @@ class LiveView:
             total: how many trials it is to have.
             headline: what is about to run.
         """
-        log.info("%s", headline)
+        self._log(headline)
         with self._unfailing():
             self._progress.begin(so_far, done, total)
             self.console.print(headline, markup=False, soft_wrap=True)
@@ -148,7 +148,7 @@ class LiveView:
             done: how many trials need not be run again.
         """
         said = self._result_of(trial)
-        log.info("Trial %d: %s %s, with %s", trial.number, trial.outcome, said, parameters(trial.params))
+        self._log(f"Trial {trial.number}: {trial.outcome} {said}, with {parameters(trial.params)}")
         with self._unfailing():
             self._progress.ended(trial, best, done)
             style = _STYLES.get(trial.outcome, "red")
@@ -171,25 +171,22 @@ class LiveView:
 
     def note(self, text: str) -> None:
         """Print a note in full."""
-        log.info("%s", text)
+        self._log(text)
         self._say(text, "yellow")
 
     def warn(self, text: str) -> None:
         """Print a note; in the log where nothing is shown, since it must be seen."""
-        if self.console.quiet:
-            log.warning("%s", text)
+        self._log(text, logging.WARNING)
         self._say(text, "yellow")
 
     def stopped(self, text: str) -> None:
         """Say why the study ends early; in the log where nothing is shown, since it must be seen."""
-        if self.console.quiet:
-            log.error("%s", text)
+        self._log(text, logging.ERROR)
         self._say(text, "red")
 
     def end(self, text: str, is_empty: bool) -> None:
         """Print what was found; that nothing was, stands in the log where nothing is shown."""
-        if is_empty and self.console.quiet:
-            log.warning("%s", text)
+        self._log(text, logging.WARNING if is_empty else logging.INFO)
         with self._unfailing():
             self.console.print(f"\n{escape(printable(text, _KEPT))}", soft_wrap=True)
 
@@ -204,6 +201,10 @@ class LiveView:
             if not self._is_lost:
                 self._is_lost = True
                 log.warning("The study is not shown any more: %s: %s", type(error).__name__, error)
+
+    def _log(self, text: str, level: int = logging.INFO) -> None:
+        """Log what is shown, where nothing is; elsewhere it would stand there twice, and is for who debugs."""
+        log.log(level if self.console.quiet else logging.DEBUG, "%s", text)
 
     def _result_of(self, trial: TrialResult) -> str:
         """Say what a trial came to, or why it came to nothing, in a line."""
@@ -251,14 +252,17 @@ class LiveView:
 @contextlib.contextmanager
 def _bearing(file: Any) -> Iterator[None]:
     """Let a file take what it has no letters for, as question marks."""
-    if getattr(file, "errors", None) != "strict" or not hasattr(file, "reconfigure"):
+    errors = getattr(file, "errors", None)
+    if errors not in ("strict", "surrogateescape") or not hasattr(file, "reconfigure"):
         yield
         return
-    file.reconfigure(errors="replace")
+    with contextlib.suppress(OSError, ValueError):  # it writes what it holds, and may have gone
+        file.reconfigure(errors="replace")
     try:
         yield
     finally:
-        file.reconfigure(errors="strict")
+        with contextlib.suppress(OSError, ValueError):
+            file.reconfigure(errors=errors)
 
 
 class WatchedReporter:

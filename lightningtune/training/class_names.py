@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.signatures import import_class, signature_of
+from lightningtune.training.sections import one_line
 
 
 def named_without_module(*bases: type) -> dict[str, type]:
@@ -81,9 +84,11 @@ def _check_block(path: str, block: Any, base: type) -> None:
         return
     target = class_named(name, base)
     if target is None:
-        raise ConfigError(f"{path}: there is no '{name}'.{_nearest(name, base)}")
+        _refuse_unknown(path, name, base)
+        return
     signature = signature_of(target)
-    for argument in full.get("init_args") or {}:
+    given = full.get("init_args")
+    for argument in given if isinstance(given, Mapping) else {}:
         if not signature.accepts(argument):
             known = [f"{path}.init_args.{known}" for known in signature.defaults]
             place = f"{path}.init_args.{argument}"
@@ -91,8 +96,18 @@ def _check_block(path: str, block: Any, base: type) -> None:
             raise ConfigError(f"'{place}' leads nowhere in the config.{did_you_mean(place, known) or takes}")
 
 
-def _nearest(name: str, base: type) -> str:
+def _refuse_unknown(path: str, name: str, base: type) -> None:
+    """Refuse a name that leads to nothing; one that leads to a class within a class, or to a function, is fine."""
     module, _, leaf = name.rpartition(".")
-    known = sorted(named_without_module(base)) if not module else vars(sys.modules.get(module, object))
-    own = "" if module else f" A {base.__name__} of your own is named with its module, as 'package.{name}'."
-    return did_you_mean(leaf, known) or own
+    if not module:
+        near = did_you_mean(name, sorted(named_without_module(base)))
+        own = f" A {base.__name__} of your own is named with its module, as 'package.{name}'."
+        raise ConfigError(f"{path}: there is no '{name}'.{near or own}")
+    with contextlib.suppress(Exception):  # importing a module may raise anything
+        pkgutil.resolve_name(name)
+        return
+    try:
+        near = did_you_mean(leaf, vars(importlib.import_module(module)))
+    except Exception as error:
+        raise ConfigError(f"{path}: '{name}' cannot be imported: {one_line(error)}") from error
+    raise ConfigError(f"{path}: there is no '{name}'.{near}")

@@ -113,7 +113,8 @@ def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
         kind = _class_of(block)
         given = (block.get("init_args") or {}) if isinstance(block, Mapping) else {}
         for base, names in _RUN.items():
-            shared = [name for name in names if given.get(name) is not None]
+            is_apart = base in (CSVLogger, TensorBoardLogger) and given.get("save_dir") is None  # in the trial's folder
+            shared = [name for name in names if given.get(name) is not None and not is_apart]
             if shared and kind is not None and issubclass(kind, base):
                 raise ConfigError(
                     f"trainer.logger: each trial has a run of its own, but {kind.__name__} is given "

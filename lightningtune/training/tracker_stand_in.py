@@ -47,13 +47,20 @@ class Nothing:
     __setattr__ = __delattr__ = __setitem__ = __delitem__ = __exit__ = _ignore
     __getitem__ = __enter__ = __call__
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __call__
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __or__ = __ror__ = __and__ = __call__
+    __neg__ = __abs__ = __round__ = __call__
     __bool__ = __contains__ = __lt__ = __le__ = __gt__ = __ge__ = _is_not
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())
 
+    def __next__(self) -> Any:
+        raise StopIteration
+
     def __len__(self) -> int:
         return 0
+
+    __int__ = __index__ = __len__
 
     def __float__(self) -> float:
         return float("nan")

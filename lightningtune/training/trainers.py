@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from lightningtune.errors import ConfigurationError
+from lightningtune.training.class_names import blocks_of, class_named
 from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.sections import one_line
 
@@ -46,15 +47,13 @@ def prints_itself(settings: Mapping[str, Any], callbacks: Sequence[Callback]) ->
         >>> prints_itself({"max_epochs": 2}, []), prints_itself({"callbacks": {"class_path": "RichProgressBar"}}, [])
         (False, True)
     """
-    listed = settings.get("callbacks") or []
-    listed = [*listed] if isinstance(listed, (list, tuple)) else [listed]
-    names = [
-        one.get("class_path") if isinstance(one, Mapping) else one if isinstance(one, str) else type(one).__name__
-        for one in (*listed, *callbacks)
-    ]
-    return bool(settings.get("enable_progress_bar") or settings.get("enable_model_summary")) or any(
-        str(name).endswith(("ProgressBar", "ModelSummary")) for name in names
-    )
+    if settings.get("enable_progress_bar") or settings.get("enable_model_summary"):
+        return True
+    kinds: list[Any] = [type(callback) for callback in callbacks]
+    for block in blocks_of(settings.get("callbacks")):
+        name = block.get("class_path") if isinstance(block, Mapping) else block
+        kinds.append(class_named(name, Callback) if isinstance(name, str) else type(name))
+    return any(isinstance(kind, type) and issubclass(kind, (ProgressBar, ModelSummary)) for kind in kinds)
 
 
 def check_settings(given: Mapping[str, Any]) -> int:

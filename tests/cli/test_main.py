@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import types
+from email.message import Message
+from urllib.error import HTTPError
 
 import optuna
 import pytest
@@ -57,6 +59,11 @@ def raising(error):
             PermissionError(13, "Permission denied", "/x"),
             1,
             "lightningtune: '/x': Permission denied. With --debug there is the traceback.\n",
+        ),
+        (
+            HTTPError("http://x/y", 404, "Not Found", Message(), None),
+            1,
+            "lightningtune: HTTP Error 404: Not Found. With --debug there is the traceback.\n",
         ),
         (KeyError("a"), 1, "lightningtune: KeyError: 'a'. With --debug there is the traceback.\n"),
         (KeyboardInterrupt(), 130, ""),

@@ -348,8 +348,20 @@ def test_a_file_without_the_letters_has_question_marks(tmp_path):
     assert text.endswith("the end\n")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a terminal that goes")
+def test_a_terminal_that_has_gone_ends_nothing(caplog):
+    ours, theirs = os.openpty()
+    os.close(ours)
+    file = os.fdopen(theirs, "w", encoding="utf-8")
+    run(LiveView(("val_acc",), Console(file=file, force_terminal=True, width=80)))
+    with contextlib.suppress(OSError):
+        file.close()
+    assert any(text.startswith("The study is not shown any more") for text in caplog.messages)
+
+
 def test_where_trials_print_too_each_is_a_plain_line(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     assert view_console(True, is_shared=False).is_interactive
     assert not view_console(True, is_shared=True).is_interactive
     assert view_console(False, is_shared=False).quiet

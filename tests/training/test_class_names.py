@@ -36,7 +36,10 @@ WRONG = [
         {"logger": "Quite"},
         "trainer.logger: there is no 'Quite'. A Logger of your own is named with its module, as 'package.Quite'.",
     ),
-    ({"logger": "no.such.Quite"}, "trainer.logger: there is no 'no.such.Quite'."),
+    (
+        {"logger": "no.such.Quite"},
+        "trainer.logger: 'no.such.Quite' cannot be imported: No module named 'no'",
+    ),
     (
         {"logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dr": "x"}}},
         "'trainer.logger.init_args.save_dr' leads nowhere in the config. "
@@ -93,6 +96,20 @@ def test_what_is_right_and_what_is_for_jsonargparse_to_judge_passes(tmp_path):
 def test_a_class_is_found_with_its_module_and_without():
     assert class_named("loggers.Records", Logger) is class_named("Records", Logger) is Records
     assert class_named("LocalLogger", Logger) is None
+
+
+def test_what_stands_within_a_class_is_for_jsonargparse_to_build():
+    for name in ("loggers.Kinds.Inner", "loggers.Kinds.make"):
+        check_classes({"logger": {"class_path": name, "init_args": "not_even_a_mapping"}})
+
+
+def test_why_a_module_cannot_be_imported_is_said(tmp_path, monkeypatch):
+    (tmp_path / "broken_loggers.py").write_text("import not_installed_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"'broken_loggers\.L' cannot be imported: No module named 'not_installed_any"
+    ):
+        check_classes({"logger": "broken_loggers.L"})
 
 
 def test_a_class_within_a_function_has_no_short_name():

@@ -93,9 +93,9 @@ class Own(TensorBoardLogger):
 @pytest.mark.parametrize(
     ("kind", "given"),
     [
-        ("CSVLogger", {"version": 0}),
+        ("CSVLogger", {"save_dir": "logs", "version": 0}),
         ("lightning.pytorch.loggers.TensorBoardLogger", {"save_dir": "logs", "version": "x"}),
-        ("Own", {"version": "x"}),
+        ("Own", {"save_dir": "logs", "version": "x"}),
         ("WandbLogger", {"id": "x"}),
         ("WandbLogger", {"version": "x"}),
         ("MLFlowLogger", {"run_id": "x"}),
@@ -110,7 +110,9 @@ def test_a_run_that_all_trials_would_share_is_refused(kind, given):
 
 def test_what_leaves_the_run_open_is_not_refused():
     own = {"class_path": "loggers.Records", "init_args": {"version": 3}}
-    for logger in (None, True, "CSVLogger", {"class_path": "CSVLogger", "init_args": {"version": None}}, own):
+    in_the_trials_folder = {"class_path": "CSVLogger", "init_args": {"version": 3}}
+    left_open = {"class_path": "CSVLogger", "init_args": {"save_dir": "logs", "version": None}}
+    for logger in (None, True, "CSVLogger", in_the_trials_folder, left_open, own):
         refuse_shared_runs({"logger": logger})
     refuse_shared_runs({})
 

@@ -23,6 +23,9 @@ def test_nothing_is_done_at_any_depth(tmp_path):
     assert not run.summary["best"] > 1
     assert not run.summary["best"] < 1
     assert math.isnan(float(2 * run.summary["best"] / 3))
+    assert (int(run.step), [*range(run.step)]) == (0, [])
+    assert math.isnan(float(round(abs(-run.summary["best"]) ** 2 // 3 % 4, 2)))
+    assert next(run.history(), "no more") == "no more"
     assert f"{run.dir:.2f}" == str(run.dir) == str(tmp_path)
     assert Path(run.dir, "net.pt") == tmp_path / "net.pt"
 

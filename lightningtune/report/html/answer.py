@@ -52,7 +52,7 @@ class Answer:
     Attributes:
         best: the best trial.
         baseline: the untuned defaults, where they completed.
-        gain: over the baseline; None where there is none.
+        gain: over the baseline; None where there is none, or it violates a constraint.
         spread: of the values of the five best trials, the untuned defaults apart; None where there are too few, or
             not all of them are finite.
         refits: what more trainings of the best trial, with other seeds, came to.
@@ -95,7 +95,7 @@ def find_answer(
     return Answer(
         best=best,
         baseline=baseline,
-        gain=None if baseline is None else find_gain(best, baseline, refits, sign),
+        gain=find_gain(best, baseline, refits, sign) if baseline and baseline.number not in infeasible else None,
         spread=spread if math.isfinite(spread) else None,
         refits=tuple(refits.get(best.number, ())),
         choices=tuple(Choice(name, value, defaults.get(name), name in defaults) for name, value in best.params.items()),

@@ -14,9 +14,11 @@ def gain_line(answer: Answer) -> str:
     Args:
         answer: of a study.
     """
-    if answer.gain is None or answer.baseline is None:
+    if answer.baseline is None:
         return "There is no completed trial of the untuned defaults to compare with."
     defaults = short(answer.baseline.value)
+    if answer.gain is None:
+        return f"The untuned defaults ({defaults}) violate a constraint: there is nothing to compare with."
     if answer.best.number == answer.baseline.number:
         return f"These are the untuned defaults ({defaults}): nothing better was found."
     error = f" ± {answer.gain.error:.2g}" if answer.gain.error is not None else ""

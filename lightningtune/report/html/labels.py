@@ -34,6 +34,7 @@ def tick_choices(axis: Any, choices: Sequence[tuple[str, str]], room: float, mos
     """
     written = thinned(choices, most)
     texts = [middle_out(text) for _, text in written]
+    texts = [text if texts.count(text) == 1 else whole for text, (_, whole) in zip(texts, written, strict=True)]
     is_wide = sum(7 * len(html.unescape(text)) + 8 for text in texts) > room
     axis.update(tickvals=[choice for choice, _ in written], ticktext=texts, tickangle=-45 if is_wide else 0)
 

@@ -29,13 +29,13 @@ class Record:
         results: what it has found.
         trials: the same trials as Optuna has them, by number.
         is_ours: whether this library ran it; of another study epochs are not known, only how often it reported.
-        is_kept: whether that was by ``lightningtune tune``.
+        is_kept: whether that was by ``lightningtune tune``, and the study is found by its folder alone.
     """
 
     results: StudyResults
     trials: tuple[FrozenTrial, ...]
     is_ours: bool
-    is_kept: bool = False
+    is_kept: bool
 
     @cached_property
     def infeasible(self) -> frozenset[int]:
@@ -73,7 +73,8 @@ def read_study(study: optuna.Study, directory: StudyDirectory) -> Record:
             for result, trial in zip(results.trials, trials, strict=True)
         ]
         results = dataclasses.replace(results, trials=tuple(counted))
-    return Record(results, trials, is_ours, STUDY_FILE in study.user_attrs)
+    is_kept = STUDY_FILE in study.user_attrs and directory.journal.is_file()
+    return Record(results, trials, is_ours, is_kept)
 
 
 def escaped(text: str) -> str:

@@ -28,7 +28,7 @@ class DrawableResults(StudyResults):
         record: what the figures are drawn from, as it was at that moment.
     """
 
-    record: Record = field(repr=False, compare=False, kw_only=True)
+    record: Record = field(compare=False, kw_only=True)
 
     def plot_history(self, objective: int | str = 0) -> go.Figure:
         """Draw each trial's value, the best so far, and the untuned defaults.

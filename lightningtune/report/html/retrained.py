@@ -36,7 +36,7 @@ def retrained(directory: StudyDirectory, metric: str, direction: str, score: str
         number, values = folder.name.partition("_")[0], _column(folder / "metrics.csv", metric)
         if number.isdecimal() and values:
             trained = _but_seed(folder / "config.yaml")
-            if trained == _but_seed(directory.config(int(number))):
+            if trained is not None and trained == _but_seed(directory.config(int(number))):
                 found[int(number)].append(best(values) if score == "best" else values[-1])
     return dict(found)
 

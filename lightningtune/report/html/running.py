@@ -31,9 +31,7 @@ class ToRun:
     purpose: str
 
 
-def to_run(
-    directory: StudyDirectory, number: int, params: Mapping[str, Any], is_ours: bool, is_kept: bool = False
-) -> ToRun:
+def to_run(directory: StudyDirectory, number: int, params: Mapping[str, Any], is_ours: bool, is_kept: bool) -> ToRun:
     """Say how the winner is run.
 
     A config that names its classes runs as LightningCLI runs any; of another, only what has run the study knows them.
@@ -51,7 +49,7 @@ def to_run(
 
 
 def commands(
-    directory: StudyDirectory, trials: Sequence[TrialResult], is_ours: bool, is_kept: bool = False
+    directory: StudyDirectory, trials: Sequence[TrialResult], is_ours: bool, is_kept: bool
 ) -> tuple[list[str], str]:
     """Return a command for each trial of a Pareto front, and the purpose of them all.
 

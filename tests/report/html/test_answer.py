@@ -123,3 +123,9 @@ def test_a_gain_does_not_depend_on_where_zero_is(own, others, by):
     gain = find_gain(BEST, BASE, {1: own, 0: others}, 1)
     moved = find_gain(BEST, BASE, {1: [v + by for v in own], 0: [v + by for v in others]}, 1)
     assert moved.value == pytest.approx(gain.value, abs=1e-9)
+
+
+def test_defaults_that_violate_a_constraint_are_not_compared_with():
+    answer = find_answer(study((BASE, BEST), (1,)), {}, infeasible={0})
+    assert answer.gain is None
+    assert gain_line(answer) == "The untuned defaults (0.5) violate a constraint: there is nothing to compare with."

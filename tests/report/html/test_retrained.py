@@ -15,6 +15,9 @@ def directory(tmp_path):
         folder = directory.refit(number, seed)
         folder.mkdir(parents=True)
         (folder / "metrics.csv").write_text(text)
+        for config in (folder / "config.yaml", directory.config(number)):
+            config.parent.mkdir(parents=True, exist_ok=True)
+            config.write_text(f"{{seed_everything: {seed}, trainer: {{max_epochs: 3}}}}")
     return directory
 
 
@@ -30,6 +33,8 @@ def test_what_cannot_be_read_is_left_out(directory):
     (directory.refit(7, 1) / "metrics.csv").write_text("val_acc\nnothing\n")
     (directory.refit(7, 2) / "metrics.csv").unlink()
     (directory.root / "refit" / "no_seed_1").mkdir()
+    (directory.refit(0, 2)).mkdir()
+    (directory.refit(0, 2) / "metrics.csv").write_text(TABLE)
     assert retrained(directory, "val_acc", "maximize") == {0: [0.9]}
 
 

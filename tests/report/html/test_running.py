@@ -17,7 +17,7 @@ def directory(tmp_path):
 
 
 def test_a_config_with_class_paths_is_run_in_a_shell(directory):
-    run = to_run(directory, 3, {}, is_ours=True)
+    run = to_run(directory, 3, {}, is_ours=True, is_kept=False)
     assert load_yaml(run.config)["model"] == BLOCKS["model"]
     words = shlex.split(run.command)
     assert words[:2] == ["python", "-c"]
@@ -27,12 +27,12 @@ def test_a_config_with_class_paths_is_run_in_a_shell(directory):
 
 def test_the_promoted_config_is_named_where_there_is_one(directory):
     directory.promote(3)
-    assert shlex.split(to_run(directory, 3, {}, is_ours=True).command)[-1] == str(directory.best_config)
+    assert shlex.split(to_run(directory, 3, {}, is_ours=True, is_kept=False).command)[-1] == str(directory.best_config)
 
 
 def test_other_configs_are_run_by_their_script(directory):
     directory.begin(directory.trial(4), {"model": {"lr": 0.1}})
-    assert to_run(directory, 4, {}, is_ours=True).command == "optimizer.refit(number=4, seeds=[1, 2, 3])"
+    assert to_run(directory, 4, {}, is_ours=True, is_kept=False).command == "optimizer.refit(number=4, seeds=[1, 2, 3])"
 
 
 def test_a_study_of_the_command_line_is_run_by_it(directory):
@@ -42,6 +42,6 @@ def test_a_study_of_the_command_line_is_run_by_it(directory):
 
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_without_a_config_the_parameters_are_all_there_is(directory, is_ours):
-    run = to_run(directory, 9, {"x": 0.5}, is_ours)
+    run = to_run(directory, 9, {"x": 0.5}, is_ours, is_kept=False)
     assert load_yaml(run.config) == {"x": 0.5}
     assert run.command == "study.enqueue_trial({'x': 0.5})"
