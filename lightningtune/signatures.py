@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import inspect
+import pkgutil
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -106,10 +106,9 @@ def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def import_class(class_path: str) -> Callable[..., Any] | None:
-    """Import ``package.module.Class``, or return None where it cannot be; jsonargparse then says why."""
-    module, _, name = class_path.rpartition(".")
+    """Import ``package.module.Class``, a class within a class too, or return None where it cannot be."""
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = pkgutil.resolve_name(class_path)
     except (ImportError, AttributeError, ValueError):
         return None
     return found if callable(found) else None

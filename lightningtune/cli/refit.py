@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lightningtune.cli.output import print_json
 from lightningtune.cli.parsing import CommandParser, positive
 from lightningtune.cli.studies import JSON, add_study, open_study
+from lightningtune.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from lightningtune.study.results import Refit
@@ -48,9 +49,13 @@ def run(arguments: Sequence[str]) -> int:
 
     # imported where it is used: what is wrong above is told without waiting for torch
     from lightningtune.arguments import check_seeds
-    from lightningtune.cli.kept import rebuild, recall
+    from lightningtune.cli.kept import read_kept, rebuild, recall
     from lightningtune.report.progress import named
 
+    if read_kept(found.study) is None:
+        raise ConfigurationError(
+            f"Study '{found.study.study_name}' was run by a script: call optimizer.refit() of its optimizer there."
+        )
     seeds = [None] if given.seeds is None else check_seeds(given.seeds)
     optimizer = rebuild(recall(found, given.storage, {"verbose": False}))
     results = optimizer.results()

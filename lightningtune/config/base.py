@@ -78,7 +78,10 @@ def _check_block(schema: Schema, config: Mapping[str, Any], path: str, node: Any
         inner = f"{path}.init_args" if is_block else path
         if is_block:
             _check_class_path(path, str(node["class_path"]))
-        for name, value in ((node.get("init_args") or {}) if is_block else node).items():
+        given = (node.get("init_args") or {}) if is_block else node
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{inner} must be a mapping of arguments, but is {given!r}.")
+        for name, value in given.items():
             if owned or is_block:
                 schema.locate(config, f"{inner}.{name}")
             _check_block(schema, config, f"{inner}.{name}", value)

@@ -124,7 +124,8 @@ class Progress:
         self._done = done
         if self._count(trial) and trial.outcome != "interrupted":
             self._ended += 1
-            self._taken.append(trial.duration if begun is None else self._clock() - begun.since)
+            if trial.continues is None:  # else it was the rest of one
+                self._taken.append(trial.duration if begun is None else self._clock() - begun.since)
         self._best = self._best_of(best)
 
     def lines(self) -> list[Text]:

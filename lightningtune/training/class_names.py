@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,8 +82,7 @@ def _check_block(path: str, block: Any, base: type) -> None:
         return
     target = class_named(name, base)
     if target is None:
-        _refuse_unknown(path, name, base)
-        return
+        raise _unknown(path, name, base)
     signature = signature_of(target)
     given = full.get("init_args")
     for argument in given if isinstance(given, Mapping) else {}:
@@ -96,18 +93,15 @@ def _check_block(path: str, block: Any, base: type) -> None:
             raise ConfigError(f"'{place}' leads nowhere in the config.{did_you_mean(place, known) or takes}")
 
 
-def _refuse_unknown(path: str, name: str, base: type) -> None:
-    """Refuse a name that leads to nothing; one that leads to a class within a class, or to a function, is fine."""
+def _unknown(path: str, name: str, base: type) -> ConfigError:
+    """Return the error of a name that leads to nothing."""
     module, _, leaf = name.rpartition(".")
     if not module:
         near = did_you_mean(name, sorted(named_without_module(base)))
         own = f" A {base.__name__} of your own is named with its module, as 'package.{name}'."
-        raise ConfigError(f"{path}: there is no '{name}'.{near or own}")
-    with contextlib.suppress(Exception):  # importing a module may raise anything
-        pkgutil.resolve_name(name)
-        return
+        return ConfigError(f"{path}: there is no '{name}'.{near or own}")
     try:
         near = did_you_mean(leaf, vars(importlib.import_module(module)))
     except Exception as error:
-        raise ConfigError(f"{path}: '{name}' cannot be imported: {one_line(error)}") from error
-    raise ConfigError(f"{path}: there is no '{name}'.{near}")
+        return ConfigError(f"{path}: '{name}' cannot be imported: {one_line(error)}")
+    return ConfigError(f"{path}: there is no '{name}'.{near}")

@@ -130,6 +130,7 @@ def test_a_study_is_neither_renamed_nor_removed_without_its_folder(ask, studies)
     number, shown = trials_of(ask)
     for path, method, body in (
         (f"api/studies/{number}/rename", "POST", {"study_name": "other"}),
+        (f"api/studies/{number}/rename/", "POST", {"study_name": "other"}),
         (f"api/studies/{number}", "DELETE", {}),
     ):
         with pytest.raises(urllib.error.HTTPError, match="403") as refused:

@@ -42,6 +42,8 @@ WRONG = [
     ("rm digits", 1, r"Nothing was removed: nobody is there to be asked\. With --yes it is done at once\."),
     ("dashboard digits --port http", 2, r"--port: must be an integer above 0, but got 'http'\."),
     ("replay digits", 2, r"the following arguments are required: N\."),
+    ("refit digits", 1, r"Study 'digits' was run by a script: call optimizer\.refit\(\)"),
+    ("refit digits --max_epochs 0", 2, r"argument --max_epochs: .*0"),
     ("replay digits first", 2, r"argument N: invalid int value: 'first'"),
     ("replay digits 9", 1, r"Study 'digits' has no trial 9\. It has trials 0 to 3\."),
     (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -64,10 +65,10 @@ def serving(study: optuna.Study, directory: StudyDirectory, host: str, port: int
 
 def _keeping(app: _App, study_id: int) -> _App:
     """Return an app that leaves a study in the folder of its name: a renamed one would be a copy without it."""
-    refused = {("POST", f"/api/studies/{study_id}/rename"), ("DELETE", f"/api/studies/{study_id}")}
+    refused = re.compile(rf"POST /api/studies/0*{study_id}/rename/*|DELETE /api/studies/0*{study_id}/*")
 
     def kept(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) not in refused:
+        if not refused.fullmatch(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"):
             return app(environ, start_response)
         reason = "A study keeps the name of its folder, and is removed with it, by 'lightningtune rm'."
         start_response("403 Forbidden", [("Content-Type", "application/json")])

@@ -29,7 +29,7 @@ class Record:
         results: what it has found.
         trials: the same trials as Optuna has them, by number.
         is_ours: whether this library ran it; of another study epochs are not known, only how often it reported.
-        is_kept: whether that was by ``lightningtune tune``, and the study is found by its folder alone.
+        is_kept: whether that was by ``lightningtune tune``.
     """
 
     results: StudyResults
@@ -73,8 +73,7 @@ def read_study(study: optuna.Study, directory: StudyDirectory) -> Record:
             for result, trial in zip(results.trials, trials, strict=True)
         ]
         results = dataclasses.replace(results, trials=tuple(counted))
-    is_kept = STUDY_FILE in study.user_attrs and directory.journal.is_file()
-    return Record(results, trials, is_ours, is_kept)
+    return Record(results, trials, is_ours, STUDY_FILE in study.user_attrs)
 
 
 def escaped(text: str) -> str:

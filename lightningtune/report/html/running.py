@@ -80,7 +80,9 @@ def _command(
         return f"study.enqueue_trial({dict(params)!r})", "To try it in another study"
     if is_kept:
         command = f"lightningtune refit {shlex.quote(str(directory.root))} --number {number} --seeds 1 2 3"
-        return command, "To train it again, in a shell"
+        if directory.journal.is_file():
+            return command, "To train it again, in a shell"
+        return f"{command} --storage URL", "To train it again, in a shell, with the URL of its storage"
     sections = [config[name] for name in ("model", "data") if config.get(name)]
     if sections and all(isinstance(section, Mapping) and "class_path" in section for section in sections):
         path = shlex.quote(str(_best_config(directory, number)))

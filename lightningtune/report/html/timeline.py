@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from lightningtune.report.html.record import Record
 from lightningtune.study.identity import WORKER, read_worker
-from lightningtune.study.reporter import PLACEMENT
+from lightningtune.study.reporter import FACTS, PLACEMENT
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ def lanes_of(record: Record, now: datetime.datetime) -> tuple[Lane, ...]:
             end = max(trial.datetime_complete or now, trial.datetime_start)
             whole = (end - trial.datetime_start).total_seconds()
             training = min(result.duration, whole) if trial.state.is_finished() and record.is_ours else whole
+            if record.is_ours and FACTS not in trial.user_attrs and trial.state.is_finished():
+                # its host was killed, and nobody noticed for a while
+                end = trial.datetime_start + datetime.timedelta(seconds=training)
             host = f"{_host(trial)} " if several else ""
             place = f"{host}{place_name(trial.user_attrs.get(PLACEMENT, {}))}".strip()
             places[place].append(Bar(trial.number, result.outcome, trial.datetime_start, end, training))

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from reported import ours, theirs
 
 from lightningtune.report.html.record import escaped, parameters_of, read_study
-from lightningtune.study.definition import STUDY_FILE
 from lightningtune.study.directory import StudyDirectory
 
 HERE = StudyDirectory.named(None, "nowhere")
@@ -72,12 +71,3 @@ def _suggest(trial, kind):
     if isinstance(kind, optuna.distributions.IntDistribution):
         return trial.suggest_int("x", kind.low, kind.high, step=kind.step, log=kind.log)
     return trial.suggest_float("x", kind.low, kind.high, step=kind.step, log=kind.log)
-
-
-def test_only_a_study_that_is_found_by_its_folder_is_for_the_command_line_to_train(tmp_path):
-    study, directory = ours(1), StudyDirectory(tmp_path)
-    study.set_user_attr(STUDY_FILE, {})
-    assert not read_study(study, directory).is_kept
-    directory.journal.touch()
-    assert read_study(study, directory).is_kept
-    assert not read_study(ours(1), directory).is_kept

@@ -36,8 +36,12 @@ def test_other_configs_are_run_by_their_script(directory):
 
 
 def test_a_study_of_the_command_line_is_run_by_it(directory):
-    command = to_run(directory, 3, {}, is_ours=True, is_kept=True).command
-    assert shlex.split(command)[1:] == ["refit", str(directory.root), "--number", "3", "--seeds", "1", "2", "3"]
+    command = ["lightningtune", "refit", str(directory.root), "--number", "3", "--seeds", "1", "2", "3"]
+    stored_elsewhere = to_run(directory, 3, {}, is_ours=True, is_kept=True)
+    assert shlex.split(stored_elsewhere.command) == [*command, "--storage", "URL"]
+    assert stored_elsewhere.purpose.endswith("with the URL of its storage")
+    directory.journal.touch()
+    assert shlex.split(to_run(directory, 3, {}, is_ours=True, is_kept=True).command) == command
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
