@@ -246,14 +246,19 @@ class Host:
         return TrialSpec(number, config, directory, self.objective, callbacks, self.save_checkpoints)
 
     def refit(
-        self, config: Mapping[str, Any], number: int, seed: int, train: Callable[[TrialSpec], TrialOutcome]
+        self,
+        config: Mapping[str, Any],
+        number: int,
+        seed: int,
+        max_epochs: int | None,
+        train: Callable[[TrialSpec], TrialOutcome],
     ) -> Refit:
         """Train a trial's config again.
 
         Raises:
             TrialError: when it fails.
         """
-        directory = self.directory.refit(number, seed)
+        directory = self.directory.refit(number, seed, max_epochs)
         outcome = train(self.freeze(0, {**config, "seed_everything": seed}, directory))
         self.directory.drop_last(directory)
         if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):

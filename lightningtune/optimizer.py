@@ -336,7 +336,7 @@ class OptunaDrivenOptimizer(Checkable):
                     return run_inline(spec, self._blueprint, SilentReporter())
                 return processes.run(spec, self._slots[0], SilentReporter(), ranks)
 
-            return tuple(self._host.refit(config, number, seed, train) for seed in chosen)
+            return tuple(self._host.refit(config, number, seed, max_epochs, train) for seed in chosen)
 
     def replay(self, number: int, tolerance: float = 1e-5) -> Replay:
         """Train trial ``number`` again, as far as it was recorded, and say whether it comes to the same.

@@ -152,7 +152,7 @@ class Progress:
             self._epochs[trial.outcome].append(trial.epochs)
         if trial.outcome == "fail":
             self._failure = printable(" ".join(trial.detail.split()))
-        if trial.is_baseline and trial.state == "complete":
+        if trial.is_baseline and trial.state == "complete" and trial.is_feasible:
             self._baseline = trial
         return True
 

@@ -31,7 +31,7 @@ from lightningtune.files import check_sums, dump_yaml, put, read_mapping, write_
 _LAYOUT = {
     "trials": r"\d{4,}",
     "best": r"config\.yaml|model\.ckpt|\..*\.tmp",
-    "refit": r"\d{4,}_seed_\d+",
+    "refit": r"\d{4,}_seed_\d+(_epochs_\d+)?",
     "replay": r"\d{4,}",
     "artifacts": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
 }
@@ -102,9 +102,10 @@ class StudyDirectory:
         """The folder of one trial."""
         return self.root / "trials" / f"{number:04d}"
 
-    def refit(self, number: int, seed: int) -> Path:
-        """The folder of one more training of a trial's config."""
-        return self.root / "refit" / f"{number:04d}_seed_{seed}"
+    def refit(self, number: int, seed: int, max_epochs: int | None = None) -> Path:
+        """The folder of one more training of a trial's config, for as long as the trial or for so many epochs."""
+        longer = "" if max_epochs is None else f"_epochs_{max_epochs}"
+        return self.root / "refit" / f"{number:04d}_seed_{seed}{longer}"
 
     def replay(self, number: int) -> Path:
         """The folder of a trial that is trained again to compare."""

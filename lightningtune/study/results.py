@@ -42,6 +42,7 @@ class TrialResult:
         checkpoint: its best checkpoint, where it is kept.
         continues: the trial that it goes on from, where that was cut short.
         continued_by: the trial that goes on in its place; then only that one counts.
+        is_feasible: whether it violates no constraint.
         facts: the device, parameters and memory of its training.
         provenance: the versions and the commit with which it was trained; None where it never began.
     """
@@ -59,6 +60,7 @@ class TrialResult:
     checkpoint: Path | None
     continues: int | None = None
     continued_by: int | None = None
+    is_feasible: bool = True
     facts: TrialFacts = field(default_factory=TrialFacts)
     provenance: Provenance | None = None
 
@@ -113,12 +115,16 @@ class StudyResults(Readable):
 
     @property
     def improvement(self) -> float | None:
-        """By how much the best value is better than the baseline's, as a positive number; None where either is missing.
+        """By how much the best value is better than the baseline's, as a positive number.
+
+        None where either is missing, or the baseline violates a constraint.
 
         Of a study with several objectives, the best value of the first metric counts.
         """
         baseline = self.baseline
-        if baseline is None or baseline.state != "complete" or baseline.value is None or not self.best_trials:
+        if baseline is None or baseline.state != "complete" or not baseline.is_feasible:
+            return None
+        if baseline.value is None or not self.best_trials:
             return None
         sign = 1 if self.directions[0] == "maximize" else -1
         values = [trial.value for trial in self.best_trials if trial.value is not None]
@@ -310,6 +316,7 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
         checkpoint=directory.checkpoint(trial.number),
         continues=attrs.get(CONTINUES),
         continued_by=continued_by,
+        is_feasible=is_feasible(trial),
         facts=facts,
         provenance=provenance_of(trial),
     )

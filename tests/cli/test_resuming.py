@@ -77,6 +77,9 @@ def test_the_best_trial_is_trained_again_and_the_report_compares(began, capsys):
     (trained,) = json.loads(capsys.readouterr().out)
     assert Path(trained["checkpoint"]).is_file()
     assert (Path(trained["directory"]) / "metrics.csv").read_text().splitlines()[-1].startswith("2,")
+    assert main(["refit", str(folder), "--seeds", "1", "--max_epochs", "1"]) == 0
+    assert main(["report", str(folder)]) == 0
+    assert "Trained again with 2 seeds" in (folder / "report.html").read_text(), "a shorter training replaces none"
 
 
 @pytest.mark.parametrize("began", [{}], indirect=True)

@@ -79,7 +79,11 @@ def test_what_another_study_left_under_a_number_goes(directory):
 
 
 def test_each_training_of_a_config_has_a_folder_of_its_own(directory):
-    assert len({directory.refit(number, seed) for number in (1, 2) for seed in (1, 2)}) == 4
+    folders = {directory.refit(*which) for which in ((1, 1), (1, 2), (2, 1), (1, 1, 50), (1, 1, 9))}
+    assert len(folders) == 5
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert {*directory.belongings()} == folders
 
 
 def test_every_checkpoint_of_a_trial_goes_sharded_ones_too(directory):

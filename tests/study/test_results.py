@@ -84,6 +84,18 @@ def test_infeasible_trials_are_never_best():
     assert rank(study)[0] == study.best_trial.number
 
 
+def test_defaults_that_violate_a_constraint_are_not_compared_with(tmp_path):
+    study = optuna.create_study()
+    for value, constraint in ((3.0, 1.0), (2.0, -1.0)):
+        trial = study.ask()
+        trial.set_user_attr(BASELINE, constraint > 0)
+        trial.set_constraint("memory", constraint)
+        study.tell(trial, value)
+    found = collect_results(study, ("val_loss",), StudyDirectory(tmp_path))
+    assert [trial.is_feasible for trial in found.trials] == [False, True]
+    assert (found.baseline.number, found.improvement) == (0, None)
+
+
 @pytest.mark.parametrize(("trainer", "epochs"), [({"max_epochs": 9}, 2), ({"val_check_interval": 0.5}, 0), (None, 0)])
 def test_of_a_trial_that_was_killed_its_validations_tell_the_epochs(study, tmp_path, trainer, epochs):
     trial = study.ask()

@@ -1,6 +1,8 @@
 import datetime
 import itertools
+import os
 
+import optuna
 from hypothesis import given
 from hypothesis import strategies as st
 from reported import START, ours, theirs
@@ -45,3 +47,17 @@ def test_a_running_trial_lasts_until_now(tmp_path):
     lanes = lanes_of(read_study(study, StudyDirectory(tmp_path)), now)
     assert [lane.name for lane in lanes] == ["worker 1"]
     assert (lanes[0].bars[1].outcome, lanes[0].bars[1].training, lanes[0].bars[1].waiting) == ("running", 30, 0)
+
+
+def test_of_a_trial_whose_host_was_killed_only_what_it_has_trained_is_drawn(tmp_path):
+    study, directory = ours(1), StudyDirectory(tmp_path)
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, intermediate_values={0: 0.5, 1: 0.6}))
+    killed = study.get_trials(deepcopy=False)[1]
+    killed.datetime_start, killed.datetime_complete = START, START + datetime.timedelta(hours=8)
+    directory.begin(directory.trial(1), {"trainer": {"max_epochs": 9}})
+    last = (START + datetime.timedelta(seconds=6)).timestamp()
+    os.utime(directory.config(1), (last, last))
+    record = read_study(study, directory)
+    (bar,) = [bar for lane in lanes_of(record, START) for bar in lane.bars if bar.number == 1]
+    assert (bar.training, bar.waiting, bar.end - bar.start) == (6, 0, datetime.timedelta(seconds=6))
+    assert record.results.trials[1].epochs == 2
