@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lightningtune.study.results import StudyResults, TrialResult
@@ -67,15 +67,12 @@ class Answer:
     choices: tuple[Choice, ...]
 
 
-def find_answer(
-    results: StudyResults, refits: Mapping[int, Sequence[float]], infeasible: Collection[int] = ()
-) -> Answer | None:
+def find_answer(results: StudyResults, refits: Mapping[int, Sequence[float]]) -> Answer | None:
     """Find it; None where no trial completed, or there are several objectives.
 
     Args:
         results: of the study.
         refits: the scores of more trainings, by the trial's number.
-        infeasible: the trials that violate a constraint, and do not count.
     """
     if len(results.directions) > 1 or not results.best_trials:
         return None
@@ -86,7 +83,7 @@ def find_answer(
     tuned = [
         sign * trial.value
         for trial in results.trials
-        if trial.state == "complete" and not trial.is_baseline and trial.number not in infeasible
+        if trial.state == "complete" and not trial.is_baseline and trial.is_feasible
         if trial.value is not None
     ]
     top = sorted(tuned, reverse=True)[:TOP]
@@ -95,7 +92,7 @@ def find_answer(
     return Answer(
         best=best,
         baseline=baseline,
-        gain=find_gain(best, baseline, refits, sign) if baseline and baseline.number not in infeasible else None,
+        gain=find_gain(best, baseline, refits, sign) if baseline and baseline.is_feasible else None,
         spread=spread if math.isfinite(spread) else None,
         refits=tuple(refits.get(best.number, ())),
         choices=tuple(Choice(name, value, defaults.get(name), name in defaults) for name, value in best.params.items()),

@@ -113,7 +113,7 @@ def _answer(record: Record, directory: StudyDirectory, definition: dict[str, Any
     results = record.results
     score = definition.get("score") or ""
     refits = retrained(directory, results.metrics[0], results.directions[0], score) if record.is_ours else {}
-    return find_answer(results, refits, record.infeasible)
+    return find_answer(results, refits)
 
 
 def _folder(record: Record, trial: TrialResult, page: Path) -> str:

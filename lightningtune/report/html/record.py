@@ -18,7 +18,7 @@ from lightningtune.study.definition import STUDY_FILE, quiet_optuna
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.progress import metric_names
 from lightningtune.study.reporter import REASON, SEED
-from lightningtune.study.results import StudyResults, collect_results, is_feasible
+from lightningtune.study.results import StudyResults, collect_results
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,6 @@ class Record:
     trials: tuple[FrozenTrial, ...]
     is_ours: bool
     is_kept: bool
-
-    @cached_property
-    def infeasible(self) -> frozenset[int]:
-        """The trials that violate a constraint."""
-        return frozenset(trial.number for trial in self.trials if not is_feasible(trial))
 
     @cached_property
     def study(self) -> optuna.Study:

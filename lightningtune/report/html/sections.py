@@ -112,7 +112,7 @@ def _planned(record: Record) -> Iterator[tuple[str, str, str, Callable[[], go.Fi
         text = "No trial is better than one of the front in every metric."
         yield "front", "Pareto front", text, partial(_front, record, figures), 0
     text = "Each completed trial, and the best so far." if len(metrics) == 1 else "Each completed trial."
-    if record.infeasible:
+    if not all(trial.is_feasible for trial in record.results.trials):
         text += " Infeasible trials violate a constraint, and none of them is the best."
     yield from each("history", "History", text, figures.history, 0)
     if len(metrics) == 1:

@@ -104,7 +104,7 @@ def shown(value: Any) -> str:
 def _cells(trial: TrialResult, record: Record, names: Sequence[str], page: Path) -> list[Cell]:
     is_ours = record.is_ours
     values = trial.values or (None,) * len(record.results.metrics)
-    state = f"{trial.outcome}, infeasible" if trial.number in record.infeasible else trial.outcome
+    state = trial.outcome if trial.is_feasible else f"{trial.outcome}, infeasible"
     own = [Cell(_note(trial))]
     if trial.facts.memory is not None:
         own.insert(0, Cell(size(trial.facts.memory), str(trial.facts.memory)))

@@ -60,9 +60,12 @@ def test_of_few_trials_nothing_is_said_of_how_close_they_lie():
 
 
 def test_infeasible_trials_do_not_count_among_the_best():
-    trials = (BASE, *tuned(12))
-    assert find_answer(study(trials, (10,)), {}, infeasible={11, 12}).spread == pytest.approx(0.04)
-    assert find_answer(study(trials, (10,)), {}, infeasible={10, 11, 12}).spread is None
+    def spread(*infeasible):
+        marked = (dataclasses.replace(one, is_feasible=one.number not in infeasible) for one in (BASE, *tuned(12)))
+        return find_answer(study((*marked,), (9,)), {}).spread
+
+    assert spread(11, 12) == pytest.approx(0.04)
+    assert spread(10, 11, 12) is None
 
 
 def test_of_infinite_scores_nothing_is_said_of_how_close_they_lie():
@@ -126,6 +129,6 @@ def test_a_gain_does_not_depend_on_where_zero_is(own, others, by):
 
 
 def test_defaults_that_violate_a_constraint_are_not_compared_with():
-    answer = find_answer(study((BASE, BEST), (1,)), {}, infeasible={0})
+    answer = find_answer(study((dataclasses.replace(BASE, is_feasible=False), BEST), (1,)), {})
     assert answer.gain is None
     assert gain_line(answer) == "The untuned defaults (0.5) violate a constraint: there is nothing to compare with."
