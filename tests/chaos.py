@@ -67,7 +67,7 @@ class Attempt:
 
     Attributes:
         begun: when each epoch began, in seconds.
-        saving: how long saving took, or holding the best, before each epoch, in seconds.
+        saving: how long saving took at most, or holding the best, before each epoch, in seconds.
     """
 
     begun: dict[int, float]

@@ -3,7 +3,7 @@
 Usage: ``python chaos_study.py FOLDER TRIALS EPOCHS PACE [URL]``, with the seconds that an epoch is to take, and where
 the study is stored, unless that is a journal in its folder. The points are
 those of the training's place in the study, whatever has been killed before. Before each epoch the model appends a line
-to ``FOLDER/epochs``: process, trial, epoch, time, and the seconds that have just gone into saving a checkpoint.
+to ``FOLDER/epochs``: process, trial, epoch, time, and the seconds since validating where it saved, else 0.
 """
 
 import os
@@ -36,11 +36,14 @@ class ByPlace(optuna.samplers.RandomSampler):
 class Net(L.LightningModule):
     def __init__(self, lr: float = 0.1, dropout: float = 0.1):
         super().__init__()
-        self.lr, self.saving = lr, 0.0
+        self.lr, self.validated, self.saving = lr, 0.0, 0.0
         self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 1))
 
+    def on_validation_epoch_end(self):
+        self.validated = time.monotonic()
+
     def on_save_checkpoint(self, checkpoint):
-        self.saving = time.monotonic()
+        self.saving = self.validated  # a best that is held may be written first, without asking the model
 
     def on_train_epoch_start(self):
         now, begun, self.saving = time.monotonic(), self.saving, 0.0

@@ -41,6 +41,7 @@ class Postgres:
 
     def kill(self):
         postmaster = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(postmaster, signal.SIGSTOP)  # it would put new processes in the place of those that are killed first
         everyone = {postmaster, *children_of(postmaster)}
         for number in everyone:
             with contextlib.suppress(ProcessLookupError):

@@ -51,6 +51,9 @@ def _cell(value: Any) -> str:
 def _remark(row: Mapping[str, Any]) -> str:
     if row["continued_by"] is not None:
         return f"trial {row['continued_by']} goes on in its place"
-    if row["baseline"]:
-        return "untuned defaults"
-    return "" if row["state"] == "complete" else str(row["detail"])
+    remarks = [
+        "untuned defaults" if row["baseline"] else "",
+        "" if row["feasible"] else "infeasible",
+        "" if row["baseline"] or row["state"] == "complete" else str(row["detail"]),
+    ]
+    return ", ".join(filter(None, remarks))

@@ -184,7 +184,8 @@ class StudyResults(Readable):
             {"number": trial.number, "state": trial.outcome}
             | dict(zip(map(column_of, self.metrics), trial.values or (None,) * len(self.metrics), strict=True))
             | {f"params.{name}": trial.params.get(name) for name in names}
-            | {"epochs": trial.epochs, "duration": trial.duration, "baseline": trial.is_baseline}
+            | {"epochs": trial.epochs, "duration": trial.duration}
+            | {"baseline": trial.is_baseline, "feasible": trial.is_feasible}
             | {"device": trial.facts.device, "parameters": trial.facts.parameters, "memory": trial.facts.memory}
             | {"reason": trial.reason, "detail": trial.detail, "continued_by": trial.continued_by}
             for trial in self.trials
@@ -199,8 +200,8 @@ class StudyResults(Readable):
 
 
 _COLUMNS = frozenset(
-    ("number", "state", "epochs", "duration", "baseline", "device", "parameters", "memory", "reason", "detail")
-) | {"continued_by", "validations", "config"}
+    ("number", "state", "epochs", "duration", "baseline", "feasible", "device", "parameters", "memory", "reason")
+) | {"detail", "continued_by", "validations", "config"}
 """What a row, or an export, has beside metrics and sampled parameters."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage
 
 from lightningtune.errors import ConfigurationError
@@ -59,7 +60,9 @@ def _opened(url: str, patience: float) -> BaseStorage:
         except Exception as error:  # each database, and each missing driver, has its own
             is_passing = is_away(error) or _MAKES_TABLES.search(str(error))
             if url.startswith("sqlite") or not is_passing or time.monotonic() + pause > until:
-                reason = str(error).partition("\n")[0]
+                # Optuna guesses of any error of a database that the data are at fault
+                told = error.__cause__ if isinstance(error, StorageInternalError) else error
+                reason = str(told).partition("\n")[0]
                 raise ConfigurationError(f"storage={url!r} cannot be opened: {reason}") from None
         time.sleep(pause)
 

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.signatures import import_class, signature_of
-from lightningtune.training.sections import one_line
+from lightningtune.training.messages import one_line
 
 
 def named_without_module(*bases: type) -> dict[str, type]:

@@ -16,8 +16,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightningtune.errors import ConfigurationError
+from lightningtune.training.messages import one_line
 from lightningtune.training.quiet import quiet_lightning
-from lightningtune.training.sections import one_line
 
 FIT = "fit"
 _PARAMETERS = inspect.signature(LightningCLI.__init__)

@@ -19,7 +19,7 @@ from lightningtune.files import plain, read_mapping
 from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
 from lightningtune.training.class_names import named_without_module
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
-from lightningtune.training.sections import one_line
+from lightningtune.training.messages import refusal
 
 SEED = "seed_everything"
 
@@ -85,7 +85,7 @@ class CliSchema(Schema):
             parsed: Namespace = self.form.parser.parse_object(copy.deepcopy({**config}))
         except Exception as error:  # jsonargparse raises several kinds, each with its own causes
             near = next(filter(None, map(_nearest_class, _short_names(config))), "")
-            raise ConfigError(f"The config is not valid. {one_line(error)}{near}") from None
+            raise ConfigError(f"The config is not valid. {refusal(error)}{near}") from None
         return parsed
 
     def _class_at(self, class_path: str) -> Callable[..., Any] | None:

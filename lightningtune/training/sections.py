@@ -17,6 +17,7 @@ from lightningtune.errors import ConfigError
 from lightningtune.files import load_yaml
 from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.signatures import import_class, signature_of, type_hints
+from lightningtune.training.messages import refusal
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 
@@ -54,7 +55,7 @@ class Section:
             try:
                 parsed = self._parser.parse_object({self._name: copy.deepcopy(known)})  # the parser writes into it
             except Exception as error:  # jsonargparse raises several kinds, each with its own causes
-                raise ConfigError(f"The config is not valid. {one_line(error)}") from None
+                raise ConfigError(f"The config is not valid. {refusal(error)}") from None
             self._parsed = shown, parsed
         return copy.deepcopy(self._parsed[1])
 
@@ -175,8 +176,3 @@ def _admits_text(hint: Any) -> bool:
     return hint in (Any, str, object) or (
         get_origin(hint) in (Union, UnionType) and any(map(_admits_text, get_args(hint)))
     )
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of an error of jsonargparse's or Lightning's in one line."""
-    return " ".join(str(error).replace("Parser key ", "").split())

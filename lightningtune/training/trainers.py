@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import CSVLogger
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.class_names import blocks_of, class_named
+from lightningtune.training.messages import one_line
 from lightningtune.training.quiet import quiet_lightning
-from lightningtune.training.sections import one_line
 
 
 def settings_left_alone(directory: Path, callbacks: Sequence[Callback]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What `lightningtune trials` and `compare` draw, to the letter."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from lightningtune.report.contrast import draw_contrast
@@ -35,6 +36,14 @@ trial  state     val_acc      lr  size  act   epochs  time
     2  complete      0.5  0.1235        gelu       3  0:12
     3  fail                                        3  0:12  ValueError: a b"""
     )
+
+
+def test_what_violates_a_constraint_is_marked():
+    too_large = replace(trial(0, is_baseline=True), is_feasible=False)
+    rows = results(too_large, replace(trial(1), is_feasible=False), trial(2)).rows()
+    remarks = [line.partition("0:12")[2].strip() for line in draw_trials(rows, ("val_acc",)).splitlines()[1:]]
+    assert remarks == ["untuned defaults, infeasible", "infeasible", ""]
+    assert [row["number"] for row in select(rows, [], [parse_condition("feasible=true")])] == [2]
 
 
 def test_parameters_whose_last_parts_are_alike_keep_their_paths():

@@ -1,4 +1,5 @@
 import contextlib
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -55,6 +56,13 @@ def test_a_storage_that_beats_is_used_as_it_is(tmp_path):
 def test_a_database_that_cannot_be_opened_is_named(tmp_path, url):
     with pytest.raises(ConfigurationError, match=f"storage='{url}' cannot be opened"):
         open_storage(url, tmp_path)
+
+
+def test_why_a_database_cannot_be_opened_is_told_as_it_says_it(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        database.execute("CREATE TABLE version_info (of_another_program TEXT)")
+    with pytest.raises(ConfigurationError, match="cannot be opened: .*no such column"):
+        open_storage(f"sqlite:///{tmp_path}/a.db", tmp_path)
 
 
 @pytest.mark.slow
