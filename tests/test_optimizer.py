@@ -846,7 +846,7 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"search_space": {"act": ["relu", "gelu"]}}, r"Did you mean \('categorical', \['relu', 'gelu'\]\)"),
         ({"base_config": {"trainr": {}}}, "Did you mean 'trainer'"),
         ({"base_config": {"trainer": {"max_epoch": 3}}}, "Did you mean 'trainer.max_epochs'"),
-        ({"base_config": {"trainer": {"max_epochs": "many"}}}, '^The config is not valid. "trainer.max_epochs"'),
+        ({"base_config": {"trainer": {"max_epochs": "many"}}}, "^The config is not valid. trainer.max_epochs: "),
         ({"base_config": {"model": {"widht": 3}}}, "Did you mean 'model.width'"),
         ({"base_config": {"model": {"class_path": "nets.Lin"}}, "model_class": None}, "nets.Lin"),
         ({"base_config": "missing.yaml"}, "missing.yaml.* does not exist"),

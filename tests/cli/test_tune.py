@@ -117,8 +117,9 @@ def test_a_value_that_is_tuned_too_is_told_of(capsys):
 def test_a_value_that_does_not_fit_is_refused_where_it_is_tuned_too(capsys):
     assert here("study.yaml", "--model.lr", "high") == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(
-        "lightningtune: 'lr'='high' in the config does not fit. The config is not valid. \"model.lr\""
+    assert said == (
+        "lightningtune: 'lr'='high' in the config does not fit. The config is not valid. model.lr: expected float, but "
+        "got high."
     )
     assert not Path("lightningtune_runs").exists()
 

@@ -76,7 +76,7 @@ def test_a_server_that_still_loads_is_given_up(tmp_path, capfd, end, server_of):
     assert isinstance(errors[0], TrialError)
     assert str(errors[0]) == "The study has ended: no further trial is started."
     server.close()
-    assert children_of(os.getpid()) == before
+    assert children_of(os.getpid()) <= before
     assert capfd.readouterr().err == ""
 
 
@@ -86,7 +86,7 @@ def test_a_server_that_has_just_begun_is_given_up_without_a_word(capfd, server_o
     server = server_of(payload())
     server.start()
     server.close()
-    assert children_of(os.getpid()) == before
+    assert children_of(os.getpid()) <= before
     assert capfd.readouterr().err == ""
     with pytest.raises(TrialError, match="The study has ended"):
         server.child()

@@ -235,7 +235,7 @@ def test_nothing_is_left_of_a_trial(tmp_path):
             assert have_ended(started)
             family = children_of(os.getpid()) - others
             assert have_ended(family - {server}), "only the server is left"
-    assert children_of(os.getpid()) == others
+    assert children_of(os.getpid()) <= others, "what another test has left may end meanwhile"
 
 
 class Workers(Odd):
