@@ -103,7 +103,7 @@ class Checkable:
                     is_apart=self._isolate or ranks > 1,
                     processes=self._processes,
                 )
-                runs, left = stage.rehearse(points, progress or _silent)
+                runs, left = stage.rehearse(points, progress or _silent, IN_ALL)
                 findings += _of_left(left, runs)
             except ConfigurationError as mistake:
                 findings.append(Finding("error", "config", str(mistake)))

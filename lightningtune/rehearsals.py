@@ -58,7 +58,7 @@ class Stage:
     processes: Callable[[], TrialProcesses]
 
     def rehearse(
-        self, points: Sequence[Corner], progress: Callable[[str], Any], seconds: float = IN_ALL
+        self, points: Sequence[Corner], progress: Callable[[str], Any], seconds: float
     ) -> tuple[list[Rehearsed], Sequence[Corner]]:
         """Rehearse points until the time is up, or until it seems that none can succeed.
 

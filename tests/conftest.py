@@ -3,6 +3,8 @@
 import os
 import signal
 
+from hypothesis import HealthCheck, settings
+
 # A shell's background job, such as a CI runner's, ignores Ctrl-C, and after nohup a closed terminal; every process that
 # it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -10,3 +12,6 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # The nets are tiny: the threads of several processes on few cores would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes is a matter of what else the machine does.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")

@@ -35,7 +35,7 @@ def test_overhead_prints_every_ratio():
         "import lightningtune, torch imported with it": "0.00",
     }
     for what, (figure, _) in [*printed.items()][:4]:
-        assert 0.1 < figure < 10, what
+        assert 0 < figure < 100, what
 
 
 @pytest.mark.slow

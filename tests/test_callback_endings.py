@@ -105,9 +105,10 @@ def test_what_goes_wrong_while_a_pruned_fit_ends_is_not_hidden(hook):
 
 def test_no_dataloader_worker_outlives_a_pruned_trial():
     workers = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork"}
+    before = {*multiprocessing.active_children()}
     trial, _ = run(pruner=PruneAt(0), loaders=(data(**workers), data(**workers)))
     assert trial.state.name == "PRUNED"
-    assert multiprocessing.active_children() == []
+    assert {*multiprocessing.active_children()} <= before
 
 
 def test_check_pruned_is_there_for_scripts_written_for_optuna_integration():

@@ -4,11 +4,13 @@ import collections
 import gc
 import multiprocessing
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import lightning as L
@@ -360,10 +362,14 @@ class KillsItsLoader(Line):
 
     killed = False
 
+    def __init__(self, lr: float = 0.1):
+        super().__init__(lr)
+        self.others = {*multiprocessing.active_children()}
+
     def training_step(self, batch, batch_idx):
         if not KillsItsLoader.killed:
             KillsItsLoader.killed = True
-            for worker in multiprocessing.active_children():
+            for worker in {*multiprocessing.active_children()} - self.others:
                 os.kill(worker.pid, signal.SIGKILL)
         return super().training_step(batch, batch_idx)
 
@@ -512,11 +518,12 @@ def test_two_signals_end_everything_now(script, tmp_path, before):
         process.send_signal(signal.SIGINT)
         said = ""
         while "Once more ends them now" not in said:
-            said += process.stdout.readline()
+            said += (line := process.stdout.readline())
+            assert line, said
         process.send_signal(signal.SIGINT)
         process.stdout.read()
     assert process.returncode in {130, -signal.SIGINT}
-    assert len(family) >= 3
+    assert len(family) >= 2, "the second trial may not have its process yet"
     assert have_ended(family)
     assert {*trials_in(tmp_path / "runs")} == {("FAIL", "interrupted")}
     assert "interrupted" in (tmp_path / "runs/optuna_study/trials/0000/error.txt").read_text()
@@ -761,7 +768,7 @@ LEAVES = """
 
     class Leaves(Line):
         def on_train_start(self):
-            if os.getpid() in marked("LIGHTNINGTUNE_TEST"):
+            if os.getpid() in marked("MARK"):
                 Path(self.trainer.default_root_dir, "marked").touch()
             if self.trainer.default_root_dir.endswith("1"):
                 os._exit(3)
@@ -782,21 +789,27 @@ LEAVES = """
 def test_nothing_is_left_of_a_study(script, tmp_path, tmp_path_factory, monkeypatch, before):
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setenv("LIGHTNINGTUNE_TEST", "1")
+    mark = f"LEAVES_{secrets.token_hex(4)}"
+    monkeypatch.setenv(mark, "1")
 
-    def left():
+    def memory():
         # a database that another test runs at the same time has shared memory, too
-        memory = {path for path in Path("/dev/shm").iterdir() if not path.name.startswith("PostgreSQL.")}
-        return marked("LIGHTNINGTUNE_TEST"), memory, {*temporary.iterdir()}
+        return {path for path in Path("/dev/shm").iterdir() if not path.name.startswith("PostgreSQL.")}
 
-    found = left()
-    with script(before + LEAVES) as process:
+    ours, found, there = marked(mark), memory(), {*temporary.iterdir()}
+    with script(before + LEAVES.replace("MARK", mark)) as process:
         said = process.stdout.read()
     assert process.returncode == 0, said
     trials = tmp_path / "runs/optuna_study/trials"
     assert [*trials.glob("*/marked")], "the mark finds processes"
     assert (trials / "0001/error.txt").exists()
-    assert left() == found
+    assert have_ended(marked(mark) - ours)
+    assert {*temporary.iterdir()} <= there
+    left, until = memory() - found, time.monotonic() + 30
+    while left and time.monotonic() < until:  # what a test beside this one uses for a moment goes
+        time.sleep(0.1)
+        left &= memory()
+    assert not left
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 
 

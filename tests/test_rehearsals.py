@@ -36,7 +36,7 @@ def rehearse():
             is_apart=is_apart,
             processes=cannot_travel,
         )
-        return stage.rehearse(points, (told if told is not None else []).append, **options)
+        return stage.rehearse(points, (told if told is not None else []).append, **{"seconds": 600.0, **options})
 
     return run
 

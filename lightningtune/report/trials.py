@@ -54,6 +54,6 @@ def _remark(row: Mapping[str, Any]) -> str:
     remarks = [
         "untuned defaults" if row["baseline"] else "",
         "" if row["feasible"] else "infeasible",
-        "" if row["baseline"] or row["state"] == "complete" else str(row["detail"]),
+        "" if row["state"] == "complete" else str(row["detail"] or ""),
     ]
     return ", ".join(filter(None, remarks))

@@ -61,7 +61,7 @@ def _opened(url: str, patience: float) -> BaseStorage:
             is_passing = is_away(error) or _MAKES_TABLES.search(str(error))
             if url.startswith("sqlite") or not is_passing or time.monotonic() + pause > until:
                 # Optuna guesses of any error of a database that the data are at fault
-                told = error.__cause__ if isinstance(error, StorageInternalError) else error
+                told = (isinstance(error, StorageInternalError) and error.__cause__) or error
                 reason = str(told).partition("\n")[0]
                 raise ConfigurationError(f"storage={url!r} cannot be opened: {reason}") from None
         time.sleep(pause)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 _LONGEST = 100
 """Characters of a value that is shown."""
-_KEY = re.compile(r'Parser key "(?P<key>.+)":')
-_CLASS = re.compile(r"Problem with given class_path '.+':")
+_KEY = re.compile(r'(?:.*: )?Parser key "(?P<key>.+)":')
+_CLASS = re.compile(r"Problem with given class_path '(?:.*\.)?(?P<name>.+)':")
 _UNION = "Does not validate against any of the Union subtypes"
 _EXPECTED = re.compile(
-    r"(?:Expected (?:a )?(?P<type><class '.+?'>|typing\.Literal\[.+?\]|member of <enum .+?>: .+?)"
-    r"|Not a valid subclass of (?P<base>\w+)"
-    r"|Not of type (?P<other>\w+): .+?)(?:\. Got value: (?P<got>.*))?"
+    r"(?:Expected (?:an? )?(?P<type><class '[^']+'>|typing\.Literal\[.+?\])|Not a valid subclass of (?P<base>\w+))"
+    r"(?:\. Got value:(?P<got>.*))?"
 )
+_OTHER_TYPE = re.compile(r"Not of type \w+: .+")
+_NO_FILE = re.compile(r"\n *- Expected a path but .*\n( *)- ")
+"""What is said where a value might have been the name of a file; what follows it is all that counts."""
 
 
 def one_line(error: Exception) -> str:
@@ -40,13 +42,12 @@ def refusal(error: Exception) -> str:
         ...     parser.parse_object({"epochs": "ten"})
         ... except Exception as error:
         ...     print(refusal(error))
-        epochs: expected int or None, but got 'ten'.
+        epochs: expected int or None, but got ten.
     """
-    found = _find(_tree(str(error).splitlines()))
-    if not found.path or not (found.said or found.expected):
+    found = _find(_tree(_NO_FILE.sub(r"\n\1", str(error)).splitlines()))
+    if not found.where or not found.said:
         return one_line(error)
-    said = found.said or f"expected {_alternatives(found.expected)}, but got {found.got}"
-    return f"{found.path}: {said.removesuffix('.')}."
+    return f"{': '.join((*found.where, found.said)).removesuffix('.')}."
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,26 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What is wrong: a value at a path, of which either the types that are expected are known or what is said of it."""
+    """What is wrong.
 
-    path: str = ""
-    expected: tuple[str, ...] = ()
+    Attributes:
+        said: what is said of the value.
+        where: the keys that lead to it, of which those within a class name it.
+        got: the value, where it may be an item of the one that the key leads to.
+        is_type: whether only a type is said that the value might have had.
+    """
+
+    said: str
+    where: tuple[str, ...] = ()
     got: str | None = None
-    said: str = ""
+    is_type: bool = False
 
 
 def _tree(lines: Iterable[str]) -> list[_Line]:
     """Return lines with those below them that are indented more; what follows a hyphen is below it."""
     top = _Line("")
     above = [(-1, top)]
-    for line in lines:
+    for line in filter(str.strip, lines):
         depth = len(line) - len(line.lstrip())
         texts = ["-", line.lstrip()[2:]] if line.lstrip().startswith("- ") else [line.strip()]
         for text in texts:
@@ -83,69 +91,79 @@ def _tree(lines: Iterable[str]) -> list[_Line]:
 
 
 def _find(lines: Sequence[_Line]) -> _Finding:
-    """Read what is wrong."""
+    """Read one of the forms: a key and what is wrong below it, a class and the same, alternatives, a type."""
     first = lines[0].text if lines else ""
     if key := _KEY.fullmatch(first):
-        return _below(key["key"], lines[0])
-    if _CLASS.fullmatch(first):
-        return _below("init_args", lines[0])
+        inner = _find(lines[0].below)
+        return replace(inner, where=(key["key"], *inner.where))
+    if named := _CLASS.fullmatch(first):
+        inner = _find(lines[0].below)
+        own, *rest = inner.where or ("",)
+        return replace(inner, where=(f"{own} of {named['name']}" if own else named["name"], *rest))
     if first == _UNION:
-        return _find_in_union(lines)
+        told = {name: text for name, _, text in (line.text.partition(": ") for line in lines)}
+        items = [item for line in lines if line.text == "Errors:" for item in line.below]
+        return _choose(items, told.get("Subtypes", ""), told.get("Given value", "").partition(". Got value:")[0])
     if expected := _EXPECTED.fullmatch(first):
-        types = _types(expected["type"]) if expected["type"] else (expected["base"] or expected["other"],)
-        return _Finding(expected=types, got=expected["got"])
-    return _Finding(said=_flat(lines))
+        got, what = expected["got"], _tidied(expected["type"] or expected["base"])
+        said = f"expected {what}" if got is None else f"expected {what}, but got {_shown(got)}"
+        return _Finding(said, got=got and got.strip(), is_type=True)
+    return _Finding(_flat(lines), is_type=bool(_OTHER_TYPE.fullmatch(first)))
 
 
-def _below(key: str, line: _Line) -> _Finding:
-    inner = _find(line.below)
-    return replace(inner, path=f"{key}.{inner.path}".removesuffix("."))
+def _choose(alternatives: Iterable[_Line], types: str, given: str) -> _Finding:
+    """Choose what is within the value, then what is said of it, then the types that it might have had."""
+    found = [_find(item.below) for item in alternatives]
+    for one in found:
+        if one.where:
+            return one
+    # an item's own value is shorter than what holds it, which may be told as an item's, too
+    items = [one for one in found if one.got and not (given.startswith(one.got) or one.got.startswith(given))]
+    if items:
+        return min(items, key=lambda one: len(one.got or ""))
+    said = dict.fromkeys(one.said for one in found if not one.is_type and not one.said.endswith(f": {given}"))
+    if said:
+        return _Finding("; ".join(said))
+    if not types:
+        return _Finding("")
+    *most, last = _each(_tidied(types))
+    return _Finding(f"expected {', '.join(most)} or {last}, but got {_shown(given)}")
 
 
-def _flat(lines: Sequence[_Line]) -> str:
+def _flat(lines: Iterable[_Line]) -> str:
     return " ".join(text for line in lines for text in (line.text, _flat(line.below)) if text)
 
 
-def _find_in_union(lines: Sequence[_Line]) -> _Finding:
-    found = [_find(item.below) for line in lines if line.text == "Errors:" for item in line.below]
-    within = next((one for one in found if one.path or one.got is not None), None)
-    if within is not None:
-        return within
-    if any(one.said for one in found):
-        return _Finding(said=_flat(lines))
-    told = {name: text for name, _, text in (line.text.partition(": ") for line in lines)}
-    got, is_text = told.get("Given value", ""), told.get("Given value type") == "<class 'str'>"
-    shown = got if len(got) <= _LONGEST else f"{got[:_LONGEST]}…"
-    expected = dict.fromkeys(name for one in found for name in one.expected)
-    return _Finding(expected=tuple(expected), got=repr(shown) if is_text else shown)
+def _shown(value: str) -> str:
+    shown = value.strip() or "''"
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
 
 
-def _types(text: str) -> tuple[str, ...]:
-    """Return the names of a type, or its choices.
+def _tidied(types: str) -> str:
+    """Return types without the modules that they are from, and choices as they are.
 
     Example:
-        >>> _types("<class 'pathlib.Path'>"), _types("typing.Literal[16, 32]")
-        (('Path',), ('16', '32'))
+        >>> _tidied("[list[lightning.pytorch.Callback], <class 'NoneType'>, typing.Literal['a.b', 3]]")
+        "[list[Callback], None, Literal['a.b', 3]]"
     """
-    return tuple(_each_type(text))
+    plain = re.sub(r"<class '([^']+)'>", r"\1", types)
+    texts = r"('(?:[^'\\]|\\.)*')"
+    return re.sub(rf"{texts}|(?:\w+\.)+(?=\w)", lambda found: found[1] or "", plain).replace("NoneType", "None")
 
 
-def _each_type(text: str) -> Iterator[str]:
-    if text.startswith("typing.Literal["):
-        yield from text.removeprefix("typing.Literal[").removesuffix("]").split(", ")
-    elif text.startswith("<class '"):
-        name = text.removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
-        yield {"NoneType": "None", "Iterable": "list"}.get(name, name)
-    else:
-        yield from text.partition(">: ")[2].strip("{}").split(",")  # the members of an enum
-
-
-def _alternatives(names: tuple[str, ...]) -> str:
-    """Return names with commas, and "or" before the last.
+def _each(types: str) -> list[str]:
+    """Return the types of a list of them.
 
     Example:
-        >>> _alternatives(("int", "float", "None"))
-        'int, float or None'
+        >>> _each("[dict[str, int], Literal['a, b', 3], None]")
+        ['dict[str, int]', "Literal['a, b', 3]", 'None']
     """
-    *most, last = names
-    return f"{', '.join(most)} or {last}" if most else last
+    parts, depth, is_text = [""], 0, False
+    for sign in types[1:-1]:
+        is_text ^= sign == "'"
+        depth += 0 if is_text else (sign == "[") - (sign == "]")
+        if sign == "," and not depth and not is_text:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]

@@ -44,13 +44,17 @@ class Terminal:
             [COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
         )
         os.close(theirs)
-        self.text = ""
+        self._shown = b""
+
+    @property
+    def text(self):
+        return self._shown.decode(errors="ignore").replace("\r\n", "\n")  # a character may have come by half
 
     def read_until(self, pattern):
         """Read until a pattern is there, or the terminal is closed."""
         with contextlib.suppress(OSError):  # nobody has the other end open any more
             while not re.search(pattern, self.text) and (more := os.read(self._ours, 4096)):
-                self.text += more.decode().replace("\r\n", "\n")
+                self._shown += more
         return self.text
 
     def type(self, text):

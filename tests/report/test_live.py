@@ -58,7 +58,7 @@ def test_outside_a_terminal_each_trial_is_a_plain_line(out):
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, width):
-    run(LiveView(("val_acc",), console(out, terminal=True, width=width)))
+    run(LiveView(("val_acc",), console(out, terminal=True, width=width), clock=lambda: 0.0))
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "0/2 trials" in text
     assert "no validation yet  0:00  untuned defaults" in text

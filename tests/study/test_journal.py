@@ -72,7 +72,7 @@ def test_a_lock_that_a_killed_process_held_is_taken_soon(path, which):
     assert os.path.lexists(f"{path}.lock")
     study, start = writer(path), time.monotonic()
     study.set_user_attr("a", 1)
-    assert time.monotonic() - start < 10, "Optuna waits for 30 seconds"
+    assert time.monotonic() - start < 25, "Optuna waits for 30 seconds"
     assert writer(path).user_attrs == {"a": 1}
     assert not os.path.lexists(f"{path}.lock")
 
@@ -88,10 +88,11 @@ def test_a_lock_that_a_living_process_holds_is_waited_for(path):
 
 def test_a_process_that_was_forked_meanwhile_does_not_keep_the_lock(path):
     done = subprocess.run([sys.executable, "-c", FORKER, str(path)], capture_output=True, text=True, timeout=60)
-    assert float(done.stdout) < 10
+    assert float(done.stdout) < 25, "Optuna waits for 30 seconds"
 
 
-def test_programs_that_know_optunas_lock_only_write_at_the_same_time(path):
+def test_programs_that_know_optunas_lock_only_write_at_the_same_time(path, monkeypatch):
+    monkeypatch.setattr("lightningtune.study.journal._PATIENCE", 20.0)  # so long a busy disk may take to write
     locks = [JournalLock, JournalLock, JournalFileSymlinkLock, JournalFileSymlinkLock]
 
     def write(number):

@@ -251,7 +251,7 @@ def test_a_database_that_another_process_has_locked(tmp_path):
         begun = time.monotonic()
         for step in range(100):
             assert reporter.report((1.0,), step) is None
-        assert time.monotonic() - begun < 9.5, "SQLite itself waits for 5 seconds, once"
+        assert time.monotonic() - begun < 60, "SQLite itself waits for 5 seconds, once, and not for each"
         threading.Timer(3, other.stdin.close).start()
         study.tell(trial, 1.0)
     assert [*study.trials[0].intermediate_values] == [*range(100)]

@@ -18,7 +18,7 @@ ASK = """
 import dataclasses, json
 from lightningtune.config.overrides import Schema
 from lightningtune.study.provenance import provenance_here
-print(json.dumps(dataclasses.asdict(provenance_here(Schema(dict, None, None)))))
+print(json.dumps(dataclasses.asdict(provenance_here(Schema(dict, None, None), timeout=60))))
 """
 
 SCHEMA = Schema(dict, None, None)
@@ -81,7 +81,7 @@ def test_a_script_that_git_does_not_know_makes_it_dirty(repository, tmp_path):
 
 def test_without_a_script_the_working_directory_counts(repository, monkeypatch):
     monkeypatch.chdir(repository)  # the script here is pytest, which is installed
-    found = provenance_here(SCHEMA)
+    found = provenance_here(SCHEMA, timeout=60)
     assert (found.commit, found.is_dirty) == (git(repository, "rev-parse", "HEAD"), False)
     assert found.classes == {"model_class": "builtins.dict", "datamodule_class": None}
 

@@ -73,7 +73,7 @@ def test_a_server_that_is_being_started_again_is_waited_for_but_not_for_long(tmp
         monkeypatch.setattr("lightningtune.study.storage._STARTING", 0.2)
         with pytest.raises(ConfigurationError, match="cannot be opened: .*No such file or directory"):
             open_storage(server.url, tmp_path)
-        monkeypatch.undo()
+        monkeypatch.setattr("lightningtune.study.storage._STARTING", 120.0)
         starts = threading.Thread(target=server.start)
         # begins while nobody answers
         monkeypatch.setattr("lightningtune.study.storage.waits", lambda: _after(starts.start))
