@@ -17,11 +17,11 @@ from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigurationError, did_you_mean
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, combine, in_section
 from lightningtune.search.tunable import search_space_of
-from lightningtune.signatures import import_class
 from lightningtune.study.callbacks import without_failures
 from lightningtune.study.storage import check_storage
 from lightningtune.training.build import Blueprint, of_pytorch_lightning
 from lightningtune.training.callback import TrialCallback
+from lightningtune.training.class_names import LightningSchema
 from lightningtune.training.tracker_objects import with_blocks
 
 if TYPE_CHECKING:
@@ -223,7 +223,11 @@ def what_to_train(
     if cli is None:
         check_target("model_class", model_class)
         check_target("datamodule_class", datamodule_class)
-        return load_base_config(with_blocks(base_config)), Schema(model_class, datamodule_class, Trainer), Blueprint
+        return (
+            load_base_config(with_blocks(base_config)),
+            LightningSchema(model_class, datamodule_class, Trainer),
+            Blueprint,
+        )
     for name, target in (("model_class", model_class), ("datamodule_class", datamodule_class)):
         if target is not None:
             raise ConfigurationError(f"{name} and cli both say what to train. Leave {name} out: the CLI has its own.")
@@ -232,8 +236,8 @@ def what_to_train(
     from lightningtune.training.cli_script import caught
     from lightningtune.training.lightning_cli import CliBlueprint
 
-    schema = CliSchema(caught(cli))
-    return read_cli_config(schema, with_blocks(base_config)), schema, CliBlueprint
+    cli_schema = CliSchema(caught(cli))
+    return read_cli_config(cli_schema, with_blocks(base_config)), cli_schema, CliBlueprint
 
 
 def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str, Any]) -> SearchSpace:
@@ -248,7 +252,7 @@ def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str,
     for section in ("model", "data"):
         block = config.get(section, {})
         target = getattr(schema, section)
-        space = search_space_of(import_class(str(block.get("class_path")))) or search_space_of(target)
+        space = search_space_of(schema.class_at(str(block.get("class_path")))) or search_space_of(target)
         if space is not None:
             spaces.append(in_section(section, space))
     if not spaces:

@@ -27,10 +27,12 @@ class _Loader(yaml.SafeLoader):
 
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     """Refuse a key that is given twice: PyYAML would keep the last without a word."""
-    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", node.start_mark)
+    seen: set[str] = set()
+    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+        if key.value in seen:
+            again = f"the key '{key.value}' is given twice"
+            raise yaml.constructor.ConstructorError(None, None, again, key.start_mark)
+        seen.add(key.value)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
@@ -95,7 +97,15 @@ def load_yaml(text: str, source: str = "YAML") -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{source} is not valid YAML: {_told(error)}") from error
+
+
+def _told(error: yaml.YAMLError) -> str:
+    """Say in a line what is wrong with YAML, and where."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    return ", ".join(filter(None, (where, error.context, error.problem))) + "."
 
 
 def dump_yaml(value: Any) -> str:

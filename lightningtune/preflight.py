@@ -163,10 +163,9 @@ def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]
 
     def answer(parameter: Parameter) -> Any:
         if parameter.name not in given:
-            hint = did_you_mean(parameter.name, given.keys() - point.keys())
-            raise SearchSpaceError(
-                f"baseline gives no value for '{parameter.name}'.{hint or f' It gives: {[*given]}.'}"
-            )
+            meant = (f"'{name}' is given.{did_you_mean(name, [parameter.name])}" for name in given if name not in point)
+            hint = next((text for text in meant if text.endswith("?")), f"It gives: {', '.join(given) or 'nothing'}.")
+            raise SearchSpaceError(f"baseline gives no value for '{parameter.name}'. {hint}")
         try:
             point[parameter.name] = parameter.stored_as(plain(given[parameter.name]))
         except (NoDefault, TypeError) as error:

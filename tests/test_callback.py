@@ -191,7 +191,7 @@ def test_a_metric_that_is_missing_within_an_epoch_is_an_error_at_its_end():
         ({"mode": "maximize"}, "mode must be one of"),
         ({"score": "lst"}, "Did you mean 'last'"),
         ({"non_finite": "pruned"}, "Did you mean 'prune'"),
-        ({"monitor": ""}, "monitor must be the name"),
+        ({"monitor": ""}, "A metric is given by its name"),
         ({"monitor": ["a", "b"]}, "one objective, but monitor names 2"),
     ],
 )

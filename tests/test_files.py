@@ -85,7 +85,7 @@ def test_text_that_looks_like_a_number_stays_text(text):
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("lr: [uniform, 0, 1]\nwidth: {type: int, low: 1, high: 2}\nlr: [uniform, 0, 2]\n")
-    with pytest.raises(ConfigError, match="the key 'lr' is given twice"):
+    with pytest.raises(ConfigError, match="a.yaml' is not valid YAML: line 3, column 1, the key 'lr' is given twice"):
         read_mapping(tmp_path / "a.yaml")
     assert load_yaml("a: &base {x: 1, y: 1}\nb: {<<: *base, y: 2}") == {"a": {"x": 1, "y": 1}, "b": {"x": 1, "y": 2}}
 

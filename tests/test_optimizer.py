@@ -666,7 +666,7 @@ def test_a_study_without_a_feasible_trial_says_so(tune):
 
     optimizer = tune(search_space=space)
     optimizer.optimize()
-    with pytest.raises(NoResultError, match="Trials: 3 complete. Each that is complete violates a constraint"):
+    with pytest.raises(NoResultError, match="each that is complete violates a constraint. Trials: 3 complete"):
         optimizer.best_model()
 
 
@@ -681,6 +681,24 @@ def test_a_class_that_was_edited_since_is_named(tune):
         tune(model_class=Line).best_model()
 
 
+@tunable(search_space={"width": ("int", 2, 4)})
+class NamedShort(Line):
+    pass
+
+
+@pytest.mark.parametrize(("space", "tuned"), [({"lr": ("loguniform", 1e-3, 1.0)}, "lr"), (None, "width")])
+def test_a_class_may_be_named_without_its_module(tune, space, tuned):
+    config = {**QUICK, "model": {"class_path": "NamedShort"}}
+    study = tune(base_config=config, search_space=space, model_class=None, n_trials=1).optimize()
+    assert [*study.best_params] == [tuned]
+
+
+def test_a_callback_that_cannot_be_made_is_told_in_a_sentence(tune):
+    stopping = {"class_path": "EarlyStopping", "init_args": {"monitor": "val_acc", "mode": "maximize"}}
+    with pytest.raises(ConfigurationError, match=r"^The config is not valid\. trainer: `mode` can be min, max, got"):
+        tune(base_config={"trainer": {**QUICK["trainer"], "callbacks": [stopping]}}).optimize()
+
+
 def test_a_study_that_only_fails_ends_early_and_says_so(tune, caplog):
     optimizer = tune(model_class=Broken, n_trials=20)
     study = optimizer.optimize()
@@ -689,7 +707,7 @@ def test_a_study_that_only_fails_ends_early_and_says_so(tune, caplog):
     results = optimizer.results()
     assert results.counts == {"fail": 3}
     for call in (optimizer.get_best_config, optimizer.best_model, optimizer.refit, lambda: results.best):
-        with pytest.raises(NoResultError, match="no completed trial.*shapes do not match"):
+        with pytest.raises(NoResultError, match="No trial completed.*shapes do not match"):
             call()
 
 
@@ -861,8 +879,8 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"direction": "max"}, "Did you mean 'maximize'"),
         ({"direction": ["minimize", "maximize"]}, "metric names 1"),
         ({"direction": None}, "direction must be"),
-        ({"metric": ""}, "monitor must be"),
-        ({"metric": None}, "monitor must be"),
+        ({"metric": ""}, "A metric is given by its name, several by different ones, but got ''"),
+        ({"metric": None}, "A metric is given by its name"),
         ({"n_trials": 0}, "n_trials must be an integer from 1"),
         ({"n_trials": None}, "n_trials must be an integer from 1"),
         ({"n_trials": 2.5}, "n_trials"),
@@ -874,7 +892,7 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"study_name": 3}, "study_name"),
         ({"experiment_dir": 3}, "experiment_dir"),
         ({"baseline": "yes"}, "baseline must be"),
-        ({"baseline": {"lrr": 0.1}}, "'lr'"),
+        ({"baseline": {"lrr": 0.1}}, "no value for 'lr'. 'lrr' is given. Did you mean 'lr'"),
         (
             {"baseline": {"lr": 5}, "search_space": lambda trial: {1: None}[trial.suggest_int("lr", 1, 1)]},
             "KeyError: 5",
@@ -883,7 +901,7 @@ def test_memory_does_not_grow_over_200_trials(tune):
             {"sampler": optuna.samplers.GridSampler({"model.lr": [0.1]})},
             "GridSampler cannot sample this search space: The parameter name, lr, is not found",
         ),
-        ({"baseline": {"model.lr": 0.1}}, "no value for 'lr'.*Did you mean 'model.lr'"),
+        ({"baseline": {"model.lr": 0.1}}, "no value for 'lr'. 'model.lr' is given. Did you mean 'lr'"),
         ({"baseline": {"lr": "high"}}, "baseline: lr='high' is not a number"),
         ({"callbacks": [lambda: None]}, "callbacks takes"),
         ({"callbacks": [TrialCallback(Objective(("a",), ("min",)), SilentReporter())]}, "for an objective of your own"),

@@ -180,7 +180,7 @@ def _reader(field: str) -> Callable[[str], Any]:
 
 def _read_any(text: str) -> Any:
     try:
-        return load_yaml(text)
+        return load_yaml(text) if text else text  # nothing is not null
     except ConfigError:
         return text
 

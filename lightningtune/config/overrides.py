@@ -160,11 +160,11 @@ class Schema:
         owner = place[:-2] if len(place) > 1 and place[-2] == "init_args" else place[:-1]
         node = _get(config, owner)
         if isinstance(node, Mapping) and "class_path" in node:
-            target = self._class_at(str(node["class_path"]))
+            target = self.class_at(str(node["class_path"]))
             return signature_of(target) if target is not None else None
         return self._own_signature(owner)
 
-    def _class_at(self, class_path: str) -> Callable[..., Any] | None:
+    def class_at(self, class_path: str) -> Callable[..., Any] | None:
         """Return the class that a ``class_path`` names, where that can be told."""
         return import_class(class_path)
 

@@ -209,7 +209,7 @@ class LiveView:
     def _result_of(self, trial: TrialResult) -> str:
         """Say what a trial came to, or why it came to nothing, in a line."""
         if trial.state == "complete" and trial.values is not None:
-            return named(self._metrics, trial.values)
+            return named(self._metrics, trial.values) + ("" if trial.is_feasible else ", infeasible")
         return printable(" ".join(trial.detail.removeprefix("pruned by ").removeprefix("interrupted ").split()))
 
     def _say(self, text: str, style: str) -> None:

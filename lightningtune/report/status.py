@@ -47,6 +47,8 @@ def _summary(progress: StudyProgress) -> Iterator[str]:
         yield f"Best: trial {results.best.number} with {_values(results, results.best)}{gain(results)}"
     elif results.best_numbers:
         yield f"Best: {len(results.best_numbers)} trials on the Pareto front"
+    elif results.counts.get("complete"):
+        yield "Best: none, for each trial that is complete violates a constraint"
     if progress.rate is not None:
         left = "" if progress.seconds_left is None else f", {about(progress.seconds_left)} left"
         rate = f"{progress.rate:,.0f}" if progress.rate >= 10 else f"{progress.rate:.2g}"
@@ -82,8 +84,9 @@ def _ended_row(results: StudyResults, trial: TrialResult) -> tuple[str, ...]:
     what = parameters(trial.params)
     if trial.outcome in {"fail", "interrupted"}:
         what = trial.detail
-    elif trial.is_baseline:
-        what = f"{what} (untuned defaults)"
+    else:
+        remarks = ["untuned defaults"] * trial.is_baseline + ["infeasible"] * (not trial.is_feasible)
+        what += f" ({', '.join(remarks)})" if remarks else ""
     return str(trial.number), mark, trial.outcome, *values, str(trial.epochs), clock(trial.duration), what
 
 

@@ -23,14 +23,15 @@ def summary(results: StudyResults, directory: StudyDirectory) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in results.counts.items())
     lines = [f"Study '{results.study_name}': {counts or 'no trials'}"]
     if not results.best_trials:
-        return "\n".join([*lines, f"No trial completed. {results.why_none()}"])
+        return "\n".join([*lines, results.why_none()])
     for trial in results.best_trials:
         lines.append(f"Best: trial {trial.number}  {_values(results, trial)}")
         width = max(map(len, trial.params), default=0)
         lines += [f"  {name:<{width}}  {shown(value)}" for name, value in trial.params.items()]
     baseline = results.baseline
     if baseline is not None and baseline.state == "complete":
-        lines.append(f"Untuned defaults: {_values(results, baseline)}{_gain(results)}")
+        gain = _gain(results) if baseline.is_feasible else "  (infeasible: not compared with)"
+        lines.append(f"Untuned defaults: {_values(results, baseline)}{gain}")
     if len(results.best_trials) == 1 and len(results.directions) == 1:
         lines.append(f"Config:     {directory.best_config}")
         if directory.best_checkpoint.exists():

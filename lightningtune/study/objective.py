@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from lightningtune.contract import Mode, NonFinitePolicy, Objective, ScorePolicy
 from lightningtune.errors import MetricError, did_you_mean
+from lightningtune.wording import counted
 
 _MODES: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
 
@@ -37,7 +38,7 @@ def objective_of(
     """
     names = tuple(monitor) if isinstance(monitor, Sequence) and not isinstance(monitor, str) else (monitor,)
     if not names or not all(isinstance(name, str) and name for name in names) or len({*names}) < len(names):
-        raise MetricError(f"monitor must be the name of a metric, or several different ones, but got {monitor!r}.")
+        raise MetricError(f"A metric is given by its name, several by different ones, but got {monitor!r}.")
     _one_of("score", score, ("best", "last"), callable_too=True)
     _one_of("non_finite", non_finite, get_args(NonFinitePolicy))
     modes = _modes(names, mode, directions)
@@ -55,7 +56,9 @@ def direction_names(direction: str | Sequence[str], metric: str | Sequence[str])
         _one_of("direction", name, tuple(_MODES))
     count = len(metric) if isinstance(metric, Sequence) and not isinstance(metric, str) else 1
     if len(directions) != count:
-        raise MetricError(f"metric names {count} metrics ({metric}), but direction {len(directions)} ({direction}).")
+        raise MetricError(
+            f"metric names {counted(count, 'metric')} ({metric}), but direction {len(directions)} ({direction})."
+        )
     return directions
 
 

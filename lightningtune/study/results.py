@@ -18,7 +18,7 @@ from lightningtune.study.epochs import epochs_in, last_sign, trainer_section
 from lightningtune.study.provenance import Provenance
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, facts_of, provenance_of
 from lightningtune.study.succession import ATTEMPTS, CONTINUES, line_of, next_attempt, successors
-from lightningtune.wording import Readable
+from lightningtune.wording import Readable, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,13 +148,14 @@ class StudyResults(Readable):
         """
         if number is not None:
             complete = [trial.number for trial in self.trials if trial.state == "complete"]
-            if number not in complete:
-                raise NoResultError(
-                    f"Trial {number} of study '{self.study_name}' is not complete. Complete: {complete}."
-                )
-            return number
+            if number in complete:
+                return number
+            what = "is not complete" if 0 <= number < len(self.trials) else "does not exist"
+            raise NoResultError(
+                f"Trial {number} of study '{self.study_name}' {what}. Complete: {listed(complete) or 'none'}."
+            )
         if not self.best_numbers:
-            raise NoResultError(f"Study '{self.study_name}' has no completed trial. {self.why_none()}")
+            raise NoResultError(f"Study '{self.study_name}': {self.why_none()}")
         if len(self.best_numbers) > 1:
             raise NoResultError(
                 f"Study '{self.study_name}' has {len(self.directions)} objectives, and these trials are each best "
@@ -163,16 +164,18 @@ class StudyResults(Readable):
         return self.best_numbers[0]
 
     def why_none(self) -> str:
-        """Say in a sentence why no trial completed."""
+        """Say why there is no best trial."""
         if not self.trials:
             return "No trial has been run."
         ended = ", ".join(f"{count} {state}" for state, count in self.counts.items())
         if self.counts.get("complete"):
-            return f"Trials: {ended}. Each that is complete violates a constraint."
+            return f"There is no best trial: each that is complete violates a constraint. Trials: {ended}."
         if self.counts.keys() <= {"interrupted", "running", "waiting"}:
-            return "Run the study again to go on with those that were interrupted."
+            return "No trial completed. Run the study again to go on with those that were interrupted."
         details = Counter(trial.detail for trial in self.trials if trial.detail and trial.continued_by is None)
-        return f"Trials: {ended}." + (f" Most frequent reason: {details.most_common(1)[0][0]}" if details else "")
+        return f"No trial completed. Trials: {ended}." + (
+            f" Most frequent reason: {details.most_common(1)[0][0]}" if details else ""
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row of plain values for each trial, with a column for each metric, and ``params.`` ones.
@@ -193,7 +196,10 @@ class StudyResults(Readable):
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row for each trial, as `rows` does. Needs pandas."""
-        import pandas as pd
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_pandas() needs pandas: pip install pandas") from error
 
         frame: pd.DataFrame = pd.DataFrame(self.rows())
         return frame

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
 
+from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.signatures import import_class, signature_of
 from lightningtune.training.messages import one_line
@@ -33,6 +35,25 @@ def named_without_module(*bases: type) -> dict[str, type]:
             known[base.__name__] = base
         left += base.__subclasses__()
     return known
+
+
+BASES: tuple[type, ...] = (
+    LightningModule,
+    LightningDataModule,
+    Callback,
+    Logger,
+    torch.optim.Optimizer,
+    torch.optim.lr_scheduler.LRScheduler,
+)
+"""Classes that a config may name without their module are of these."""
+
+
+class LightningSchema(Schema):
+    """What each section of a config builds, in which classes may be named without their module."""
+
+    def class_at(self, class_path: str) -> Callable[..., Any] | None:
+        """Return the class that a ``class_path`` names, where that can be told."""
+        return import_class(class_path) if "." in class_path else named_without_module(*BASES).get(class_path)
 
 
 def class_named(class_path: str, base: type) -> Callable[..., Any] | None:
@@ -76,8 +97,10 @@ def _check_block(path: str, block: Any, base: type) -> None:
     full = block if isinstance(block, Mapping) else {"class_path": block}
     name = full.get("class_path")
     if full and not full.keys() & {"class_path", "init_args"}:
-        form = f"{{'class_path': '{next(iter(full))}', 'init_args': {{...}}}}"
-        raise ConfigError(f"{path} names no class_path. Write it as {form}.")
+        name = next(iter(full))
+        near = did_you_mean(name, ["class_path", "init_args"])
+        form = f" Write it as {{'class_path': '{name}', 'init_args': {{...}}}}."
+        raise ConfigError(f"{path} names no class_path.{near or form}")
     if not isinstance(name, str) or (block is name and Path(name).is_file()):
         return
     target = class_named(name, base)

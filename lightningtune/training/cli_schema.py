@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
-from lightning.pytorch import Callback, LightningDataModule, LightningModule
-from lightning.pytorch.loggers import Logger
 
-from lightningtune.config.overrides import SECTIONS, Place, Schema
+from lightningtune.config.overrides import SECTIONS, Place
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import plain, read_mapping
 from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
-from lightningtune.training.class_names import named_without_module
+from lightningtune.training.class_names import BASES, LightningSchema, named_without_module
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
 from lightningtune.training.messages import refusal
 
 SEED = "seed_everything"
 
 
-class CliSchema(Schema):
+class CliSchema(LightningSchema):
     """What each section of a LightningCLI's config builds: those that every CLI has, and the user's own.
 
     Args:
@@ -87,10 +84,6 @@ class CliSchema(Schema):
             near = next(filter(None, map(_nearest_class, _short_names(config))), "")
             raise ConfigError(f"The config is not valid. {refusal(error)}{near}") from None
         return parsed
-
-    def _class_at(self, class_path: str) -> Callable[..., Any] | None:
-        """Return a class, which a CLI's config may name without its module."""
-        return import_class(class_path) if "." in class_path else named_without_module(*_BASES).get(class_path)
 
     def _own_signature(self, place: Place) -> Signature | None:
         """Return the keys of a group, which the CLI's parser knows, with its defaults; what is linked is a key too."""
@@ -234,19 +227,8 @@ def _short_names(node: Any) -> Iterator[str]:
 
 def _nearest_class(name: str) -> str:
     """Suggest a class that a config could name so; nothing where there is one of that name."""
-    known = named_without_module(*_BASES)
+    known = named_without_module(*BASES)
     return "" if name in known else did_you_mean(name, sorted(known))
-
-
-_BASES: tuple[type, ...] = (
-    LightningModule,
-    LightningDataModule,
-    Callback,
-    Logger,
-    torch.optim.Optimizer,
-    torch.optim.lr_scheduler.LRScheduler,
-)
-"""Classes that a config may name without their module are of these."""
 
 
 def _without_init_args(path: str) -> str:

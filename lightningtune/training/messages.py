@@ -25,13 +25,14 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).replace("Parser key ", "").split())
 
 
-def refusal(error: Exception) -> str:
+def refusal(error: Exception, section: str = "") -> str:
     """Say why jsonargparse refuses a config: where the value is, what is expected there, and what was given.
 
     Of several alternatives the one that was meant tells it: a class whose argument is wrong, or an item of a list.
 
     Args:
         error: what its parser has raised; of a form that is not known, the message is returned in one line.
+        section: of the config, where it was raised as what stands there was made, and does not name it.
 
     Example:
         >>> from jsonargparse import ArgumentParser
@@ -45,9 +46,10 @@ def refusal(error: Exception) -> str:
         epochs: expected int or None, but got ten.
     """
     found = _find(_tree(_NO_FILE.sub(r"\n\1", str(error)).splitlines()))
-    if not found.where or not found.said:
+    where = (section, *found.where) if section else found.where
+    if not where or not found.said:
         return one_line(error)
-    return f"{': '.join((*found.where, found.said)).removesuffix('.')}."
+    return f"{': '.join((*where, found.said)).removesuffix('.')}."
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,12 @@ class Section:
             return {}
         values = config[self._name]
         if "class_path" not in values:
-            built = vars(self._parser.instantiate(parsed, instantiators=instantiators)[self._name])
+            try:
+                built = vars(self._parser.instantiate(parsed, instantiators=instantiators)[self._name])
+            except ValueError as error:
+                if self._name in BASES:
+                    raise
+                raise ConfigError(f"The config is not valid. {refusal(error, self._name)}") from error
             return {**built, **_texts(built, values, getattr(self._schema, self._name))}
         instantiators = [(functools.partial(self._construct, config), BASES[self._name], True)]
         return self._parser.instantiate(parsed, instantiators=instantiators)[self._name]

@@ -66,6 +66,13 @@ def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, w
     assert max(len(line) for line in re.split(r"[\r\n]", text)) <= width
 
 
+def test_a_trial_that_violates_a_constraint_is_called_infeasible(out):
+    view = LiveView(("val_acc",), console(out))
+    view.begin(NOTHING, 0, 2, "Study 's'")
+    view.trial_ended(dataclasses.replace(ended(1), is_feasible=False), (), 1)
+    assert "complete val_acc 0.5, infeasible  lr=0.01" in out.getvalue()
+
+
 def test_an_interrupted_trial_is_called_so_and_is_not_done(out):
     view = LiveView(("val_acc",), console(out, terminal=True))
     view.begin(NOTHING, 0, 2, "Study 's'")

@@ -1,5 +1,6 @@
 """What `lightningtune status`, `list` and `best` draw, to the letter."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,13 @@ trial     state     val_acc  epochs  time  parameters
     3     fail                   10  1:15  RuntimeError: no luck
     4     running      0.21    4/10  0:42  lr=0.1"""
     )
+
+
+def test_what_violates_a_constraint_is_marked():
+    baseline, other = (replace(one, is_feasible=False) for one in (TRIALS[0], TRIALS[2]))
+    lines = draw_status(progress((baseline, other), ())).splitlines()
+    assert "Best: none, for each trial that is complete violates a constraint" in lines
+    assert [line.rpartition("relu ")[2] for line in lines[-2:]] == ["(untuned defaults, infeasible)", "(infeasible)"]
 
 
 def test_lines_of_the_table_are_cut_where_the_terminal_ends():

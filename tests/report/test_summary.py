@@ -36,6 +36,14 @@ def test_defaults_that_nothing_beats_are_called_so(tmp_path):
     assert "(nothing better was found)" in summary(study((BASE,), (0,)), StudyDirectory(tmp_path))
 
 
+def test_defaults_that_violate_a_constraint_are_called_so(tmp_path):
+    too_large = dataclasses.replace(BASE, is_feasible=False)
+    text = summary(
+        study((too_large, dataclasses.replace(BASE, number=1, is_baseline=False)), (1,)), StudyDirectory(tmp_path)
+    )
+    assert "Untuned defaults: val_acc = 0.5  (infeasible: not compared with)" in text
+
+
 def test_a_study_without_a_completed_trial_says_why(tmp_path):
     failed = dataclasses.replace(BASE, state="fail", values=None, detail="ValueError: x")
     text = summary(study((failed,), ()), StudyDirectory(tmp_path))

@@ -1,3 +1,5 @@
+import sys
+
 import optuna
 import pandas as pd
 import pytest
@@ -63,14 +65,14 @@ def test_the_front_of_several_objectives_has_no_single_best(tmp_path):
 
 def test_only_a_completed_trial_can_be_chosen(results):
     assert results.choose(0) == 0
-    with pytest.raises(NoResultError, match=r"Trial 2 .* not complete. Complete: \[0, 1\]"):
+    with pytest.raises(NoResultError, match=r"Trial 2 .* not complete. Complete: 0, 1"):
         results.choose(2)
 
 
 def test_an_empty_study_says_so(tmp_path):
     results = collect_results(optuna.create_study(study_name="s"), ("loss",), StudyDirectory(tmp_path))
     assert results.improvement is None
-    with pytest.raises(NoResultError, match="no completed trial. No trial has been run"):
+    with pytest.raises(NoResultError, match="Study 's': No trial has been run"):
         results.choose()
 
 
@@ -82,6 +84,22 @@ def test_infeasible_trials_are_never_best():
         study.tell(trial, value)
     assert rank(study) == [1, 2]
     assert rank(study)[0] == study.best_trial.number
+
+
+def test_where_all_are_infeasible_that_is_why_there_is_no_best(tmp_path):
+    study = optuna.create_study(study_name="s")
+    trial = study.ask()
+    trial.set_constraint("memory", 1.0)
+    study.tell(trial, 1.0)
+    results = collect_results(study, ("loss",), StudyDirectory(tmp_path))
+    with pytest.raises(NoResultError, match="There is no best trial: each that is complete violates a constraint."):
+        results.choose()
+
+
+def test_where_pandas_is_missing_that_is_said(results, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        results.to_pandas()
 
 
 def test_defaults_that_violate_a_constraint_are_not_compared_with(tmp_path):

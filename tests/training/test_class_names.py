@@ -58,6 +58,7 @@ WRONG = [
         {"logger": {"TensorBoardLogger": {"save_dir": "x"}}},
         "trainer.logger names no class_path. Write it as {'class_path': 'TensorBoardLogger', 'init_args': {...}}.",
     ),
+    ({"logger": {"clss_path": "CSVLogger"}}, "trainer.logger names no class_path. Did you mean 'class_path'?"),
     (
         {"callbacks": [{"class_path": "EarlyStoping"}]},
         "trainer.callbacks.0: there is no 'EarlyStoping'. Did you mean 'EarlyStopping'?",

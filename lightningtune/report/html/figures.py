@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna import visualization
@@ -17,6 +17,8 @@ from lightningtune.report.html.drawing import COLORS
 from lightningtune.report.html.record import Record, escaped, parameters_of
 from lightningtune.report.html.timeline import lanes_of
 from lightningtune.study.definition import quiet_optuna
+from lightningtune.study.results import is_feasible
+from lightningtune.wording import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -33,6 +35,30 @@ def _quiet() -> Iterator[None]:
     with quiet_optuna(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def with_infeasible_choices(figure: go.Figure, trials: Sequence[FrozenTrial], objective: int) -> go.Figure:
+    """Draw the trials that violate a constraint over choices, too; Optuna's slices draw them over numbers only.
+
+    Args:
+        figure: Optuna's slices.
+        trials: those that violate one.
+        objective: the index of the values that are drawn.
+    """
+    for axis in figure.select_xaxes({"type": "category"}):
+        place = axis.plotly_name.replace("axis", "")
+        drawn = [trace for trace in figure.data if (trace.xaxis or "x") == place]
+        over = [trial for trial in trials if axis.title.text in trial.params]
+        if over and len(drawn) == 1:
+            figure.add_scatter(
+                x=[repr(trial.params[axis.title.text]) for trial in over],
+                y=[trial.values[objective] for trial in over],
+                mode="markers",
+                name="Infeasible Trial",
+                xaxis=place,
+                yaxis=drawn[0].yaxis,
+            )
+    return figure
 
 
 class Figures:
@@ -136,10 +162,12 @@ class Figures:
             ConfigurationError: when there is no such metric.
         """
         objective = self._index(objective)
-        self._need(1, "Slices")
+        self._need(1, "A slice")
         params = [escaped(name) for name in self._ranked()[:MANY]]
         figure = visualization.plot_slice(self._record.study, params=params, **self._target(objective))
-        return drawing.styled_slices(figure)
+        complete = self._record.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        infeasible = [trial for trial in complete if not is_feasible(trial)]
+        return drawing.styled_slices(with_infeasible_choices(figure, infeasible, objective))
 
     @_quiet()
     def contours(self, objective: int | str = 0) -> go.Figure:
@@ -153,7 +181,7 @@ class Figures:
             ConfigurationError: when there is no such metric.
         """
         objective = self._index(objective)
-        self._need(2, "Contours")
+        self._need(2, "A contour")
         params = [escaped(name) for name in self._ranked()[:2]]
         if len(params) < 2:
             raise NoResultError("Contours need two parameters that vary.")
@@ -171,7 +199,9 @@ class Figures:
         """
         self._need(1, "A Pareto front")
         if len(self._metrics) not in (2, 3):
-            raise NoResultError(f"A Pareto front of {len(self._metrics)} objectives cannot be drawn; of 2 or 3 it can.")
+            raise NoResultError(
+                f"A Pareto front of {counted(len(self._metrics), 'objective')} cannot be drawn; of 2 or 3 it can."
+            )
         figure = visualization.plot_pareto_front(self._record.study, target_names=self._metrics)
         return drawing.styled_front(figure)
 

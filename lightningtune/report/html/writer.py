@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import reprlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,7 @@ def study_report(study: optuna.Study, path: str | os.PathLike[str] | None = None
         'parabola.html'
     """
     if not isinstance(study, optuna.Study):
-        raise ConfigurationError(f"study must be an optuna.Study, but got {study!r}.")
+        raise ConfigurationError(f"study must be an optuna.Study, but got {reprlib.repr(study)}.")
     target = Path(_NAME if path is None else path).absolute()
     if target.is_dir():
         raise ConfigurationError(f"'{target}' is a folder; name the file of the report, such as '{target / _NAME}'.")

@@ -116,6 +116,22 @@ def test_infeasible_trials_stand_in_every_legend():
         assert figure.layout.showlegend is not False
 
 
+def test_infeasible_trials_are_drawn_over_choices_too():
+    study = optuna.create_study()
+    for number, act in enumerate(("<relu>", "<tanh>", "<relu>")):
+        study.enqueue_trial({"<act>": act})
+        trial = study.ask()
+        trial.suggest_categorical("<act>", ["<relu>", "<tanh>"])
+        trial.suggest_float("x", number, number)
+        trial.set_constraint("memory", float(number))
+        study.tell(trial, number)
+    points = [trace for trace in figures(study).slices().data if trace.name == "infeasible"]
+    assert [(trace.x, trace.y) for trace in points] == [
+        ((1.0, 2.0), (1.0, 2.0)),
+        (("'&lt;tanh&gt;'", "'&lt;relu&gt;'"), (1, 2)),
+    ]
+
+
 def choices(of):
     """Return a study that has tried each of these choices of a parameter."""
     study = optuna.create_study(sampler=optuna.samplers.GridSampler({"x": of}))
