@@ -127,7 +127,10 @@ def _start_of(spec: TrialSpec, fit: Fit) -> Start | None:
         log.warning("A fit with %s cannot be gone on with: it starts afresh.", type(searches[0]).__name__)
         return None
     start = find_start(spec.checkpoint, spec.objective, training_of(spec.config))
-    return start if start is not None and start.is_within(spec.config.get("trainer") or {}) else None
+    if start is not None and not start.is_within(spec.config.get("trainer") or {}):
+        log.warning("%s has come further than the trainer's limits are now: the trial starts afresh.", spec.checkpoint)
+        return None
+    return start
 
 
 def prepare_data(blueprint: Blueprint, config: Mapping[str, Any]) -> bool:

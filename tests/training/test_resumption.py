@@ -337,6 +337,13 @@ def test_a_wider_budget_applies_to_what_follows(tmp_path):
     assert rest.told == {step: whole.told[step] for step in range(2, 6)}
 
 
+def test_a_trial_that_has_come_further_than_it_may_now_starts_afresh_and_says_so(left, tmp_path, caplog):
+    folder, rest = shutil.copytree(left, tmp_path / "trial"), Collect()
+    run(folder, rest, folder / "last.ckpt", objective=LOW, max_epochs=2)
+    assert [*rest.told] == [0, 1]
+    assert "has come further than the trainer's limits are now: the trial starts afresh." in caplog.text
+
+
 def test_the_best_of_before_stays_the_best_in_another_folder(tmp_path):
     low = Objective(("turns",), ("min",))
     run(tmp_path / "whole", Collect(tmp_path / "whole"), objective=low)
