@@ -27,6 +27,7 @@ from lightningtune.study import definition
 from lightningtune.training.callback import TrialCallback
 
 LR = {"lr": ("loguniform", 1e-3, 1.0)}
+CLIP = {"trainer.gradient_clip_val": ("uniform", 0.1, 1.0)}
 QUICK = {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}
 
 
@@ -866,6 +867,18 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"base_config": {"trainer": {"max_epoch": 3}}}, "Did you mean 'trainer.max_epochs'"),
         ({"base_config": {"trainer": {"max_epochs": "many"}}}, "^The config is not valid. trainer.max_epochs: "),
         ({"base_config": {"model": {"widht": 3}}}, "Did you mean 'model.width'"),
+        (
+            {"base_config": {"model": {"class_path": "nets.Line", "init_arg": {}}}, "model_class": None},
+            "'model.init_arg' may not stand beside class_path. Did you mean 'init_args'?",
+        ),
+        (
+            {"base_config": {"model": {"class_path": "nets.Line", "width": 3}}, "model_class": None},
+            "'model.width' may not stand beside class_path. Arguments belong into 'model.init_args'.",
+        ),
+        (
+            {"base_config": {"model": {"clas_path": "nets.Line"}}, "model_class": None, "search_space": CLIP},
+            "There is 'clas_path'. Did you mean 'class_path'?",
+        ),
         ({"base_config": {"model": {"class_path": "nets.Lin"}}, "model_class": None}, "nets.Lin"),
         ({"base_config": "missing.yaml"}, "missing.yaml.* does not exist"),
         ({"base_config": 3}, "base_config must be"),

@@ -78,6 +78,8 @@ def _check_block(schema: Schema, config: Mapping[str, Any], path: str, node: Any
         inner = f"{path}.init_args" if is_block else path
         if is_block:
             _check_class_path(path, str(node["class_path"]))
+        if is_block and owned:
+            _check_beside(path, node)
         given = (node.get("init_args") or {}) if is_block else node
         if not isinstance(given, Mapping):
             raise ConfigError(f"{inner} must be a mapping of arguments, but is {given!r}.")
@@ -85,6 +87,13 @@ def _check_block(schema: Schema, config: Mapping[str, Any], path: str, node: Any
             if owned or is_block:
                 schema.locate(config, f"{inner}.{name}")
             _check_block(schema, config, f"{inner}.{name}", value)
+
+
+def _check_beside(path: str, block: Mapping[str, Any]) -> None:
+    allowed = ("class_path", "init_args", "dict_kwargs")  # as jsonargparse has it
+    for name in block.keys() - {*allowed}:
+        near = did_you_mean(name, allowed) or f" Arguments belong into '{path}.init_args'."
+        raise ConfigError(f"'{path}.{name}' may not stand beside class_path.{near}")
 
 
 def _check_class_path(path: str, class_path: str) -> None:

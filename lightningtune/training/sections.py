@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lightningtune.config.overrides import Schema
-from lightningtune.errors import ConfigError
+from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import load_yaml
 from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.signatures import import_class, signature_of, type_hints
@@ -119,12 +119,19 @@ def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any)
         if values or section == "model":
             raise ConfigError(
                 f"The config's '{section}' has no class_path, and {_ARGUMENTS[section]} is not given: "
-                "one of them must say what to build."
+                f"one of them must say what to build.{_misspelt(values)}"
             )
     elif inspect.isclass(target):
         parser.add_class_arguments(target, section, instantiate=False, fail_untyped=False, sub_configs=True)
     else:
         parser.add_function_arguments(_named_parameters(target), section, fail_untyped=False, sub_configs=True)
+
+
+def _misspelt(values: Any) -> str:
+    hints = (
+        (name, did_you_mean(str(name), ["class_path"])) for name in (values if isinstance(values, Mapping) else ())
+    )
+    return next((f" There is '{name}'.{hint}" for name, hint in hints if hint), "")
 
 
 _ARGUMENTS = {"model": "model_class", "data": "datamodule_class"}
