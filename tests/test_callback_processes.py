@@ -282,7 +282,7 @@ def test_ranks_that_sample_their_own_trial_are_refused(tmp_path, sampled, messag
 
     study = optuna.create_study()
     study.optimize(objective, n_trials=1)
-    print("ended", study.trials[0].state.name)
+    print(f"ended {{study.trials[0].state.name}}")
     """
     done, _ = run_script(tmp_path, body)
     assert (done.returncode == 0) == (message is None), done.stderr
