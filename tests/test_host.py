@@ -374,6 +374,7 @@ class KillsItsLoader(Line):
         return super().training_step(batch, batch_idx)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # torch leaves it where the worker ends
 def test_a_trial_here_that_is_cut_short_is_run_again_and_counts_once(tune, monkeypatch):
     monkeypatch.setattr(KillsItsLoader, "killed", False)
 

@@ -144,6 +144,8 @@ def test_an_exit_inside_training_is_a_failure_not_an_interruption(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+# torch, which looks whether files can still be opened, leaves one where the worker's end interrupts it
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_a_training_whose_dataloader_worker_is_killed_is_killed(tmp_path):
     others = {*multiprocessing.active_children()}
 
