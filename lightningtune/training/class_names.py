@@ -37,7 +37,7 @@ def named_without_module(*bases: type) -> dict[str, type]:
     return known
 
 
-BASES: tuple[type, ...] = (
+NAMED: tuple[type, ...] = (
     LightningModule,
     LightningDataModule,
     Callback,
@@ -48,22 +48,22 @@ BASES: tuple[type, ...] = (
 """Classes that a config may name without their module are of these."""
 
 
+def class_named(class_path: str, *bases: type) -> Callable[..., Any] | None:
+    """Return what a config names, with its module or without; None where there is nothing of that name.
+
+    Args:
+        class_path: the name.
+        *bases: what a class is of that is named without its module.
+    """
+    return import_class(class_path) if "." in class_path else named_without_module(*bases).get(class_path)
+
+
 class LightningSchema(Schema):
     """What each section of a config builds, in which classes may be named without their module."""
 
     def class_at(self, class_path: str) -> Callable[..., Any] | None:
         """Return the class that a ``class_path`` names, where that can be told."""
-        return import_class(class_path) if "." in class_path else named_without_module(*BASES).get(class_path)
-
-
-def class_named(class_path: str, base: type) -> Callable[..., Any] | None:
-    """Return what a config names, with its module or without; None where there is nothing of that name.
-
-    Args:
-        class_path: the name.
-        base: what a class is of that is named without its module.
-    """
-    return import_class(class_path) if "." in class_path else named_without_module(base).get(class_path)
+        return class_named(class_path, *NAMED)
 
 
 def blocks_of(setting: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from lightningtune.config.overrides import SECTIONS, Place
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import plain, read_mapping
 from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
-from lightningtune.training.class_names import BASES, LightningSchema, named_without_module
+from lightningtune.training.class_names import NAMED, LightningSchema, named_without_module
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
 from lightningtune.training.messages import refusal
 
@@ -227,7 +227,7 @@ def _short_names(node: Any) -> Iterator[str]:
 
 def _nearest_class(name: str) -> str:
     """Suggest a class that a config could name so; nothing where there is one of that name."""
-    known = named_without_module(*BASES)
+    known = named_without_module(*NAMED)
     return "" if name in known else did_you_mean(name, sorted(known))
 
 
