@@ -26,10 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import Page, find_browser, opened  # noqa: E402  # lies among the tests, which drive it
 
-from lightningtune.study.finding import find_study  # noqa: E402
-
 COLUMNS, LINES = 100, 20
-PORT = 8137
 TUNE = (
     "tune --cli train.py --config config.yaml --space space.yaml --metric val_acc --direction maximize "
     "--study_name digits --n_trials 30 --n_jobs 3 --trainer.max_epochs 30"
@@ -117,21 +114,6 @@ def take_report(page: Page, folder: Path) -> None:
         take(page, name)
 
 
-def take_dashboard(page: Page, folder: Path) -> None:
-    """Take the picture of the winner's page in optuna-dashboard."""
-    command = [COMMAND, "dashboard", str(folder / "quickstart"), "--port", str(PORT)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
-        try:
-            served.stdout.readline()
-            winner = find_study(str(folder / "quickstart")).study.best_trial.number
-            page.resize(1360, 1340)
-            page.send("Page.navigate", url=f"http://localhost:{PORT}/dashboard/studies/0/trials?numbers={winner}")
-            page.wait("document.images.length === 1 && document.images[0].naturalWidth > 0")
-            take(page, "dashboard.png")
-        finally:
-            served.terminate()
-
-
 def take(page: Page, name: str) -> None:
     """Take a picture, once the page is drawn."""
     page.run("new Promise((told) => requestAnimationFrame(() => requestAnimationFrame(told)))")
@@ -150,7 +132,6 @@ def main() -> None:
         subprocess.run([sys.executable, ROOT / "examples/quickstart.py", "--experiment_dir", folder], check=True)
         take_terminal(page, folder)
         take_report(page, folder)
-        take_dashboard(page, folder)
 
 
 if __name__ == "__main__":

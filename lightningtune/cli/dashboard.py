@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Sequence
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lightningtune.cli.parsing import CommandParser, positive
 from lightningtune.cli.studies import add_study, open_study
 from lightningtune.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+_HOST = "127.0.0.1"
+"""The dashboard asks for no password, so that only this machine may reach it."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread of its own: a browser opens connections that it does not use at once."""
+
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log a request for debugging only: a page asks every few seconds."""
+        log.debug(format, *args)
 
 
 def parser() -> CommandParser:
@@ -16,7 +37,6 @@ def parser() -> CommandParser:
     parser = CommandParser("dashboard", "Opens a study in optuna-dashboard, a page in the browser, until Ctrl-C.")
     add_study(parser)
     parser.add_argument("--port", metavar="N", type=positive(int), default=8080, help="(default: 8080)")
-    parser.add_argument("--host", default="localhost", help="the address that it listens at (default: localhost)")
     return parser
 
 
@@ -25,19 +45,22 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise ConfigurationError("optuna-dashboard is not installed. Try: pip install 'lightningtune[dashboard]'")
-    found = open_study(given.study, given.storage)
+    study = open_study(given.study, given.storage).study
 
-    from lightningtune.report.dashboard.server import serving
+    # deferred imports: --help stays fast, and the dashboard is an extra
+    from optuna_dashboard import wsgi
 
-    address = f"[{given.host}]:{given.port}" if ":" in given.host else f"{given.host}:{given.port}"
+    from lightningtune.study.identifiers import storage_of
+
+    address = f"{_HOST}:{given.port}"
     try:
-        server = serving(found.study, found.directory, given.host, given.port)
-    except (OSError, OverflowError) as error:  # the port is another's, or there is none of that number
+        server = make_server(_HOST, given.port, wsgi(storage_of(study)), _Server, _Handler)
+    except (OSError, OverflowError) as error:  # the port is taken, or there is no such port
         raise ConfigurationError(
-            f"The dashboard cannot listen at {address}: {error}. Give it another with --port or --host."
+            f"The dashboard cannot listen at {address}: {error}. Give it another port with --port."
         ) from error
     with server:
-        print(f"Study '{found.study.study_name}': http://{address}, until Ctrl-C.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):  # which is how it ends
+        print(f"Study '{study.study_name}': http://{address}, until Ctrl-C.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
             server.serve_forever()
     return 0

@@ -10,7 +10,6 @@
       report.html           what it has found, for a browser
       refit/0007_seed_1/    the best config, trained again
       replay/0007/          a trial, trained again to compare
-      artifacts/            what somebody has uploaded in optuna-dashboard
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ _LAYOUT = {
     "best": r"config\.yaml|model\.ckpt|\..*\.tmp",
     "refit": r"\d{4,}_seed_\d+(_epochs_\d+)?",
     "replay": r"\d{4,}",
-    "artifacts": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
 }
 """The folders of a study, and how what it writes into them is named."""
 
@@ -92,11 +90,6 @@ class StudyDirectory:
     def report(self) -> Path:
         """What the study has found, for a browser."""
         return self.root / "report.html"
-
-    @property
-    def artifacts(self) -> Path:
-        """What somebody has uploaded in optuna-dashboard, as Optuna's artifact store names it."""
-        return self.root / "artifacts"
 
     def trial(self, number: int) -> Path:
         """The folder of one trial."""

@@ -2,18 +2,14 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import sysconfig
 import termios
-import time
-import urllib.request
 from pathlib import Path
 
 import optuna
@@ -162,33 +158,3 @@ def test_what_only_looks_does_not_import_torch(studies):
         [sys.executable, "-c", WITHOUT_TORCH], input="\n".join(lines), capture_output=True, text=True, check=True
     )
     assert ran.stdout.splitlines() == [f"{line} 0 False" for line in lines], ran.stderr
-
-
-@pytest.mark.slow
-def test_the_dashboard_shows_the_study_without_torch(studies):
-    pytest.importorskip("optuna_dashboard")
-    with socket.create_server(("localhost", 0)) as server:
-        port = server.getsockname()[1]
-    code = "import sys; from lightningtune.cli.main import main; main(sys.argv[1:]); print('torch' in sys.modules)"
-    served = subprocess.Popen(
-        [sys.executable, "-c", code, "dashboard", "digits", "--port", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert served.stdout.readline() == f"Study 'digits': http://localhost:{port}, until Ctrl-C.\n"
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://localhost:{port}/api/studies") as answer:
-                shown = json.load(answer)
-            break
-        except OSError:  # it has said where it will be, and is not there yet
-            assert time.monotonic() < deadline
-            time.sleep(0.1)  # there is no event to be awaited
-    assert [study["study_name"] for study in shown["study_summaries"]] == ["digits"]
-    while served.poll() is None:
-        served.send_signal(signal.SIGINT)  # one that comes while a request is answered is lost on its server
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            served.wait(5)
-    assert served.communicate()[0].splitlines()[-1] == "False"

@@ -12,8 +12,6 @@ from lightningtune.study.identity import WORKER, Worker
 from lightningtune.study.removal import check_idle, remove_study, remove_weights, size_of, weights_of
 from lightningtune.study.storage import open_storage
 
-UPLOADED = "artifacts/0b0f1c1e-6a3c-4c58-9f63-0d6f3c3f1a11"
-
 
 @pytest.fixture
 def found(tmp_path, monkeypatch):
@@ -25,7 +23,6 @@ def found(tmp_path, monkeypatch):
         "trials/0000/config.yaml",
         "best/config.yaml",
         "refit/0000_seed_1/best.ckpt",
-        UPLOADED,
     ):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +40,7 @@ def test_a_study_is_removed_with_its_folder_and_nothing_else(found):
 
 
 def test_what_others_have_put_into_its_folders_stays(found):
-    mine = found.directory.root / "artifacts" / "picture.png"
+    mine = found.directory.root / "refit" / "picture.png"
     mine.write_text("mine")
     assert remove_study(found) == [mine.parent]
     assert [*mine.parent.iterdir()] == [mine]

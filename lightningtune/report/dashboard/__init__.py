@@ -1,1 +1,0 @@
-"""A study in optuna-dashboard: what its pages are shown besides what the study itself holds."""
