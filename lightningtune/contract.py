@@ -97,6 +97,7 @@ class TrialSpec:
             beginning.
         study: the study's name; empty where the training is none of its trials.
         params: what is tuned, as the study has it.
+        pruned_by: exceptions that end the trial as pruned, wherever in it they are raised.
     """
 
     number: int
@@ -109,6 +110,7 @@ class TrialSpec:
     checkpoint: Path | None = None
     study: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    pruned_by: tuple[type[BaseException], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class TrialOutcome:
         epochs: training epochs that were begun.
         duration: seconds from building the model to the end of the fit.
         checkpoint: the checkpoint of the best validation, where one was kept.
-        traceback: the traceback of ``error`` as text.
+        traceback: the traceback of what was raised, as text; a trial that an exception has pruned has one, and no
+            ``error``.
         error: what was raised, where the trial failed or was interrupted.
         facts: what it was trained with; of a trial whose process was killed, nothing is known.
         notices: what a person should know of it beyond that, in a line each.
@@ -165,8 +168,20 @@ class TrialOutcome:
     @classmethod
     def failed(cls, error: BaseException, reason: StopReason = StopReason.FAILED) -> TrialOutcome:
         """Return the outcome of a trial that raised."""
-        message = " ".join(str(error).split())
-        message = message if len(message) <= _LINE else message[:_LINE] + "…"
+        message = _message_of(error)
         detail = f"{type(error).__name__}: {message}" if message else type(error).__name__
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        return cls(reason, detail, traceback=text, error=error)
+        return cls(reason, detail, traceback=_text_of(error), error=error)
+
+    @classmethod
+    def pruned(cls, signal: BaseException) -> TrialOutcome:
+        """Return the outcome of a trial whose own code has raised the exception that prunes it."""
+        return cls(StopReason.PRUNED, _message_of(signal) or "pruned by its own code", traceback=_text_of(signal))
+
+
+def _message_of(error: BaseException) -> str:
+    message = " ".join(str(error).split())
+    return message if len(message) <= _LINE else message[:_LINE] + "…"
+
+
+def _text_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))

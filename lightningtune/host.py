@@ -32,6 +32,7 @@ from lightningtune.study.provenance import provenance_here
 from lightningtune.study.recovery import Recovery
 from lightningtune.study.reporter import (
     BASELINE,
+    PRUNED_BY,
     OptunaReporter,
     config_sum,
     record_config,
@@ -84,7 +85,7 @@ class Host:
         callbacks: Lightning callbacks, of which each trial gets a copy.
         save_checkpoints: whether trials write checkpoints.
         save_top_k: of how many of the best trials the weights are kept.
-        max_failures: how many trials in a row may fail the same way.
+        max_failures: after how many trials in a row that fail the same way the study ends; see `failing_alike`.
         n_trials: the study's total.
         trial_timeout: seconds that one trial may take.
     """
@@ -243,7 +244,9 @@ class Host:
         """Write down what will be trained."""
         self.directory.begin(directory, config)
         callbacks = tuple(copy.deepcopy(callback) for callback in self.callbacks)
-        return TrialSpec(number, config, directory, self.objective, callbacks, self.save_checkpoints)
+        return TrialSpec(
+            number, config, directory, self.objective, callbacks, self.save_checkpoints, pruned_by=PRUNED_BY
+        )
 
     def refit(
         self,
@@ -272,7 +275,7 @@ class Host:
             spec = self._with_data(spec, lambda: prepare_data(self.blueprint, spec.config))
             return run_inline(spec, self.blueprint, TimedReporter(self._reporter(trial), self.trial_timeout))
         except BaseException as error:  # the data may fail to be prepared
-            return failure(error)
+            return failure(error, PRUNED_BY)
 
     def _train_isolated(
         self,
@@ -289,7 +292,7 @@ class Host:
             spec = self._with_data(spec, lambda: processes.prepare_data(spec.config, slot, spec.directory))
             outcome = processes.run(spec, slot, self._reporter(trial), ranks, self.trial_timeout)
         except BaseException as error:  # the data may fail to be prepared, the storage may be away
-            outcome = failure(error)
+            outcome = failure(error, PRUNED_BY)
         finally:
             free.put(slot)
         if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):  # the trial's own process was sent a signal
@@ -330,10 +333,8 @@ class Host:
             checkpoint = None if before is None else self._recovery.checkpoint_of(before)
             study = trial.study.study_name
             return dataclasses.replace(spec, checkpoint=checkpoint, study=study, params=trial.params)
-        except optuna.TrialPruned as pruned:
-            return TrialOutcome(StopReason.PRUNED, str(pruned) or "pruned by the search space")
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
-            return failure(error)
+            return failure(error, PRUNED_BY)
 
     def _reporter(self, trial: optuna.Trial) -> InterruptibleReporter:
         watched = WatchedReporter(OptunaReporter(trial), self.view, trial.number)
@@ -383,5 +384,11 @@ class Host:
         if alike is not None and self._mistake is None and not self._ends_alike:
             self._ends_alike = True
             study.stop()
+            count, detail = alike
             error = self.directory.trial(trial.number) / "error.txt"
-            self.view.stopped(f"The study ends: {self.max_failures} trials in a row failed alike. {alike} See {error}")
+            self.view.stopped(
+                f"The study ends: {count} trials in a row failed alike. {detail} See {error}\n"
+                "If some points of the space are impossible, say so in the space: a function of the trial can raise "
+                "optuna.TrialPruned or call trial.set_constraint, and one parameter can have the allowed combinations "
+                "as its choices. max_failures= sets how many failures end a study."
+            )

@@ -16,6 +16,7 @@ from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceErr
 from lightningtune.files import plain
 from lightningtune.search.distributions import NoDefault, Parameter, describe
 from lightningtune.search.spaces import SearchSpace
+from lightningtune.search.suggest import DryStudy
 from lightningtune.study.objective import looks_reversed
 from lightningtune.training.build import Blueprint
 
@@ -74,7 +75,7 @@ def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _probes(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = DryStudy()
     for _ in range(_PROBES):
         try:
             yield space.suggest(study.ask())

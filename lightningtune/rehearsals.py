@@ -17,6 +17,7 @@ from lightningtune.contract import Objective, SilentReporter, StopReason, TrialO
 from lightningtune.errors import ConfigurationError, MetricError
 from lightningtune.report.rehearsed import Rehearsed, read_noted
 from lightningtune.search.corners import Corner
+from lightningtune.study.reporter import PRUNED_BY
 from lightningtune.training.build import Blueprint
 from lightningtune.training.rehearsal import RECORD, Rehearsal, rehearsal_of, why_no_validation, with_stage_logger
 from lightningtune.training.run import failure, prepare_data
@@ -144,7 +145,7 @@ class _Play:
             )
             outcome = self._outcome(self._spec(with_stage_logger(rehearsed, directory), directory), ranks)
         except Exception as error:  # of the config, of a copy, of a process: it is this point that cannot be trained
-            outcome = failure(error)
+            outcome = failure(error, PRUNED_BY)
         if self._processes is None and isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
             raise outcome.error
         noted = read_noted(directory / RECORD)
@@ -159,7 +160,7 @@ class _Play:
         stage = self._stage
         own = [copy.deepcopy(callback) for callback in stage.callbacks]
         callbacks = (*own, Rehearsal(directory, stage.saves))
-        return TrialSpec(0, config, directory, stage.objective, callbacks, save_checkpoints=False)
+        return TrialSpec(0, config, directory, stage.objective, callbacks, save_checkpoints=False, pruned_by=PRUNED_BY)
 
     def _outcome(self, spec: TrialSpec, ranks: int) -> TrialOutcome:
         stage, processes, slot = self._stage, self._processes, self._stage.slot

@@ -19,7 +19,7 @@ from lightningtune.files import write_text
 from lightningtune.study.comparison import Replay, Training, differences
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.provenance import provenance_here
-from lightningtune.study.reporter import DETAIL, PLACEMENT, REASON, config_sum, facts_of, provenance_of
+from lightningtune.study.reporter import DETAIL, PLACEMENT, PRUNED_BY, REASON, config_sum, facts_of, provenance_of
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
@@ -68,7 +68,7 @@ def replay(
         folder = directory.replay(number)
         directory.begin(folder, config)
         copies = tuple(copy.deepcopy(callback) for callback in callbacks)
-        spec = TrialSpec(number, config, folder, objective, copies, save_checkpoints=False)
+        spec = TrialSpec(number, config, folder, objective, copies, save_checkpoints=False, pruned_by=PRUNED_BY)
         follower = _Follower(recorded, len(study.directions) == 1)
         placement = trial.user_attrs.get(PLACEMENT)
         threads = facts.threads or (placement and placement["threads"] // ranks) or torch.get_num_threads()
@@ -163,7 +163,7 @@ def _train_here(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threa
                 spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
             return run_inline(spec, blueprint, reporter)
         except Exception as error:  # the classes may not fit, the data may fail to be prepared
-            return failure(error)
+            return failure(error, PRUNED_BY)
 
 
 def _train_apart(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threads: int, ranks: int) -> TrialOutcome:
@@ -176,7 +176,7 @@ def _train_apart(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, thre
                 spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
             return processes.run(spec, slot, reporter, ranks)
         except Exception as error:  # the data may fail to be prepared
-            return failure(error)
+            return failure(error, PRUNED_BY)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import lightning as L
+import optuna
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -36,6 +37,27 @@ class Line(L.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class PrunesItself(Line):
+    """Raises ``optuna.TrialPruned`` at a place of a trial that its argument names."""
+
+    def __init__(self, at: str = "nowhere"):
+        super().__init__()
+        self.at = at
+        self.reach("model")
+
+    def reach(self, place):
+        if self.at == place:
+            raise optuna.TrialPruned(f"not worth it, says the {place}")
+
+    def setup(self, stage):
+        self.reach("setup")
+
+    def training_step(self, batch, batch_idx):
+        self.reach("step")
+        self.reach(f"step of rank {self.global_rank}")
+        return super().training_step(batch, batch_idx)
 
 
 class DiesOnce(Line):

@@ -18,7 +18,7 @@ import optuna
 import pytest
 import torch
 from family import children_of, have_ended, marked
-from nets import Line, Points, points
+from nets import Line, Points, PrunesItself, points
 from torch.utils.data import DataLoader
 
 from lightningtune import ConfigurationError, OptunaDrivenOptimizer
@@ -608,6 +608,22 @@ def test_a_trial_of_several_processes_is_one_trial(tune, tmp_path, strategy, sto
         assert float(path.read_text()) == study.trials[number].params["lr"]
         ranks[number].add(rank)
     assert dict(ranks) == {0: {0, 1}, 1: {0, 1}, 2: {0, 1}}
+
+
+@pytest.mark.slow
+def test_a_trial_of_several_processes_is_pruned_by_any_of_them(tune):
+    places = ["step", "step of rank 1"]
+    study = tune(
+        base_config={"trainer": {**CPU, "strategy": "ddp", "devices": 2}},
+        model_class=PrunesItself,
+        search_space={"at": ("categorical", places)},
+        sampler=optuna.samplers.GridSampler({"at": places}),
+        baseline=False,
+        n_trials=2,
+    ).optimize()
+    assert {(t.state.name, t.user_attrs["lightningtune:detail"]) for t in study.trials} == {
+        ("PRUNED", f"not worth it, says the {place}") for place in places
+    }
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
-from nets import Line, Points, loaders, points
+from nets import Line, Points, PrunesItself, loaders, points
 
 from lightningtune import ConfigurationError, NoResultError, OptunaDrivenOptimizer, TrialError, tunable
 from lightningtune.contract import Objective, SilentReporter
@@ -655,6 +655,63 @@ def test_a_failing_trial_is_recorded_and_the_study_goes_on(tune):
     assert study.best_trial.state.name == "COMPLETE"
 
 
+class PruningData(Points):
+    def __init__(self, at: str = "nowhere"):
+        super().__init__()
+        self.at = at
+
+    def setup(self, stage):
+        if self.at == "data":
+            raise optuna.TrialPruned("not worth it, says the data")
+
+
+class PruningCallback(L.Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        pl_module.reach("callback")
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_trial_is_pruned_wherever_its_code_raises_the_signal(tune, isolate):
+    places = ["nowhere", "model", "setup", "step", "callback", "data", "space"]
+
+    def space(trial):
+        at = trial.suggest_categorical("at", places)
+        if at == "space":
+            raise optuna.TrialPruned("not worth it, says the space")
+        return {"model.at": at, "data.at": at}
+
+    optimizer = tune(
+        search_space=space,
+        model_class=PrunesItself,
+        datamodule_class=PruningData,
+        callbacks=[PruningCallback()],
+        sampler=optuna.samplers.GridSampler({"at": places}),
+        baseline=False,
+        n_trials=len(places),
+        isolate=isolate,
+    )
+    study = optimizer.optimize()
+    ended = {trial.params["at"]: trial for trial in study.trials}
+    assert ended.pop("nowhere").state.name == "COMPLETE"
+    assert {trial.state.name for trial in ended.values()} == {"PRUNED"}
+    assert {trial.user_attrs["lightningtune:detail"] for trial in ended.values()} == {
+        f"not worth it, says the {place}" for place in places[1:]
+    }
+    assert not list(optimizer.directory.glob("trials/*/error.txt"))
+
+
+def test_a_space_may_stop_the_study(tune):
+    def space(trial):
+        if trial.number == 1 and trial.study.study_name == "ends":
+            trial.study.stop()
+        if trial.study.study_name != "ends":  # it is only tried
+            trial.study.stop()
+        return {"lr": trial.suggest_float("lr", 1e-3, 1.0)}
+
+    study = tune(search_space=space, study_name="ends", n_trials=9).optimize()
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+
+
 def test_that_nothing_was_found_is_said_where_nothing_is_shown(tune, caplog):
     tune(model_class=Broken, n_trials=1).optimize()
     assert "No trial completed. Trials: 1 fail. Most frequent reason: ValueError: shapes do not match" in caplog.text
@@ -705,6 +762,7 @@ def test_a_study_that_only_fails_ends_early_and_says_so(tune, caplog):
     study = optimizer.optimize()
     assert len(study.trials) == 3
     assert "3 trials in a row failed alike. ValueError: shapes do not match" in caplog.text
+    assert "a function of the trial can raise optuna.TrialPruned" in caplog.text
     results = optimizer.results()
     assert results.counts == {"fail": 3}
     for call in (optimizer.get_best_config, optimizer.best_model, optimizer.refit, lambda: results.best):

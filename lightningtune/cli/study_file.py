@@ -54,7 +54,7 @@ class StudyFile:
         baseline: whether the untuned defaults are the first trial, which is never pruned; or that point of the space,
             by parameter name, where it cannot be told from the defaults.
         save_top_k: of how many of the best trials the weights are kept.
-        max_failures: how many trials in a row may fail the same way before the study ends.
+        max_failures: how many identical failures in a row end the study; ten times as many once a trial has worked.
         n_jobs: how many trials run at a time, each in a process of its own; -1 for as many as fit this machine: one for
             each accelerator, otherwise one for each core.
         isolate: whether a trial runs in a process of its own with one job too. Set it to false to debug a trial.

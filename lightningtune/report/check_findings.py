@@ -41,11 +41,14 @@ def _about(run: Rehearsed) -> str:
 
 
 def _severity(group: Sequence[Rehearsed], runs: Sequence[Rehearsed], objective: Objective) -> Severity:
-    """Some points of a space may diverge, which is what a search is for; none may raise, and not all may diverge."""
-    if group[0].outcome.reason is StopReason.TIMED_OUT:  # it may compile, or wait for a disk, for the first time
+    """Some points of a space may diverge or be pruned by the user's code, but not all; none may raise."""
+    reason, is_all = group[0].outcome.reason, len(group) == len(runs)
+    if reason is StopReason.TIMED_OUT:  # it may compile, or wait for a disk, for the first time
         return "warning"
-    diverges = group[0].outcome.reason is StopReason.NON_FINITE and objective.non_finite != "fail"
-    return "warning" if diverges and len(group) < len(runs) else "error"
+    if reason is StopReason.PRUNED:
+        return "warning" if is_all else "note"
+    diverges = reason is StopReason.NON_FINITE and objective.non_finite != "fail"
+    return "warning" if diverges and not is_all else "error"
 
 
 def _which(group: Sequence[Rehearsed], runs: Sequence[Rehearsed]) -> str:
@@ -61,6 +64,8 @@ def _which(group: Sequence[Rehearsed], runs: Sequence[Rehearsed]) -> str:
 def _what(run: Rehearsed) -> str:
     if isinstance(run.outcome.error, ConfigurationError):  # it is a sentence by itself
         return " ".join(str(run.outcome.error).split())
+    if run.outcome.reason is StopReason.PRUNED:
+        return f"pruned by its own code: {run.outcome.detail}"
     return run.outcome.detail or run.outcome.reason.value.replace("_", " ")
 
 

@@ -14,6 +14,7 @@ import optuna
 from lightningtune.errors import ConfigurationError, SearchSpaceError
 from lightningtune.search.base import SearchSpace
 from lightningtune.search.distributions import Parameter
+from lightningtune.search.suggest import DryStudy
 from lightningtune.search.values import same
 
 DEFAULTS, LOW, HIGH = "untuned defaults", "all low", "all high"
@@ -107,7 +108,7 @@ class _Walk:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
-        self._study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        self._study = DryStudy()
         self.parameters = {parameter.name: parameter for parameter in space.parameters or ()}
         self.seen: dict[str, list[Any]] = {}
 

@@ -5,10 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from lightningtune.errors import SearchSpaceError
 from lightningtune.search.distributions import Parameter, parse_parameter
+
+
+class DryStudy(optuna.Study):
+    """A study in memory, whose trials try a search space: a function that stops the study stops nothing here.
+
+    Args:
+        sampler: samples its trials; at random, and always the same ones, when not given.
+
+    Example:
+        >>> study = DryStudy()
+        >>> study.ask().study.stop()
+    """
+
+    def __init__(self, sampler: optuna.samplers.BaseSampler | None = None) -> None:
+        sampler = sampler or optuna.samplers.RandomSampler(seed=0)
+        storage = optuna.storages.InMemoryStorage()
+        super().__init__(optuna.create_study(storage=storage).study_name, storage, sampler)
+
+    def stop(self) -> None:
+        """Go on."""
 
 
 class RecordingTrial:

@@ -23,6 +23,8 @@ from lightningtune.study.succession import CONTINUES, successors
 
 VOID = "lightningtune:void"
 """How many trials at the beginning of a study do not count."""
+ONCE_ONE_WORKED = 10
+"""How many times ``max_failures`` trials may fail alike in a row once a trial has worked."""
 STUDY_FILE = "lightningtune:study_file"
 """With which study file ``lightningtune tune`` runs it."""
 
@@ -111,7 +113,7 @@ def check_continuable(study: optuna.Study, parameters: Iterable[Parameter]) -> N
 
 def has_value(study: optuna.Study) -> bool:
     """Whether any trial has reported anything: the metric is logged, and the config can be trained."""
-    return any(trial.values or trial.intermediate_values for trial in study.get_trials(deepcopy=False))
+    return any(map(_reported, study.get_trials(deepcopy=False)))
 
 
 def derive_seed(study: optuna.Study, purpose: str | int) -> int:
@@ -169,29 +171,44 @@ def _counts(trial: FrozenTrial) -> bool:
     return trial.state is not TrialState.WAITING and not (is_failed and trial.user_attrs.get(REASON) in again)
 
 
-def failing_alike(study: optuna.Study, limit: int) -> str | None:
-    """Return the reason when the last ``limit`` trials that ended, and from which none goes on, failed the same way.
+def failing_alike(study: optuna.Study, max_failures: int) -> tuple[int, str] | None:
+    """Return how many trials in a row failed the same way, and how, once they are enough to end the study.
 
-    Running out of memory depends on the parameters, so it counts only while no trial has completed.
+    Enough are ``max_failures`` while no trial has worked, and `ONCE_ONE_WORKED` times as many afterwards: then the
+    training works, and some points of the space are impossible. A trial has worked when it completed, or was pruned
+    after it reported a value. One that was pruned without a value says nothing, and neither does one that another
+    trial goes on from.
     """
     trials = study.get_trials(deepcopy=False)
     replaced = successors(trials)
-    ended = [t for t in trials if t.state.is_finished() and t.number not in replaced]
-    last = ended[-limit:]
-    if len(last) < limit or len({*map(_way_to_fail, last)}) > 1 or last[-1].state is not TrialState.FAIL:
+    ended = [
+        t for t in trials if t.state.is_finished() and t.number not in replaced and (_has_failed(t) or _reported(t))
+    ]
+    run: list[FrozenTrial] = []
+    for trial in reversed(ended):
+        if not _has_failed(trial) or _way_to_fail(trial) != _way_to_fail(ended[-1]):
+            break
+        run.append(trial)
+    has_worked = not all(map(_has_failed, ended))
+    if len(run) < max_failures * (ONCE_ONE_WORKED if has_worked else 1):
         return None
-    out_of_memory = last[-1].user_attrs.get(REASON) == StopReason.OUT_OF_MEMORY.value
-    if out_of_memory and any(trial.state is TrialState.COMPLETE for trial in ended):
-        return None
-    return str(last[-1].user_attrs.get(DETAIL))
+    return len(run), str(run[0].user_attrs.get(DETAIL))
+
+
+def _has_failed(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.FAIL
+
+
+def _reported(trial: FrozenTrial) -> bool:
+    return bool(trial.values or trial.intermediate_values)
 
 
 def _way_to_fail(trial: FrozenTrial) -> tuple[str, ...]:
     """Return what trials that fail alike have in common: the message without its numbers and addresses."""
     reason, detail = trial.user_attrs.get(REASON, ""), trial.user_attrs.get(DETAIL, "")
     if reason == StopReason.OUT_OF_MEMORY.value:
-        return trial.state.name, reason
-    return trial.state.name, reason, re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", detail)
+        return (reason,)
+    return reason, re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", detail)
 
 
 @contextlib.contextmanager

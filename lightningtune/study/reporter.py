@@ -27,6 +27,9 @@ PROVENANCE = "lightningtune:provenance"
 BASELINE = "lightningtune:baseline"
 PLACEMENT = "lightningtune:placement"
 
+PRUNED_BY = (optuna.TrialPruned,)
+"""What a trial's own code raises to have the trial pruned; see `TrialSpec.pruned_by`."""
+
 _NOTICED: set[str] = set()
 """The studies whose several objectives have been told of."""
 

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.memory import is_oom_error
 
-from lightningtune.contract import Objective, Reporter, StopReason, TrialOutcome, TrialSpec
+from lightningtune.contract import Reporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, TrialError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
@@ -108,7 +108,7 @@ def _fitted(
             if fit and is_first and isinstance(caught, Exception) and is_waited_for(caught, names):
                 raise missing(fit.trainer, names) from caught
             error = watcher.interruption or caught
-    outcome = _outcome(spec.objective, watcher, error)
+    outcome = _outcome(spec, watcher, error)
     return dataclasses.replace(
         outcome,
         epochs=fit.trainer.current_epoch if fit else 0,
@@ -158,9 +158,10 @@ def _own_seed_variables() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException | None) -> TrialOutcome:
+def _outcome(spec: TrialSpec, watcher: TrialCallback, error: BaseException | None) -> TrialOutcome:
+    objective = spec.objective
     if error is not None:
-        return failure(error)
+        return failure(error, spec.pruned_by)
     if watcher.stop is not None:
         reason, detail = watcher.stop.reason, watcher.stop.detail
         if reason is StopReason.NON_FINITE and objective.non_finite == "fail":
@@ -176,15 +177,25 @@ def _outcome(objective: Objective, watcher: TrialCallback, error: BaseException 
     try:
         score = score_of(watcher.history, objective)
     except Exception as raised:  # a user's function of the values may raise anything
-        return TrialOutcome.failed(raised)
+        return failure(raised, spec.pruned_by)
     if not all(map(math.isfinite, score)):
         not_a_score = NonFiniteError(f"the score is {score[0] if len(score) == 1 else score}")
         return TrialOutcome.failed(not_a_score, StopReason.NON_FINITE)
     return TrialOutcome(StopReason.COMPLETED, score=score)
 
 
-def failure(error: BaseException) -> TrialOutcome:
-    """Return the outcome of a trial that raised: failed, out of memory, killed by way of a worker, or interrupted."""
+def failure(error: BaseException, pruned_by: tuple[type[BaseException], ...] = ()) -> TrialOutcome:
+    """Return the outcome of a trial that raised.
+
+    Args:
+        error: what was raised.
+        pruned_by: exceptions that end a trial as pruned.
+
+    Returns:
+        Pruned, failed, out of memory, killed together with a DataLoader's worker, or interrupted.
+    """
+    if isinstance(error, pruned_by):
+        return TrialOutcome.pruned(error)
     if isinstance(error, KeyboardInterrupt):
         return TrialOutcome(StopReason.INTERRUPTED, "interrupted by Ctrl-C", error=error)
     if isinstance(error, SIGTERMException):  # it has no exit code, and would end the process as if all were well

@@ -82,8 +82,8 @@ class Attendance:
         """Wait for the end of every process, or for its last word.
 
         Returns:
-            The result of rank 0; where that failed, of the first whose process died, since the others then fail for
-            want of it, or else of the first that failed.
+            The result of rank 0. Where that failed, the cause: a rank whose code pruned the trial, else the first whose
+            process died, else the first that failed; the other ranks then fail because one of them is gone.
         """
         while self._pending and (self._until_gone or len(self._results) < self._ranks):
             listened = {item: rank for rank, child in self._pending.items() for item in child.waitables}
@@ -92,7 +92,8 @@ class Attendance:
             self._raise_alarms()
         result = self._results[0]
         if _is_failure(result):
-            result = self._death or next(filter(_is_failure, self._results.values()))
+            failed = [*filter(_is_failure, self._results.values())]
+            result = next(filter(_is_pruned, failed), self._death or failed[0])
         if self._time_is_up and self._trial_timeout is not None and isinstance(result, TrialOutcome):
             stop = timed_out(self._trial_timeout)
             return dataclasses.replace(
@@ -169,7 +170,12 @@ def _name_of(number: int) -> str:
 
 
 def _is_failure(result: Result) -> bool:
-    return isinstance(result, TrialOutcome) and result.error is not None
+    """Whether a rank left the training in the middle, where the other ranks wait for it."""
+    return isinstance(result, TrialOutcome) and (result.error is not None or bool(result.traceback))
+
+
+def _is_pruned(result: Result) -> bool:
+    return isinstance(result, TrialOutcome) and result.reason is StopReason.PRUNED
 
 
 def _last_words(output: Path) -> tuple[list[str], list[str]]:

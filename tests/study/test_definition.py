@@ -13,7 +13,7 @@ from lightningtune.study.definition import (
 )
 from lightningtune.study.reporter import BASELINE, SEED, record_outcome
 
-FAIL = optuna.trial.TrialState.FAIL
+FAIL, PRUNED = optuna.trial.TrialState.FAIL, optuna.trial.TrialState.PRUNED
 
 
 def opened(storage=None, **changed):
@@ -100,7 +100,7 @@ def test_failures_are_alike_when_their_reason_is_the_same():
         end(study, TrialOutcome.failed(ValueError("bad")))
     assert failing_alike(study, 3) is None
     end(study, TrialOutcome.failed(ValueError("bad")))
-    assert failing_alike(study, 3) == "ValueError: bad"
+    assert failing_alike(study, 3) == (3, "ValueError: bad")
     end(study, TrialOutcome.failed(ValueError("other")))
     assert failing_alike(study, 3) is None
 
@@ -109,7 +109,31 @@ def test_failures_are_alike_whatever_numbers_they_tell():
     study = opened()
     for size in ("2.50 GiB", "3 GiB", "0x7f GiB"):
         end(study, TrialOutcome.failed(ValueError(f"no room for {size}")))
-    assert failing_alike(study, 3) == "ValueError: no room for 0x7f GiB"
+    assert failing_alike(study, 3) == (3, "ValueError: no room for 0x7f GiB")
+
+
+@pytest.mark.parametrize("reason", [StopReason.FAILED, StopReason.OUT_OF_MEMORY])
+@pytest.mark.parametrize("has_completed", [True, False])
+def test_once_a_trial_has_worked_ten_times_as_many_failures_end_a_study(reason, has_completed):
+    study, failed = opened(), TrialOutcome.failed(ValueError("x"), reason)
+    values = {"value": 1.0} if has_completed else {"state": PRUNED, "intermediate_values": {0: 1.0}}
+    study.add_trial(optuna.trial.create_trial(**values))
+    for _ in range(19):
+        end(study, failed)
+    assert failing_alike(study, 2) is None
+    end(study, failed)
+    assert failing_alike(study, 2) == (20, "ValueError: x")
+    study.add_trial(optuna.trial.create_trial(**values))
+    end(study, failed)
+    assert failing_alike(study, 2) is None
+
+
+def test_a_trial_pruned_before_it_reports_says_nothing_of_whether_others_work():
+    study = opened()
+    for _ in range(2):
+        end(study, TrialOutcome.failed(ValueError("bad")))
+        end(study, TrialOutcome.pruned(optuna.TrialPruned("impossible")), PRUNED)
+    assert failing_alike(study, 2) == (2, "ValueError: bad")
 
 
 def test_a_refused_trial_does_not_count_and_the_baseline_comes_again():
@@ -127,14 +151,3 @@ def test_a_metric_that_never_had_a_value_may_be_corrected():
     study.tell(study.ask(), 1.0)
     with pytest.raises(ConfigurationError, match="exists with metric"):
         opened(storage, metrics=["val_acc"])
-
-
-def test_running_out_of_memory_ends_only_a_study_in_which_nothing_fits():
-    study = opened()
-    for _ in range(3):
-        end(study, TrialOutcome.failed(MemoryError("x"), StopReason.OUT_OF_MEMORY))
-    assert failing_alike(study, 3) == "MemoryError: x"
-    study.add_trial(optuna.trial.create_trial(value=1.0))
-    for _ in range(3):
-        end(study, TrialOutcome.failed(MemoryError("x"), StopReason.OUT_OF_MEMORY))
-    assert failing_alike(study, 3) is None

@@ -129,7 +129,7 @@ def test_a_trial_that_was_cut_short_each_time_fails_once(study):
     assert study.trials[2].user_attrs[ATTEMPT] == 3
     assert failing_alike(study, 2) is None
     killed(study)
-    assert failing_alike(study, 2) == "killed by SIGKILL"
+    assert failing_alike(study, 2) == (2, "killed by SIGKILL")
 
 
 def attempts(study, *lengths, reason=StopReason.KILLED):

@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
-from nets import DiesOnce, Line, Points
+from nets import DiesOnce, Line, Points, PrunesItself
 from tracked import LOSS
 
 from lightningtune import ConfigurationError, OptunaDrivenOptimizer, tunable
@@ -172,6 +172,14 @@ def optimizer(tmp_path, cli=clis.linked, space=None, config=None, **options):
     space = space or {"model.width": ("int", 2, 8), "optimizer.lr": ("loguniform", 1e-3, 1.0), "depth": ("int", 1, 5)}
     config = config if config is not None else {"optimizer": ADAM, "lr_scheduler": STEPS}
     return OptunaDrivenOptimizer(config, space, cli=cli, **options)
+
+
+def test_a_trial_of_a_cli_is_pruned_by_its_model(tmp_path):
+    study = optimizer(
+        tmp_path, lambda: LightningCLI(PrunesItself, Points), {"at": ("categorical", ["model"])}, n_trials=1, config={}
+    ).optimize()
+    assert study.trials[0].state.name == "PRUNED"
+    assert study.trials[0].user_attrs["lightningtune:detail"] == "not worth it, says the model"
 
 
 def run_by_hand(cli, config, monkeypatch):

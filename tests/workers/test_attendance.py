@@ -104,6 +104,17 @@ def test_a_rank_that_died_is_why_the_others_failed(attend, order):
     assert attend(*ranks).detail == "the trial's process was killed by SIGSEGV"
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_rank_that_pruned_the_trial_is_why_the_others_failed(attend, order):
+    ranks = Scripted(), Scripted()
+    said = TrialOutcome.failed(RuntimeError("Connection closed by peer")), TrialOutcome.pruned(KeyError("too large"))
+    for rank in order:
+        ranks[rank].theirs.send(said[rank])
+        ranks[rank].end(0)
+    outcome = attend(*ranks)
+    assert (outcome.reason, outcome.detail, outcome.error) == (StopReason.PRUNED, "'too large'", None)
+
+
 @pytest.mark.slow
 def test_a_rank_that_was_ended_is_not(attend):
     ranks = Scripted(), Scripted()
