@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
 import time
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 
 from lightningtune.errors import ConfigurationError
 
@@ -23,110 +24,160 @@ if sys.platform != "win32":
 _BLOCK = 4096
 _LONGEST_WAIT = 30.0
 _PATIENCE = 1.0
-_SUM = "crc"
-"""The key of a record's checksum; Optuna passes over a key that it does not know."""
+_CHAIN = b',"chain":'
+"""Begins the last value of a record: the checksum of the file up to there. Optuna ignores keys it does not know."""
+_OWN_SUM = "crc"
+"""The key under which earlier versions wrote the checksum of a record alone."""
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Open a journal file, or begin one.
+    """Open a journal file, or create one.
 
     Raises:
         ConfigurationError: when it is damaged, or cannot be read.
     """
     try:
-        storage = JournalStorage(_Journal(path))
-        with path.open("rb") as file:
-            _check(path, _last_line(file)[0])  # Optuna reads over it, if it is spoilt
-    except ConfigurationError:  # which says it all, and is a ValueError
+        journal = _Journal(path)
+        return JournalStorage(journal)
+    except ConfigurationError:  # which is a ValueError
         raise
-    except ValueError as error:
-        raise _damaged(path, f"a line of it is not JSON ({error})", "remove the lines that are not JSON") from None
-    except (KeyError, TypeError, AssertionError) as error:
-        why = f"a line of it is no record, or none that fits the others ({type(error).__name__}: {error})"
-        raise _damaged(path, why, "remove that line") from None
     except OSError as error:
         raise ConfigurationError(f"The journal '{path}' cannot be opened: {error.strerror}.") from error
-    return storage
+    except Exception as error:  # a record of another program may hold anything
+        why = f"is no record, or none that fits the others ({type(error).__name__}: {error})"
+        raise _damaged(path, journal.number, why) from error
 
 
-class _Journal(JournalFileBackend):
-    """Optuna's journal file, of which each record has a checksum; those of other programs have none, and are taken.
+class _Journal(BaseJournalBackend):
+    """A journal file in Optuna's format, in which no record can change, go, or change places unnoticed.
 
-    Whoever opens a study of a thousand trials waits for it to be read. So all lines are decoded together, and a sum is
-    that of a line's own bytes: of each line by itself, and of each record written out again, it took twice as long.
+    The checksum of a record continues the checksum of all lines before it, whoever wrote those: a record of another
+    program, or of an earlier version, has no such sum, but counts for the next one. So the first line that is not as it
+    was written, or not in its place, is known. Lines that are missing at the end are a crash of the machine.
+
+    Opening a study of a thousand trials takes as long as reading them. So all lines are decoded together, and a sum is
+    that of a line's bytes: writing each record out again took twice as long.
+
+    Attributes:
+        number: of the line that was read last.
     """
 
     def __init__(self, path: Path) -> None:
+        self.number = 0
         self._path = path
-        self._read = (0, 0)
-        super().__init__(str(path), JournalLock(str(path)))
+        self._known = (0, 0, 0)
+        """Lines, bytes, and their sum: what has been read and need not be read again."""
+        self._lock = JournalLock(str(path))
+        path.touch()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write records."""
-        super().append_logs([{**log, _SUM: _sum_of(_bytes_of(log))} for log in logs])
+        self._lock.acquire()
+        try:
+            with self._path.open("rb+") as file:
+                total, text = _sum_of_all(file), b""
+                for log in logs:
+                    record = json.dumps(log, separators=(",", ":")).encode()[:-1]
+                    total = zlib.crc32(record, total)
+                    text += b"%b%b%d}\n" % (record, _CHAIN, total)
+                file.seek(0, os.SEEK_END)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            self._lock.release()
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """Read records. A last line that has no end is being written, or was never told of as written.
+        """Read records. A last line that has no end is being written, or its writer was killed.
 
         Raises:
-            ConfigurationError: when one is not as it was written.
-            ValueError: when one is not JSON, and another follows.
+            ConfigurationError: when a line is not as it was written, or not in its place.
         """
-        known = self._read if self._read[0] <= log_number_from else (0, 0)
-        with self._path.open("rb") as file:
-            file.seek(known[1])
-            whole, _, _ = file.read().rpartition(b"\n")
-        lines = whole.split(b"\n") if whole else []
-        logs = _decoded(lines)
-        for number, (line, log) in enumerate(zip(lines, logs, strict=False), known[0] + 1):
-            known = (number, known[1] + len(line) + 1)
-            if number <= log_number_from:
-                continue
-            written = log.pop(_SUM, None) if isinstance(log, dict) else None
-            if written is not None and not _is_as_written(line, written):
-                raise _damaged(self._path, f"its line {number} is not as it was written", "remove that line")
-            self._read = known
+        known = self._known if self._known[0] <= log_number_from else (0, 0, 0)
+        try:
+            logs, self._known = self._read_after(*known)
+        except ConfigurationError as damage:
+            # while the lines were read, a writer may have replaced a torn one
+            try:
+                self._lock.acquire()
+            except (OSError, ConfigurationError):  # a folder that is only to be read; the last line is damaged
+                raise damage from None
+            try:
+                logs, self._known = self._read_after(*known)
+            finally:
+                self._lock.release()
+        for number, log in enumerate(logs[log_number_from - known[0] :], log_number_from + 1):
+            self.number = number
             yield log
 
+    def _read_after(self, number: int, size: int, total: int) -> tuple[list[Any], tuple[int, int, int]]:
+        """Read and check the lines after the first ones, of which number, bytes and sum are known."""
+        with self._path.open("rb") as file:
+            file.seek(size)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        lines = whole.split(b"\n") if newline else []
+        logs = _decoded(self._path, lines, number)
+        for line, log in zip(lines, logs, strict=True):
+            number += 1
+            record, chain, written = line.rpartition(_CHAIN)
+            if chain and written[:-1].isdigit():
+                total = zlib.crc32(record, total)
+                if written != b"%d}" % total:
+                    why = "is not as it was written, or a line before it is missing or in another place"
+                    raise _damaged(self._path, number, why)
+                continue
+            total = zlib.crc32(line, total)
+            if isinstance(log, dict) and _OWN_SUM in log and not _is_as_written(line, log[_OWN_SUM]):
+                raise _damaged(self._path, number, "is not as it was written")
+        return logs, (number, size + len(whole) + len(newline), total)
 
-def _decoded(lines: list[bytes]) -> list[Any]:
-    """Decode lines of JSON, but for a last one that is none.
+
+def _decoded(path: Path, lines: list[bytes], number: int) -> list[Any]:
+    """Decode lines of JSON, before which there are so many others.
 
     Raises:
-        ValueError: when another one is none.
+        ConfigurationError: when one is not JSON.
     """
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         together: list[Any] = json.loads(b"[%b]" % b",".join(lines))
         if len(together) == len(lines):
             return together
-    logs = []
-    for number, line in enumerate(lines, 1):
-        try:
-            logs.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise
-    return logs
+    return [_decode(path, line, number) for number, line in enumerate(lines, number + 1)]
 
 
-def _bytes_of(log: Mapping[str, Any]) -> bytes:
-    """Return a record as Optuna writes it."""
-    return json.dumps(log, separators=(",", ":")).encode()
+def _decode(path: Path, line: bytes, number: int | None = None) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, number, f"is not JSON ({error})") from None
 
 
 def _is_as_written(line: bytes, written: Any) -> bool:
-    """Whether a line is what its sum, which stands at its end, was made of."""
-    record, _, _ = line.rpartition(b',"%b":' % _SUM.encode())
-    return bool(written == _sum_of(record + b"}"))
+    """Whether a line of an earlier version is what the sum at its end was made of."""
+    record, _, _ = line.rpartition(b',"%b":' % _OWN_SUM.encode())
+    return bool(written == zlib.crc32(record + b"}"))
 
 
-def _sum_of(record: bytes) -> int:
-    return zlib.crc32(record)
+def _sum_of_all(file: IO[bytes]) -> int:
+    """Return the sum of all lines of a journal: that of the last record that has one, continued over those after it."""
+    total, others, lines = 0, [], _backwards(file)
+    next(lines)
+    for line in lines:
+        _, chain, written = line.rpartition(_CHAIN)
+        if chain and written[:-1].isdigit():
+            total = int(written[:-1])
+            break
+        others.append(line)
+    for line in reversed(others):
+        total = zlib.crc32(line, total)
+    return total
 
 
-def _damaged(path: Path, why: str, remedy: str) -> ConfigurationError:
+def _damaged(path: Path, number: int | None, why: str) -> ConfigurationError:
+    line = "last line" if number is None else f"line {number}"
     return ConfigurationError(
-        f"The journal '{path}' is damaged, or is none: {why}. Put a copy of it in its place, or {remedy}."
+        f"The journal '{path}' is damaged, or is none: its {line} {why}. Put a copy of it in its place, or keep only "
+        "the lines before that one."
     )
 
 
@@ -156,10 +207,12 @@ class JournalLock(JournalFileSymlinkLock):
                 self._free_from_the_dead()
             acquired = super().acquire()
             self._file = file
-            last, torn = _last_line(file)
+            lines = _backwards(file)
+            torn = next(lines)
+            for last in itertools.islice(lines, 1):
+                _decode(Path(self._lock_target_file), last)
             if torn:
                 file.truncate(file.seek(0, os.SEEK_END) - len(torn))
-            _check(Path(self._lock_target_file), last)
         except BaseException:
             if self._file is not None:
                 self.release()
@@ -228,20 +281,13 @@ def _identity(lock: str) -> tuple[int, int] | None:
     return found.st_ino, found.st_ctime_ns
 
 
-def _last_line(file: IO[bytes]) -> tuple[bytes, bytes]:
-    """Return the last line that has an end, and what stands after it; either may be empty."""
-    end, block, tail = file.seek(0, os.SEEK_END), _BLOCK, b""
-    start = end
-    while start > 0 and tail.count(b"\n") < 2:
-        start, block = max(0, start - block), 2 * block
+def _backwards(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what stands after the end of the last line, maybe nothing, then the lines from the last to the first."""
+    start, block, first = file.seek(0, os.SEEK_END), _BLOCK, b""
+    while start > 0:
+        size = min(start, block)
+        start, block = start - size, 2 * block
         file.seek(start)
-        tail = file.read(end - start)
-    whole, newline, torn = tail.rpartition(b"\n")
-    return (whole.rpartition(b"\n")[2] if newline else b""), torn
-
-
-def _check(path: Path, line: bytes) -> None:
-    try:
-        json.loads(line or b"{}")
-    except ValueError as error:
-        raise _damaged(path, f"its last line is not JSON ({error})", "remove that line") from None
+        first, *lines = (file.read(size) + first).split(b"\n")
+        yield from reversed(lines)
+    yield first
