@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, Stop, StopReason, TrialOutcome
-from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
+from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, redact
 from lightningtune.study.objective import objective_of
 from lightningtune.study.reporter import DETAIL, REASON, OptunaReporter
 from lightningtune.training.callback import TrialCallback
@@ -180,7 +180,7 @@ class TuneCallback(TrialCallback):
     def _record(self, stop: Stop | None) -> None:
         if stop is not None:
             self.trial.set_user_attr(REASON, stop.reason.value)
-            self.trial.set_user_attr(DETAIL, stop.detail)
+            self.trial.set_user_attr(DETAIL, redact(stop.detail))
 
     def _recover_from_workers(self) -> None:
         """Read what rank 0 of a spawned or forked fit has left: the callback of this process saw nothing of it."""

@@ -1,4 +1,4 @@
-"""Every error LightningTune raises, and the one helper that writes "did you mean".
+"""Every error LightningTune raises, and what its message is written with: the nearest name, and no password.
 
 ::
 
@@ -15,11 +15,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class LightningTuneError(Exception):
-    """The root of the tree: catches everything raised by this package on purpose."""
+    """The root of the tree: catches everything raised by this package on purpose. No message shows a URL's password."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(redact(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ConfigurationError(LightningTuneError, ValueError):
@@ -48,6 +53,35 @@ class NonFiniteError(TrialError):
 
 class NoResultError(LightningTuneError, LookupError):
     """There is no completed trial, or no single best one."""
+
+
+_SECRETS = (
+    re.compile(r"\A(?P<before>[\w+.-]{1,40}://)(?!/).{0,1000}(?=@)"),  # the text is a URL: a password may hold spaces
+    re.compile(r"(?P<before>(?P<quote>['\"`])[\w+.-]{1,40}://)(?!/)(?:(?!(?P=quote)).){0,1000}(?=@)"),
+    re.compile(r"(?P<before>://)(?!/)[^\s'\"`]{0,1000}(?=@)"),
+    re.compile(r"(?P<before>[?&;][\w.-]{0,40}(?:pass|pwd|secret|token|key)[\w.-]{0,40}=)[^\s&;'\"`]+", re.IGNORECASE),
+)
+"""What a URL shows of its user: the user and the password before the host, and such parameters behind it.
+
+The limits of length keep a search through a long text short.
+"""
+
+
+def redact(text: str) -> str:
+    """Return a text in which no URL has a user, a password, a token or a key.
+
+    Args:
+        text: a URL, or any text with URLs in it.
+
+    Example:
+        >>> redact("no route to postgresql://me:1234@host/db?sslmode=off&password=1234")
+        'no route to postgresql://***@host/db?sslmode=off&password=***'
+    """
+    if "://" not in text:
+        return text
+    for secret in _SECRETS:
+        text = secret.sub(r"\g<before>***", text)
+    return text
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

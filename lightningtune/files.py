@@ -113,6 +113,10 @@ def dump_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
+_CONTROL = re.compile("[\x7f-\x9f\ud800-\udfff]")
+"""Characters that JSON may hold as they are, but that steer a terminal or cannot be encoded."""
+
+
 def dump_json(value: Any) -> str:
     """Write a value as JSON: of a dataclass its fields, of a path its text, of NaN and infinity null.
 
@@ -126,7 +130,8 @@ def dump_json(value: Any) -> str:
           "path": "a"
         }
     """
-    return json.dumps(_as_json(value), indent=2, ensure_ascii=False)
+    text = json.dumps(_as_json(value), indent=2, ensure_ascii=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _as_json(value: Any) -> Any:

@@ -14,7 +14,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import Objective, Reporter, Stop, StopReason, TrialOutcome, TrialSpec, Values
-from lightningtune.errors import ConfigurationError, NoResultError, TrialError
+from lightningtune.errors import ConfigurationError, NoResultError, TrialError, redact
 from lightningtune.files import write_text
 from lightningtune.study.comparison import Replay, Training, differences
 from lightningtune.study.directory import StudyDirectory
@@ -85,7 +85,7 @@ def replay(
     if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
         raise outcome.error
     if outcome.error is not None:
-        write_text(folder / "error.txt", outcome.traceback or outcome.detail)
+        write_text(folder / "error.txt", redact(outcome.traceback or outcome.detail))
     return Replay(
         number,
         recorded,

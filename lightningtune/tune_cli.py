@@ -16,7 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.kept import code_of, run_kept
 from lightningtune.cli.main import COULD_NOT, INTERRUPTED, said
-from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
+from lightningtune.cli.output import tell
+from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
 from lightningtune.errors import ConfigError, LightningTuneError
 from lightningtune.files import load_yaml
 from lightningtune.study.outage import is_of_storage
@@ -110,7 +111,7 @@ class TuneCLI(LightningCLI):
             if args is not None or not is_foreseen:  # of what is not, the traceback is needed
                 raise
             if isinstance(error, Exception):
-                print(f"{Path(sys.argv[0]).name} {TUNE}: {said(error, help='')}", file=sys.stderr)
+                tell(f"{Path(sys.argv[0]).name} {TUNE}: {said(error, help='')}")
             raise SystemExit(COULD_NOT if isinstance(error, Exception) else INTERRUPTED) from None
         if args is None and code:
             raise SystemExit(code)
@@ -146,7 +147,7 @@ class TuneCLI(LightningCLI):
         options = {name: given.get(option) for name, option in self._options.items() if name != _CHECK}
         texts = {name: read_value(name, value) for name, value in options.items() if isinstance(value, str)}
         study = read_study(None, {name: value for name, value in {**options, **texts}.items() if value is not None})
-        return dataclasses.replace(study, base_config=without_defaults(written or {}))
+        return with_given_storage(dataclasses.replace(study, base_config=without_defaults(written or {})))
 
 
 class _Tuned(BaseException):

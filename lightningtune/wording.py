@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from lightningtune.errors import redact
 
 _PLURALS = {"study": "studies", "batch": "batches"}
 
@@ -163,16 +166,19 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def printable(text: str, also: str = "") -> str:
-    r"""Return a text that moves no cursor and clears no terminal: what does not print is written out.
+    r"""Return a text that is safe in a terminal: control characters are written out, and no URL has a password.
+
+    Everything that is printed goes through it, whoever has written the text.
 
     Args:
-        text: somebody else's.
-        also: characters that are kept.
+        text: any text.
+        also: control characters that are kept.
 
     Example:
         >>> print(printable("red: \x1b[31m, two\nlines, naïve"))
         red: \x1b[31m, two\nlines, naïve
     """
+    text = redact(text)
     if text.isprintable():
         return text
     kept = {*also, "\u200c", "\u200d"}  # joiners, which some scripts and emoji need
@@ -182,6 +188,32 @@ def printable(text: str, also: str = "") -> str:
         else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def command(*words: object) -> str:
+    """Return a command that can be copied into a shell, in quotes.
+
+    Args:
+        *words: the command and its arguments, not yet quoted. One that begins with a dash must be an option.
+
+    Example:
+        >>> print(command("lightningtune", "pause", "digits"))
+        'lightningtune pause digits'
+        >>> print(command("lightningtune", "pause", "my digits"))
+        `lightningtune pause 'my digits'`
+    """
+    text = shlex.join(map(str, words))
+    return f"`{text}`" if "'" in text else f"'{text}'"
+
+
+def as_argument(name: str) -> tuple[str, ...]:
+    """Return a name as the last words of a command, where it is not taken for an option.
+
+    Example:
+        >>> as_argument("digits"), as_argument("--yes")
+        (('digits',), ('--', '--yes'))
+    """
+    return ("--", name) if name.startswith("-") else (name,)
 
 
 def _few(value: Any) -> str:

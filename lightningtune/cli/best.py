@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lightningtune.cli.output import print_json
+from lightningtune.cli.output import LINES, print_json, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, add_study, open_study
 
@@ -65,5 +65,5 @@ def run(arguments: Sequence[str]) -> int:
             }
         )
     else:
-        print(draw_best(results, number, directory, config))
+        show(draw_best(results, number, directory, config), LINES)
     return 0

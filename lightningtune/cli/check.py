@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightningtune.cli.output import print_json, width
+from lightningtune.cli.output import print_json, show, width
 from lightningtune.cli.studies import PATIENCE
-from lightningtune.cli.study_file import StudyFile
+from lightningtune.cli.study_file import StudyFile, with_given_storage
 from lightningtune.cli.tune import StudyParser
 from lightningtune.errors import ConfigurationError, LightningTuneError
 from lightningtune.wording import counted
@@ -41,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     is_json, headline = "--json" in arguments, "No study"
     try:
         given, study = parser().parse_study(arguments)
+        study = with_given_storage(study)
         headline = f"Study '{study.study_name}'"
 
         # imported where it is used: --help is not to wait for torch
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     if is_json:
         print_json(report.to_dict())
     else:
-        show(report)
+        show_report(report)
     return 0 if report.ok else 1
 
 
@@ -74,7 +75,7 @@ def _checked(optimizer: Checkable) -> CheckReport:
         return optimizer.check(lambda text: live.update(f"Checking {escape(text)}", refresh=True))
 
 
-def show(report: CheckReport) -> None:
+def show_report(report: CheckReport) -> None:
     """Print a report: in colours in a terminal, in 80 columns elsewhere."""
     _print(report.lines(_width()))
 
@@ -122,9 +123,9 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
             return
     report = _checked(optimizer)
     if any(finding.severity != "note" for finding in report.findings):
-        show(report)
+        show_report(report)
     else:
-        print(f"Checked with {counted(len(report.runs), 'run')} of two batches: no errors, no warnings.")
+        show(f"Checked with {counted(len(report.runs), 'run')} of two batches: no errors, no warnings.")
         _print(report.notes(_width()))
     if not report.ok:
         raise ConfigurationError(f"The study was not begun, since the check found errors. Skip it with {skip}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightningtune.cli.output import print_json, width
+from lightningtune.cli.output import LINES, print_json, show, width
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, STUDY, add_storage, open_study
 from lightningtune.cli.suggesting import studies_here, suggest
@@ -45,5 +45,5 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json(seen)
     else:
-        print(draw_contrast(seen, width()))
+        show(draw_contrast(seen, width()), LINES)
     return 0

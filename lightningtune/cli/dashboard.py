@@ -10,6 +10,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from lightningtune.cli.output import show
 from lightningtune.cli.parsing import CommandParser, positive
 from lightningtune.cli.studies import add_study, open_study
 from lightningtune.errors import ConfigurationError
@@ -60,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
             f"The dashboard cannot listen at {address}: {error}. Give it another port with --port."
         ) from error
     with server:
-        print(f"Study '{study.study_name}': http://{address}, until Ctrl-C.", flush=True)
+        show(f"Study '{study.study_name}': http://{address}, until Ctrl-C.")
         with contextlib.suppress(KeyboardInterrupt):  # the way to end it
             server.serve_forever()
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightningtune.cli.output import print_json
+from lightningtune.cli.output import print_json, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, add_study, open_study
 from lightningtune.errors import ConfigurationError
@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     found = open_study(given.study, given.storage)
 
     from lightningtune.study.portable import export_study
-    from lightningtune.wording import size
+    from lightningtune.wording import as_argument, command, size
 
     name = found.study.study_name
     target = given.file or Path(f"{name}.zip")
@@ -47,7 +47,9 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json({"study_name": name, "file": target.absolute(), "bytes": target.stat().st_size})
         return 0
-    print(f"Wrote '{target}', {size(target.stat().st_size)}.")
+    show(f"Wrote '{target}', {size(target.stat().st_size)}.")
     if target.suffix == ".zip":
-        print(f"To open it: python -m zipfile -e {target} lightningtune_runs, then lightningtune status {name}.")
+        file = target.absolute() if str(target).startswith("-") else target  # else it would be an option
+        unpack = command("python", "-m", "zipfile", "-e", file, "lightningtune_runs")
+        show(f"To open it: {unpack}, then {command('lightningtune', 'status', *as_argument(name))}.")
     return 0

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightningtune.cli.importing import import_named, search_also
+from lightningtune.cli.output import show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.files import write_text
+from lightningtune.wording import as_argument
 
 _EPILOG = """\
 examples:
@@ -68,10 +71,10 @@ def run(arguments: Sequence[str]) -> int:
     brings_data = getattr(model, "train_dataloader", base.train_dataloader) is not base.train_dataloader
     draft = draft_of(Part("model", _from(output, given.model), model), data, brings_data)
     write_text(output, draft.text)
-    print(f"Wrote '{output}': {draft.tuned} to tune, {draft.left} more to look at.")
+    show(f"Wrote '{output}': {draft.tuned} to tune, {draft.left} more to look at.")
     for what in draft.missing:
-        print(f"Fill in: {what}.")
-    print(f"Then: lightningtune tune {output}")
+        show(f"Fill in: {what}.")
+    show(f"Then: {shlex.join(['lightningtune', 'tune', *as_argument(str(output))])}")
     return 0
 
 

@@ -45,7 +45,9 @@ def keep(study: optuna.Study, asked_for: StudyFile, folder: Path, started_in: Pa
         folder: the one that it lies in.
         started_in: the working directory.
     """
-    kept = {"study": dataclasses.asdict(asked_for), "folder": str(folder.absolute()), "started_in": str(started_in)}
+    # its password stays out of the study: where it is stored, everyone who opens it knows
+    shared = dataclasses.asdict(dataclasses.replace(asked_for, storage=None))
+    kept = {"study": shared, "folder": str(folder.absolute()), "started_in": str(started_in)}
     if study.user_attrs.get(STUDY_FILE) != kept:
         study.set_user_attr(STUDY_FILE, kept)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightningtune.cli.output import print_json, width
+from lightningtune.cli.output import LINES, print_json, show, tell, width
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, open_study
 from lightningtune.errors import ConfigurationError, LightningTuneError
@@ -35,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
         if given.json:
             print_json([])
         else:
-            print(f"There are no studies in '{folder}'.")
+            show(f"There are no studies in '{folder}'.")
         return 0
 
     from lightningtune.report.studies import draw_studies
@@ -43,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json([{"directory": root, **progress.as_dict()} for root, progress in seen.items()])
     else:
-        print(draw_studies([*seen.values()], width()))
+        show(draw_studies([*seen.values()], width()), LINES)
     return 0
 
 
@@ -55,5 +54,5 @@ def _look(journal: Path) -> tuple[Path, StudyProgress] | None:
         found = open_study(str(journal.parent), None)
         return found.directory.root, progress_of(found.study, found.directory)
     except (LightningTuneError, OSError) as error:
-        print(f"lightningtune: {error}", file=sys.stderr)
+        tell(f"lightningtune: {error}")
         return None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from lightningtune._version import __version__
 from lightningtune.cli.commands import COMMANDS, GROUPS
+from lightningtune.cli.output import LINES, show, tell
 from lightningtune.cli.parsing import NOT_UNDERSTOOD
 from lightningtune.errors import LightningTuneError, did_you_mean
 
@@ -53,21 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except SystemExit as end:
         if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
+            tell(end.code)
             return COULD_NOT
         return end.code or 0
     except KeyboardInterrupt:
         if is_debugged:
-            traceback.print_exc()
+            tell(traceback.format_exc().rstrip(), LINES)
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _has_no_reader():
             _forget_output()
             return 0
         if is_debugged:
-            traceback.print_exc()
+            tell(traceback.format_exc().rstrip(), LINES)
         else:
-            print(f"lightningtune: {said(error)}", file=sys.stderr)
+            tell(f"lightningtune: {said(error)}")
         return COULD_NOT
     finally:
         log.setLevel(level)
@@ -95,16 +96,16 @@ def overview() -> str:
 
 def _dispatch(given: list[str]) -> int:
     if not given or given[0] in {"-h", "--help"}:
-        print(overview())
+        show(overview(), LINES)
         return 0
     name, *rest = given
     if name == "--version":
-        print(f"lightningtune {__version__}")
+        show(f"lightningtune {__version__}")
         return 0
     if name not in COMMANDS:
         what = "option" if name.startswith("-") else "command"
         near = did_you_mean(name, ("--help", "--version", "--debug") if what == "option" else COMMANDS)
-        print(f"lightningtune: there is no {what} '{name}'.{near} See 'lightningtune --help'.", file=sys.stderr)
+        tell(f"lightningtune: there is no {what} '{name}'.{near} See 'lightningtune --help'.")
         return NOT_UNDERSTOOD
     code: int = importlib.import_module(COMMANDS[name].module).run(rest)
     return code

@@ -1,4 +1,4 @@
-"""What a command prints to."""
+"""Where a command prints: every text goes through `printable`, which keeps escape sequences and passwords out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,37 @@ import shutil
 import sys
 from typing import Any
 
-from lightningtune.files import dump_json
+from lightningtune.wording import printable
+
+LINES = "\n\t"
+"""The control characters of a text of several lines."""
+
+
+def show(text: str, also: str = "", end: str = "\n") -> None:
+    """Print a text for a person.
+
+    Args:
+        text: what to print.
+        also: control characters that are kept: `LINES` for a text of several lines.
+        end: what follows it.
+    """
+    print(printable(text, also), end=end, flush=True)
+
+
+def tell(text: str, also: str = "") -> None:
+    """Print a text for a person to stderr: what is wrong, or what somebody should know besides the result.
+
+    Args:
+        text: what to print.
+        also: control characters that are kept: `LINES` for a text of several lines.
+    """
+    print(printable(text, also), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
     """Print a value for a program."""
+    from lightningtune.files import dump_json  # deferred import: keeps --help fast
+
     print(dump_json(value))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from lightningtune.cli.output import tell
 from lightningtune.errors import did_you_mean
 
 NOT_UNDERSTOOD = 2
@@ -61,7 +61,7 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the command with what was not understood."""
         end = "" if message.endswith((".", "?")) else "."
-        print(f"{self.prog}: {message}{end} See '{self.prog} --help'.", file=sys.stderr)
+        tell(f"{self.prog}: {message}{end} See '{self.prog} --help'.")
         raise SystemExit(NOT_UNDERSTOOD)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightningtune.cli.output import print_json
+from lightningtune.cli.output import print_json, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, add_study, open_study
 
@@ -36,5 +36,5 @@ def run(arguments: Sequence[str]) -> int:
         print_json({"study_name": study.study_name, "running": running})
         return 0
     what = f"{running} running end at their next validation" if running else "none of its trials runs now"
-    print(f"Study '{study.study_name}' is asked to pause: {what}.")
+    show(f"Study '{study.study_name}' is asked to pause: {what}.")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lightningtune.cli.output import print_json
+from lightningtune.cli.output import print_json, show
 from lightningtune.cli.parsing import CommandParser, positive
 from lightningtune.cli.studies import JSON, add_study, open_study
 from lightningtune.errors import ConfigurationError
@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     for seed in seeds:  # one by one: each is told when it is there
         trained += optimizer.refit(given.max_epochs, seed, number)
         if not given.json:
-            print(f"seed {trained[-1].seed}: {named(results.metrics, trained[-1].score)}  {trained[-1].directory}")
+            show(f"seed {trained[-1].seed}: {named(results.metrics, trained[-1].score)}  {trained[-1].directory}")
     if given.json:
         print_json(trained)
     return 0

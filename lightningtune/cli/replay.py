@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightningtune.cli.output import print_json
+from lightningtune.cli.output import LINES, print_json, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, add_study, open_study
 from lightningtune.errors import ConfigurationError
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json({**_plain(replayed), "directory": replayed.directory})
     else:
-        print(replayed)
+        show(str(replayed), LINES)
     return 1 if replayed.agreement is Agreement.DIFFERENT else 0
 
 

@@ -6,7 +6,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightningtune.cli.output import print_json
+from lightningtune.cli.output import print_json, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, add_study, open_study
 
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json({"study_name": found.study.study_name, "file": target, "bytes": target.stat().st_size})
     else:
-        print(target)
+        show(str(target))
     if given.open and not webbrowser.open(target.as_uri()):
         raise ConfigurationError(f"No browser was found to open '{target}' with.")
     return 0

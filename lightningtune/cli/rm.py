@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from lightningtune.cli.output import show, tell
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import add_study, open_study
 from lightningtune.errors import ConfigurationError
@@ -35,29 +36,27 @@ def run(arguments: Sequence[str]) -> int:
     study, directory = found.study, found.directory
     if not busy_hosts(study) and (hosts := idle_hosts(study)):
         who = f"{hosts[0]} has" if len(hosts) == 1 else f"{len(hosts)} processes have"
-        print(
-            f"{who[:1].upper()}{who[1:]} worked on it: looking for half a minute whether that goes on.", file=sys.stderr
-        )
+        tell(f"{who[:1].upper()}{who[1:]} worked on it: looking for half a minute whether that goes on.")
     check_idle(study)
     check_own(found)
     weights = weights_of(directory)
     if given.weights:
         if not weights:
-            print(f"Study '{study.study_name}' has no weights.")
+            show(f"Study '{study.study_name}' has no weights.")
             return 0
         what = f"{counted(len(weights), 'checkpoint')} of study '{study.study_name}', {size(size_of(weights))}"
         _ask(f"Remove {what} in {directory.root}?", given.yes)
         remove_weights(found)
-        print(f"Removed {what}.")
+        show(f"Removed {what}.")
         return 0
     trials = counted(len(study.get_trials(deepcopy=False)), "trial")
     where = f", {size(size_of(directory.belongings()))} in {directory.root}" if directory.root.is_dir() else ""
     what = f"study '{study.study_name}' with {trials}{where}"
     _ask(f"Remove {what}?", given.yes)
     stays = remove_study(found)
-    print(f"Removed {what}.")
+    show(f"Removed {what}.")
     if stays:
-        print(f"What is not the study's stays in {directory.root}: {', '.join(path.name for path in stays)}.")
+        show(f"What is not the study's stays in {directory.root}: {', '.join(path.name for path in stays)}.")
     return 0
 
 
@@ -71,6 +70,6 @@ def _ask(question: str, is_yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise ConfigurationError("Nothing was removed: nobody is there to be asked. With --yes it is done at once.")
-    print(f"{question} [y/N] ", end="", flush=True)
+    show(f"{question} [y/N] ", end="")
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise ConfigurationError("Nothing was removed.")

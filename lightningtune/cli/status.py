@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from lightningtune.cli.output import print_json, width
+from lightningtune.cli.output import LINES, print_json, show, width
 from lightningtune.cli.parsing import CommandParser, positive
 from lightningtune.cli.studies import JSON, add_study, open_study
+from lightningtune.wording import printable
 
 if TYPE_CHECKING:
     from lightningtune.study.progress import StudyProgress
@@ -58,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     elif given.watch:
         watch(look, lambda progress, size: draw_status(progress, size, given.latest), given.every)
     else:
-        print(draw_status(look(), width(), given.latest))
+        show(draw_status(look(), width(), given.latest), LINES)
     return 0
 
 
@@ -77,7 +78,7 @@ def watch(look: Callable[[], StudyProgress], draw: Callable[[StudyProgress, int 
     try:
         while True:
             progress = look()
-            text = draw(progress, width())
+            text = printable(draw(progress, width()), LINES)
             if is_terminal:
                 lines = text.splitlines()[: shutil.get_terminal_size().lines - 1]
                 # each line takes the place of the one before, so that nothing flickers

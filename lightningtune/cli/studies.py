@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import gc
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightningtune.cli.suggesting import studies_here, suggest
+from lightningtune.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from lightningtune.study.finding import FoundStudy
@@ -18,6 +20,8 @@ PATIENCE = 3.0
 """Seconds for which a storage that is away is waited for: somebody sits in front of it."""
 
 
+STORAGE = "LIGHTNINGTUNE_STORAGE"
+"""The environment variable for ``--storage``: a URL there is in no shell history and no list of processes."""
 STUDY = "the study's folder, or its name in lightningtune_runs"
 """What the argument ``STUDY`` is."""
 JSON: Mapping[str, Any] = {"action": "store_true", "help": "print JSON, for programs"}
@@ -34,7 +38,17 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where a study is stored."""
-    parser.add_argument("--storage", metavar="URL", help="where it is stored, unless that is the journal in its folder")
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        default=given_storage(),
+        help=f"where it is stored, unless that is the journal in its folder (default: ${STORAGE})",
+    )
+
+
+def given_storage() -> str | None:
+    """Return the storage that the environment names, or None."""
+    return os.environ.get(STORAGE) or None
 
 
 def open_study(study: str, storage: str | None, is_to_run: bool = False) -> FoundStudy:
@@ -57,7 +71,12 @@ def open_study(study: str, storage: str | None, is_to_run: bool = False) -> Foun
         if not is_to_run:
             patience.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word
         with quiet_optuna():
-            return find_study(study, storage, patience.PATIENCE if is_to_run else PATIENCE)
+            try:
+                return find_study(study, storage, patience.PATIENCE if is_to_run else PATIENCE)
+            except ConfigurationError as error:
+                if storage is None or storage != given_storage():
+                    raise
+                raise ConfigurationError(f"{error} The storage is that of {STORAGE}.") from None
 
 
 @contextlib.contextmanager

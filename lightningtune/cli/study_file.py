@@ -16,8 +16,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lightningtune.cli.config_files import FILES, OF_A_CONFIG, with_files
 from lightningtune.cli.placing import place_at
+from lightningtune.cli.studies import given_storage
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import dump_yaml, load_yaml, read_mapping
+from lightningtune.wording import as_argument, command
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class StudyFile:
         devices_per_trial: accelerators of one trial; as many as the trainer's devices when not given.
         trials_per_device: how many trials share one accelerator.
         share_data: whether the datamodule is built and set up once, and every trial's process shares its memory.
-        storage: where the study is stored: a URL such as sqlite:///study.db, or the path of a journal file; a journal
-            in the study's folder when not given.
+        storage: where the study is stored: a URL such as sqlite:///study.db, or the path of a journal file; when not
+            given, what the environment variable LIGHTNINGTUNE_STORAGE names, or a journal in the study's folder.
         load_if_exists: whether a study of this name goes on; otherwise it is an error that there is one.
         timeout: seconds after which no more trials begin.
         catch: names of the exceptions that fail a trial and not the study; all when not given.
@@ -154,7 +156,8 @@ def read_study(
         raise ConfigError(f"'{path}' is no study file, whose name ends in {', '.join(FILES)}.{script}")
     values = {} if path is None else read_mapping(path)
     if "versions" in values:
-        study, go_on = values.get("study_name"), f"'lightningtune resume {values.get('study_name')}'"
+        study = str(values.get("study_name"))
+        go_on = command("lightningtune", "resume", *as_argument(study))
         raise ConfigError(f"'{path}' is what study '{study}' has written down: {go_on} goes on with it.")
     for name in values:
         _check_name(path, str(name))
@@ -178,6 +181,11 @@ def read_study(
     if values.get("study_name") is None:
         values["study_name"] = "optuna_study" if path is None else Path(path).stem
     return StudyFile(**values)
+
+
+def with_given_storage(study: StudyFile) -> StudyFile:
+    """Return a study file with the storage of the environment, where it names none itself."""
+    return study if study.storage is not None else dataclasses.replace(study, storage=given_storage())
 
 
 def _check_name(path: Any, name: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
-from lightningtune.cli.output import print_json, width
+from lightningtune.cli.output import LINES, print_json, show, width
 from lightningtune.cli.parsing import CommandParser, positive
 from lightningtune.cli.studies import JSON, add_study, open_study
+from lightningtune.wording import printable
 
 STATES = ("complete", "pruned", "fail", "interrupted", "running", "waiting")
 
@@ -59,11 +61,14 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json(rows)
     elif given.csv:
-        write_table(rows, columns_of(everything), sys.stdout)
+        text = io.StringIO()
+        write_table(rows, columns_of(everything), text)
+        # a program gets the values as they are
+        sys.stdout.write(printable(text.getvalue(), LINES) if sys.stdout.isatty() else text.getvalue())
     elif rows:
         from lightningtune.report.trials import draw_trials
 
-        print(draw_trials(rows, metrics, width()))
+        show(draw_trials(rows, metrics, width()), LINES)
     else:
-        print(f"Study '{found.study.study_name}' has no trials{' of that kind' if everything else ''}.")
+        show(f"Study '{found.study.study_name}' has no trials{' of that kind' if everything else ''}.")
     return 0

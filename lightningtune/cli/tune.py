@@ -11,11 +11,12 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from lightningtune.cli.config_files import OF_A_CONFIG
+from lightningtune.cli.output import tell
 from lightningtune.cli.parsing import CommandParser
-from lightningtune.cli.studies import NO_CHECK
-from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
+from lightningtune.cli.studies import NO_CHECK, STORAGE
+from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
 from lightningtune.cli.suggesting import one_of, optunas, study_files, suggest
-from lightningtune.errors import ConfigError
+from lightningtune.errors import ConfigError, redact
 from lightningtune.files import load_yaml
 
 ALSO = {"base_config": "--config", "search_space": "--space"}
@@ -89,9 +90,7 @@ class StudyParser(CommandParser):
                 self.refuse(f"--{name}")
         for path, value in placed:
             if varies(study, path):
-                print(
-                    f"{self.prog}: '{path}' is tuned: {value!r} is that of the untuned defaults only.", file=sys.stderr
-                )
+                tell(f"{self.prog}: '{path}' is tuned: {value!r} is that of the untuned defaults only.")
         return given, study
 
     def _placed(self, arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
@@ -151,8 +150,12 @@ def run(arguments: Sequence[str]) -> int:
     """Run a study."""
     given, study = parser().parse_study(arguments)
     if given.print_config:
-        print(study.to_yaml(), end="")
+        if redact(study.storage or "") != (study.storage or ""):
+            tell(f"The storage is left out, since its URL holds a password. Give it with {STORAGE}.")
+            study = dataclasses.replace(study, storage=None)
+        sys.stdout.write(study.to_yaml())
         return 0
+    study = with_given_storage(study)
 
     # imported where it is used: --help is not to wait for Optuna and torch
     from lightningtune.cli.building import build_optimizer

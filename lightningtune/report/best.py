@@ -11,7 +11,7 @@ from lightningtune.report.status import gain
 from lightningtune.search.corners import shown
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
-from lightningtune.wording import clock, counted, number, size
+from lightningtune.wording import clock, counted, number, printable, size
 
 
 def draw_best(
@@ -33,11 +33,11 @@ def _lines(
 ) -> Iterator[str]:
     is_best = trial.number in results.best_numbers
     values = "  ".join(_values(results, trial))
-    yield f"Study '{results.study_name}', {'best: ' if is_best else ''}trial {trial.number}"
+    yield printable(f"Study '{results.study_name}', {'best: ' if is_best else ''}trial {trial.number}")
     yield f"  {values}{gain(results) if is_best else ''}"
     yield ""
     width = max(map(len, trial.params), default=0)
-    yield from (f"  {name:<{width}}  {shown(value)}" for name, value in trial.params.items())
+    yield from (printable(f"  {name:<{width}}  {shown(value)}") for name, value in trial.params.items())
     yield ""
     baseline = results.baseline
     rows = {

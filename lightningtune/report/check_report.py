@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lightningtune.report.rehearsed import Rehearsed
 from lightningtune.search.corners import shown
-from lightningtune.wording import Readable, counted
+from lightningtune.wording import Readable, counted, printable
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -98,7 +98,7 @@ class CheckReport(Readable):
 
     def lines(self, width: int = _WIDTH) -> Iterable[tuple[Severity | None, str]]:
         """Yield what there is to print line by line, each with the severity of the finding that it belongs to."""
-        yield None, self.headline
+        yield None, printable(self.headline)
         if self.facts:
             column = max(len(heading) for heading, _ in self.facts)
             for heading, text in self.facts:
@@ -149,6 +149,7 @@ def _listed(findings: Iterable[Finding], width: int) -> Iterator[tuple[Severity 
 
 
 def _column(head: str, text: str, width: int) -> list[str]:
+    text = printable(" ".join(text.split()))
     lines = textwrap.wrap(text, max(width - len(head), 20), break_long_words=False, break_on_hyphens=False)
     return [head + line if i == 0 else " " * len(head) + line for i, line in enumerate(lines)] or [head.rstrip()]
 

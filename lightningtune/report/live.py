@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lightningtune.contract import Reporter, Stop, Values
+from lightningtune.errors import redact
 from lightningtune.report.notebook import NotebookOutput
 from lightningtune.report.progress import Progress, named
 from lightningtune.study.results import StudyResults, TrialResult
@@ -114,7 +115,7 @@ class LiveView:
         self._log(headline)
         with self._unfailing():
             self._progress.begin(so_far, done, total)
-            self.console.print(headline, markup=False, soft_wrap=True)
+            self.console.print(printable(headline), markup=False, soft_wrap=True)
 
     def trial_started(self, number: int, params: Mapping[str, Any], is_baseline: bool) -> None:
         """Show that a trial runs."""
@@ -200,11 +201,11 @@ class LiveView:
             self.console.quiet = True
             if not self._is_lost:
                 self._is_lost = True
-                log.warning("The study is not shown any more: %s: %s", type(error).__name__, error)
+                log.warning("The study is not shown any more: %s: %s", type(error).__name__, redact(str(error)))
 
     def _log(self, text: str, level: int = logging.INFO) -> None:
         """Log what is shown, where nothing is; elsewhere it would stand there twice, and is for who debugs."""
-        log.log(level if self.console.quiet else logging.DEBUG, "%s", text)
+        log.log(level if self.console.quiet else logging.DEBUG, "%s", printable(text, _KEPT))
 
     def _result_of(self, trial: TrialResult) -> str:
         """Say what a trial came to, or why it came to nothing, in a line."""
@@ -214,12 +215,13 @@ class LiveView:
 
     def _say(self, text: str, style: str) -> None:
         """Print a text in full, in a notebook among the trials."""
+        text = printable(text, _KEPT)
         with self._unfailing():
             if self._notebook is not None:
                 self._notebook.add(Text(text))
                 self._notebook.update()
             else:
-                self.console.print(f"[{style}]{escape(printable(text, _KEPT))}[/]", soft_wrap=True)
+                self.console.print(f"[{style}]{escape(text)}[/]", soft_wrap=True)
 
     def _print(self, line: str | Text) -> None:
         self._said = self._clock()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from lightningtune.report.tables import cut, table
 from lightningtune.study.progress import RunningTrial, StudyProgress
 from lightningtune.study.results import StudyResults, TrialResult
-from lightningtune.wording import about, clock, counted, number, parameters
+from lightningtune.wording import about, as_argument, clock, counted, number, parameters, printable
 
 _LATEST = 10
 
@@ -22,7 +23,7 @@ def draw_status(progress: StudyProgress, width: int | None = None, latest: int =
     """
     results = progress.results
     aims = ", ".join(f"{way} {metric}" for way, metric in zip(results.directions, results.metrics, strict=True))
-    lines = [f"Study '{results.study_name}': {aims}", *_summary(progress), ""]
+    lines = [printable(f"Study '{results.study_name}': {aims}"), *_summary(progress), ""]
     ended = [trial for trial in results.trials if trial.state not in {"running", "waiting"}]
     shown = ended[-latest:] if latest else []
     shown += [trial for trial in results.best_trials if trial not in shown]
@@ -33,8 +34,9 @@ def draw_status(progress: StudyProgress, width: int | None = None, latest: int =
         header = ("trial", "", "state", *results.metrics, "epochs", "time", "parameters")
         lines.append(table(header, rows, right=("trial", *results.metrics, "epochs", "time"), width=width))
     if len(ended) > len(shown):
-        more = f"{counted(len(ended) - len(shown), 'more trial')}: lightningtune trials {results.study_name}"
-        lines.append(cut(more, width))
+        words = ["lightningtune", "trials", *as_argument(results.study_name)]
+        more = f"{counted(len(ended) - len(shown), 'more trial')}: {shlex.join(words)}"
+        lines.append(cut(printable(more), width))
     return "\n".join(lines).rstrip()
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import optuna
 
+from lightningtune.errors import redact
+
 log = logging.getLogger(__name__)
 
 
@@ -38,4 +40,4 @@ class _Caught:
             text = "%s failed for trial %d: %s: %s. The study goes on, and nothing more is said of it."
             if not self._has_told:
                 self._has_told = True
-                log.warning(text, name, trial.number, type(error).__name__, " ".join(str(error).split()))
+                log.warning(text, name, trial.number, type(error).__name__, redact(" ".join(str(error).split())))

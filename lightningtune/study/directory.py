@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.errors import ConfigError, ConfigurationError, redact
 from lightningtune.files import check_sums, dump_yaml, put, read_mapping, write_text
 
 _LAYOUT = {
@@ -221,7 +221,7 @@ class StudyDirectory:
 
     def write_error(self, number: int, text: str) -> None:
         """Write the traceback of a failed trial."""
-        write_text(self.trial(number) / "error.txt", text)
+        write_text(self.trial(number) / "error.txt", redact(text))
 
     def promote(self, number: int) -> None:
         """Make a trial the winner: ``best/`` holds its config and its checkpoint."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 
-from lightningtune.errors import ConfigurationError, did_you_mean
+from lightningtune.errors import ConfigurationError, did_you_mean, redact
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.patience import PATIENCE
 from lightningtune.study.storage import check_storage, open_storage
@@ -20,7 +20,7 @@ class FoundStudy:
     Attributes:
         study: the study.
         directory: its folder, which need not be there where it has another storage.
-        storage: where it is stored, as a URL or the path of a journal.
+        storage: where it is stored, as a URL without its password or the path of a journal.
     """
 
     study: optuna.Study
@@ -68,7 +68,7 @@ def find_study(study: str, storage: str | None = None, patience: float = PATIENC
     if name not in names:
         there = f" There: {', '.join(names)}.{did_you_mean(name, names)}" if names else ""
         raise ConfigurationError(f"There is no study '{name}' in {storage or directory.journal}.{there}")
-    where = str(directory.journal) if storage is None else storage
+    where = str(directory.journal) if storage is None else redact(storage)
     return FoundStudy(optuna.load_study(study_name=name, storage=opened), directory, where)
 
 

@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from lightningtune.contract import StopReason, TrialOutcome
+from lightningtune.errors import redact
 from lightningtune.study.liveness import SharedStudy
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _end(
     try:
         _tell(study, trial, record(trial, future.result()))
     except Exception as error:
-        log.warning("Trial %d could not be recorded: %s", trial.number, error)
+        log.warning("Trial %d could not be recorded: %s", trial.number, redact(str(error)))
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 

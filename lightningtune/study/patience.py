@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from lightningtune.errors import redact
 from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import WORKER
 from lightningtune.study.outage import is_away, mark, waits
@@ -153,7 +154,7 @@ class PatientStorage(BaseStorage):
                 # a channel that found nobody does not look again for up to two minutes; a new one does so at once
                 self.storage = copy.copy(self.storage)
         if is_new:
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            reason = redact(" ".join(str(error.__cause__ or error).split()))[:200]
             log.warning("The study's storage is away; it is tried again for %g seconds. %s", self._patience, reason)
 
     def _note_back(self) -> None:

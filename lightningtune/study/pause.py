@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 
+from lightningtune.errors import redact
 from lightningtune.study.identifiers import storage_of
 from lightningtune.study.patience import PatientStorage
 from lightningtune.study.periodic import every
@@ -62,7 +63,7 @@ def watched_for_pause(
         try:
             asked = at_once(lambda: latest_request(study), before) != before
         except Exception as error:  # what is wrong with the storage, the trials will say
-            log.debug("Nobody knows whether the study is to be paused: %s", error)
+            log.debug("Nobody knows whether the study is to be paused: %s", redact(str(error)))
             return False
         if asked:
             react()

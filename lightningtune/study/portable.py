@@ -16,6 +16,7 @@ import optuna
 
 from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.files import dump_json, replacing, write_text
+from lightningtune.study.definition import quiet_optuna
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.finding import FoundStudy
 from lightningtune.study.identifiers import storage_of
@@ -61,7 +62,8 @@ def _write_archive(found: FoundStudy, archive: zipfile.ZipFile, with_weights: bo
             journal.write_bytes(whole[: whole.rfind(b"\n") + 1])  # a host may be in the middle of a line
         else:
             to = open_storage(None, journal)
-            optuna.copy_study(from_study_name=name, from_storage=storage_of(found.study), to_storage=to)
+            with quiet_optuna():
+                optuna.copy_study(from_study_name=name, from_storage=storage_of(found.study), to_storage=to)
         archive.write(journal, f"{name}/journal.log")
     for path in _files_of(found.directory, with_weights):
         with contextlib.suppress(FileNotFoundError):  # a study that runs has removed it since

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from lightningtune.contract import StopReason
-from lightningtune.errors import ConfigError
+from lightningtune.errors import ConfigError, redact
 from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.identifiers import storage_of
@@ -69,7 +69,7 @@ class Recovery:
             else:
                 self._look(interrupted=False)
         except Exception as error:  # the storage may be away; the trials that run will say so
-            log.warning("The study's other hosts could not be looked after: %s", error)
+            log.warning("The study's other hosts could not be looked after: %s", redact(str(error)))
 
     def give_again(self, trial: FrozenTrial) -> Callable[[], None]:
         """Give a trial out again whose process was killed.

@@ -15,6 +15,7 @@ from lightningtune.study.finding import FoundStudy, is_same_file
 from lightningtune.study.hosts import busy_hosts, give_signs, idle_hosts
 from lightningtune.study.identifiers import storage_of
 from lightningtune.study.reporter import SEED
+from lightningtune.wording import as_argument, command
 
 
 def check_idle(study: optuna.Study) -> None:
@@ -27,7 +28,7 @@ def check_idle(study: optuna.Study) -> None:
     if hosts:
         raise ConfigurationError(
             f"Study '{study.study_name}' is being run by {', '.join(map(str, hosts))}. Pause it first: "
-            f"'lightningtune pause {study.study_name}'."
+            f"{command('lightningtune', 'pause', *as_argument(study.study_name))}."
         )
 
 

@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from lightningtune.contract import Stop, StopReason, TrialFacts, TrialOutcome, Values
+from lightningtune.errors import redact
 from lightningtune.study.patience import PatientStorage
 from lightningtune.study.provenance import Provenance
 
@@ -98,7 +99,7 @@ def record_outcome(trial: Any, outcome: TrialOutcome) -> None:
     """Keep on a trial why and how it ended."""
     trial.set_user_attr(REASON, outcome.reason.value)
     if outcome.detail:
-        trial.set_user_attr(DETAIL, outcome.detail)
+        trial.set_user_attr(DETAIL, redact(outcome.detail))
     known = {name: value for name, value in dataclasses.asdict(outcome.facts).items() if value is not None}
     # one write: each takes as long as a report
     trial.set_user_attr(FACTS, {"epochs": outcome.epochs, "seconds": round(outcome.duration, 3), **known})

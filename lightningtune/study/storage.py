@@ -19,6 +19,7 @@ from lightningtune.study.patience import PATIENCE, PatientStorage
 
 _MAKES_TABLES = re.compile(r"already exists|pg_type_typname_nsp_index")
 """What a server says where two hosts make the tables at a time."""
+_AT_IN_PASSWORD = re.compile(r"[\w+.-]+://[^/?]*@[^/?]*@")
 _STARTING = 10.0
 """Seconds for which a server is waited for at first: where it does not answer then, its address may be wrong."""
 
@@ -79,8 +80,13 @@ def check_storage(storage: Any) -> None:
             f"but got {storage!r}."
         )
     if isinstance(storage, str) and re.match(r"[a-z]\w+(\+\w+)?:/?[^/\\]", storage):
+        name = storage.partition(":")[0]  # what follows may be a password
         raise ConfigurationError(
-            f"storage={storage!r} is no URL: one begins with a name and '://', as 'sqlite:///study.db'."
+            f"storage='{name}:...' is no URL: one begins with a name and '://', as 'sqlite:///study.db'."
+        )
+    if isinstance(storage, str) and _AT_IN_PASSWORD.match(storage):
+        raise ConfigurationError(
+            f"storage={storage!r} has more than one '@': within the user and the password it is written as %40."
         )
     if isinstance(storage, (str, os.PathLike)) and Path(storage).is_file():
         with Path(storage).open("rb") as file:

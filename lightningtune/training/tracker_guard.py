@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import os
+import traceback
 import types
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightningtune.errors import redact
 from lightningtune.training.tracker_stand_in import Nothing
 
 log = logging.getLogger(__name__)
@@ -98,7 +100,8 @@ class Watch:
         return Nothing(self._folder)
 
     def _say(self, name: str, error: Exception) -> None:
-        log.info("%s.%s failed.", self._name, name, exc_info=error)
+        told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        log.info("%s.%s failed.\n%s", self._name, name, redact(told))
         if not self._has_told:
             self._has_told = True
             left = "goes on without it" if self.is_given_up else "goes on"
@@ -106,13 +109,13 @@ class Watch:
 
 
 def described(error: Exception) -> str:
-    r"""Return an error in one line, which is no longer than a page is wide.
+    r"""Return an error in one line, which is no longer than a page is wide and shows no password.
 
     Example:
         >>> described(OSError("no route\nto the host"))
         'OSError: no route to the host'
     """
-    message = " ".join(str(error).split()).rstrip(".")
+    message = redact(" ".join(str(error).split())).rstrip(".")
     message = message if len(message) <= 200 else message[:200] + "…"
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

@@ -34,7 +34,7 @@ def test_an_export_says_how_to_open_it(run, studies):
     said = run("export digits").out
     assert said.startswith("Wrote 'digits.zip', ")
     assert said.endswith(
-        "To open it: python -m zipfile -e digits.zip lightningtune_runs, then lightningtune status digits.\n"
+        "To open it: 'python -m zipfile -e digits.zip lightningtune_runs', then 'lightningtune status digits'.\n"
     )
     assert run("export digits out/trials.csv").out.startswith("Wrote 'out/trials.csv', ")
     file = studies / "out" / "trials.csv"

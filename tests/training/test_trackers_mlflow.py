@@ -102,13 +102,15 @@ def test_an_object_that_names_a_run_is_refused_and_one_that_has_begun_its_own_is
     assert "run_id" not in begun["logger"]["init_args"]
 
 
-def test_a_server_that_does_not_answer_is_told_of_once(root, tmp_path, monkeypatch):
+def test_a_server_that_does_not_answer_is_told_of_once_without_its_password(root, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    block = {"class_path": "MLFlowLogger", "init_args": {"tracking_uri": "http://127.0.0.1:9"}}
+    block = {"class_path": "MLFlowLogger", "init_args": {"tracking_uri": "http://me:hunter2@127.0.0.1:9"}}
     outcome = fit(tmp_path / "mine/trials/0001", [block, "CSVLogger"])
     assert outcome.reason is StopReason.COMPLETED
     (notice,) = outcome.notices
     assert notice.startswith("MLFlowLogger failed in experiment: MlflowException: ")
+    assert "http://***@127.0.0.1:9" in notice
+    assert "hunter2" not in notice
     assert notice.endswith("The trial goes on without it.")
 
 

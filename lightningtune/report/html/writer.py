@@ -7,12 +7,13 @@ import logging
 import os
 import reprlib
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 
-from lightningtune.errors import ConfigurationError
+from lightningtune.errors import ConfigurationError, redact
 from lightningtune.files import write_text
 from lightningtune.report.html.record import read_study
 from lightningtune.study.directory import StudyDirectory
@@ -113,8 +114,8 @@ class ReportWriter:
             write_report(study, self._directory, self._directory.report)
         except Exception as error:
             if not self._has_failed:
-                log.warning("The study's report could not be written: %s: %s", type(error).__name__, error)
-                log.debug("The report's error", exc_info=True)
+                log.warning("The study's report could not be written: %s: %s", type(error).__name__, redact(str(error)))
+                log.debug("The report's error: %s", redact(traceback.format_exc()))
             self._has_failed = True
         self._next = self._clock() - start
         self._spent += self._next
