@@ -140,12 +140,28 @@ def _built(what: str, target: Callable[..., Any], arguments: Mapping[str, Any]) 
 
 
 def _callback(what: str, given: Any, folder: Path) -> Any:
-    """Build a Lightning callback, or an Optuna callback, or take a function as it is."""
+    """Build a Lightning callback, or an Optuna callback, or take a function as it is.
+
+    A study file may come from anyone, so nothing else is called.
+    """
     name, arguments = _block(what, given)
     if "." not in name and ":" not in name:
         name = f"lightning.pytorch.callbacks.{name}"
     target = import_named(what, name, [folder])
-    return _built(what, target, arguments) if inspect.isclass(target) or arguments else target
+    if not inspect.isclass(target):
+        if arguments:
+            raise ConfigError(f"{what}: '{name}' is a function, which takes the study and the trial, and no init_args.")
+        return target
+    lightnings: Any = import_named(what, "lightning.pytorch.Callback")
+    # of an Optuna callback only this is known: it is called
+    if not issubclass(target, lightnings) and not any("__call__" in vars(kind) for kind in target.__mro__):
+        from lightningtune.training.build import of_pytorch_lightning  # deferred import: it imports torch
+
+        raise ConfigError(
+            f"{what}: '{name}' must be a Lightning callback, or an Optuna callback, which is called with study and "
+            f"trial.{of_pytorch_lightning(target)}"
+        )
+    return _built(what, target, arguments)
 
 
 def _exceptions(names: Sequence[str] | None, folder: Path) -> tuple[Any, ...] | None:

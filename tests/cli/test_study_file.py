@@ -306,6 +306,9 @@ WRONG_FILES = [
     ({"callbacks": "EarlyStopping"}, "callbacks must be a list or null, but got 'EarlyStopping'."),
     ({"callbacks": ["EarlyStoping"]}, "callbacks.0: the module 'lightning.pytorch.callbacks' has no 'EarlyStoping'. D"),
     ({"callbacks": [{"class_path": "EarlyStopping"}]}, "callbacks.0: EarlyStopping needs monitor, under init_args."),
+    ({"callbacks": [{"class_path": "os.mkdir", "init_args": {"path": "made"}}]}, "callbacks.0: 'os.mkdir' is a function"),
+    ({"callbacks": [{"class_path": "tempfile.TemporaryDirectory", "init_args": {"dir": "."}}]},
+     "callbacks.0: 'tempfile.TemporaryDirectory' must be a Lightning callback, or an Optuna callback, which is called"),
     ({"model_class": "Line"}, "model_class: 'Line' names no module. It is written as 'package.module.Line' or as 'tra"),
     ({"model_class": "nets.Lin"}, "model_class: the module 'nets' has no 'Lin'. Did you mean 'Line'?"),
     ({"model_class": "optuna.sampler.X"}, "there is no module 'optuna.sampler', which 'optuna.sampler.X' is to be in."),
@@ -356,6 +359,7 @@ def test_a_wrong_study_file_is_refused_in_one_line_that_names_it(changes, messag
     assert message in captured.err
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert not Path("lightningtune_runs").exists()
+    assert not Path("made").exists(), "what is no callback was called"
 
 
 WRONG_LINES = [
