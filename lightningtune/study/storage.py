@@ -80,9 +80,10 @@ def check_storage(storage: Any) -> None:
             f"but got {storage!r}."
         )
     if isinstance(storage, str) and re.match(r"[a-z]\w+(\+\w+)?:/?[^/\\]", storage):
-        name = storage.partition(":")[0]  # what follows may be a password
+        # what is no URL, redact() does not know
+        shown = f"{storage.partition(':')[0]}:***" if "@" in storage else storage
         raise ConfigurationError(
-            f"storage='{name}:...' is no URL: one begins with a name and '://', as 'sqlite:///study.db'."
+            f"storage={shown!r} is no URL: one begins with a name and '://', as 'sqlite:///study.db'."
         )
     if isinstance(storage, str) and _AT_IN_PASSWORD.match(storage):
         raise ConfigurationError(

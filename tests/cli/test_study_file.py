@@ -306,7 +306,7 @@ WRONG_FILES = [
     ({"callbacks": "EarlyStopping"}, "callbacks must be a list or null, but got 'EarlyStopping'."),
     ({"callbacks": ["EarlyStoping"]}, "callbacks.0: the module 'lightning.pytorch.callbacks' has no 'EarlyStoping'. D"),
     ({"callbacks": [{"class_path": "EarlyStopping"}]}, "callbacks.0: EarlyStopping needs monitor, under init_args."),
-    ({"callbacks": [{"class_path": "os.mkdir", "init_args": {"path": "made"}}]}, "callbacks.0: 'os.mkdir' is a function"),
+    ({"callbacks": [{"class_path": "os.mkdir", "init_args": {"path": "made"}}]}, "callbacks.0: 'os.mkdir' is a func"),
     ({"callbacks": [{"class_path": "tempfile.TemporaryDirectory", "init_args": {"dir": "."}}]},
      "callbacks.0: 'tempfile.TemporaryDirectory' must be a Lightning callback, or an Optuna callback, which is called"),
     ({"model_class": "Line"}, "model_class: 'Line' names no module. It is written as 'package.module.Line' or as 'tra"),
