@@ -8,17 +8,20 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from lightningtune.errors import ConfigError
 
 _AT_ONCE = 2**20
+_STREAMS = Path("/dev")
+"""Where a link leads to what this process reads and writes, and is not a file to be replaced."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -176,6 +179,8 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def last_lines(path: Path, count: int) -> list[str]:
     """Return the last lines of a text file that are not blank; none where there is no file."""
+    if not path.is_file():  # a pipe may have no end
+        return []
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 1000 * count))
@@ -186,23 +191,31 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place at the end, or vanishes on an error.
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file that takes the place of ``path`` at the end, or vanishes on an error.
 
-    Of a link, the file that it leads to is replaced.
+    No link is followed: one that is in the file's place is replaced.
 
     Raises:
         ConfigError: when a folder is in its place, or a file in its folder's.
         OSError: naming the file, when it cannot be written.
     """
-    path = path.resolve() if path.is_symlink() else path
+    with _beside(path) as temporary, temporary.open("xb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a name beside ``path`` that nobody can guess; what is created there takes the place of ``path``."""
+    if _STREAMS in path.absolute().parents:  # /dev/stdout is a link, and the machine's
+        path = path.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise ConfigError(f"'{path.parent}' is to be a folder, but it is a file. Move it away.") from None
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         raise ConfigError(f"The file '{path}' is to be written, but a folder is in its place. Move it away.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -215,12 +228,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: a reader sees the old file or the new one; a pipe or a device is written to."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        path.write_text(text, encoding="utf-8")
+    """Write a text file in one step: a reader sees the old file or the new one.
+
+    A pipe or a device is written to; a pipe that nobody reads is an error, for it would be waited for without end.
+    """
+    is_stream = path.exists() and not path.is_file() and not path.is_dir()
+    if is_stream and (not path.is_symlink() or _STREAMS in path.absolute().parents):
+        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.set_blocking(descriptor, True)
+            stream.write(text)
         return
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def check_sums(path: Path) -> None:
@@ -240,9 +260,9 @@ def check_sums(path: Path) -> None:
 
 def put(source: Path, target: Path) -> None:
     """Put a file in another place too, in one step, by a hard link where the file system has them."""
-    with replacing(target) as temporary:
-        temporary.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            os.link(source, temporary)
-        if not temporary.exists():
-            shutil.copyfile(source, temporary)
+    with _beside(target) as temporary:
+        try:
+            os.link(source, temporary, follow_symlinks=False)
+        except (OSError, NotImplementedError):  # Windows knows no link to a link
+            with source.open("rb") as content, temporary.open("xb") as file:
+                shutil.copyfileobj(content, file)

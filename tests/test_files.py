@@ -1,6 +1,9 @@
 import errno
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightningtune.errors import ConfigError
-from lightningtune.files import dump_yaml, load_yaml, plain, read_mapping, replacing, write_text
+from lightningtune.files import dump_yaml, last_lines, load_yaml, plain, put, read_mapping, replacing, write_text
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -69,7 +72,7 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
 
     def fail():
         with replacing(path) as temporary:
-            temporary.write_text("ne")
+            temporary.write(b"ne")
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -108,26 +111,68 @@ def test_a_folder_in_a_files_place_is_named(tmp_path):
         write_text(tmp_path / "b" / "a.yaml", "")
 
 
-def test_of_a_link_the_file_is_written_that_it_leads_to(tmp_path):
-    target, link = tmp_path / "there" / "report.html", tmp_path / "report.html"
-    target.parent.mkdir()
-    target.write_text("old")
-    link.symlink_to(target)
-    write_text(link, "new")
-    assert link.is_symlink()
-    assert target.read_text() == "new"
-    assert [*target.parent.iterdir()] == [target]
+def test_a_link_is_replaced_and_not_written_through(tmp_path):
+    (tmp_path / "elsewhere").write_text("old")
+    (tmp_path / "elsewhere.d").mkdir()
+    for target in ("elsewhere", "elsewhere.d", "nowhere"):
+        link = tmp_path / "report.html"
+        link.symlink_to(tmp_path / target)
+        write_text(link, "new")
+        assert not link.is_symlink()
+        assert link.read_text() == "new"
+        link.unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "elsewhere.d"]
+    assert (tmp_path / "elsewhere").read_text() == "old"
+
+
+def test_a_name_that_is_guessed_is_not_written_to(tmp_path):
+    path, secret = tmp_path / "file.txt", tmp_path / "secret"
+    secret.write_text("kept")
+    with replacing(path) as file:
+        [temporary] = [each for each in tmp_path.iterdir() if each != secret]
+        assert re.fullmatch(r"\.file\.txt\.[0-9a-f]{16}\.tmp", temporary.name)
+        file.write(b"new")
+    assert (path.read_bytes(), secret.read_text()) == (b"new", "kept")
+
+
+def test_a_name_may_be_as_long_as_any(tmp_path):
+    path = tmp_path / ("ü" * 127)
+    write_text(path, "text")
+    assert path.read_text() == "text"
+
+
+def test_a_link_that_is_put_elsewhere_stays_a_link(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "best.ckpt").symlink_to(tmp_path / "secret")
+    put(tmp_path / "best.ckpt", tmp_path / "best" / "model.ckpt")
+    assert (tmp_path / "best" / "model.ckpt").is_symlink()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
-def test_a_pipe_is_written_to_and_stays(tmp_path):
+def test_a_pipe_is_written_to_and_stays_and_is_no_error_only_where_somebody_reads(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
+    with pytest.raises(OSError, match=str(pipe)):
+        write_text(pipe, "text")
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     write_text(pipe, "text")
     assert os.read(reader, 100) == b"text"
     os.close(reader)
     assert pipe.is_fifo()
+    assert last_lines(pipe, 1) == []
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+def test_the_machines_own_links_stay(tmp_path):
+    script = (
+        "from pathlib import Path; from lightningtune.files import write_text; write_text(Path('/dev/stdout'), 'é')"
+    )
+    before = Path("/dev/stdout").readlink()
+    piped = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    with (tmp_path / "file").open("w") as file:
+        subprocess.run([sys.executable, "-c", script], stdout=file, check=True)
+    assert piped.stdout == (tmp_path / "file").read_bytes() == "é".encode()
+    assert Path("/dev/stdout").readlink() == before
 
 
 def test_a_file_that_cannot_be_written_is_named_and_not_the_temporary_one(tmp_path):

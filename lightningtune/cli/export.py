@@ -36,11 +36,12 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     found = open_study(given.study, given.storage)
 
+    from lightningtune.study.directory import check_study_name
     from lightningtune.study.portable import export_study
     from lightningtune.wording import as_argument, command, size
 
     name = found.study.study_name
-    target = given.file or Path(f"{name}.zip")
+    target = given.file or Path(f"{check_study_name(name)}.zip")
     if target.exists() and not given.force:
         raise ConfigurationError(f"'{target}' is there already. Replace it with --force, or name another.")
     export_study(found, target, given.weights)

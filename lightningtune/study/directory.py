@@ -36,6 +36,18 @@ _LAYOUT = {
 """The folders of a study, and how what it writes into them is named."""
 
 
+def check_study_name(study_name: str) -> str:
+    """Return a study's name if it can be a folder's; one that is read from a storage may be anything.
+
+    Raises:
+        ConfigurationError: when it cannot.
+    """
+    is_usable = isinstance(study_name, str) and re.fullmatch(r"[^/\\:*?\"<>|\x00-\x1f]+", study_name)
+    if not is_usable or study_name in {".", ".."}:
+        raise ConfigurationError(f"study_name={study_name!r} must be usable as a folder's name.")
+    return study_name
+
+
 @dataclass(frozen=True)
 class StudyDirectory:
     """The folder of one study."""
@@ -49,9 +61,7 @@ class StudyDirectory:
         Raises:
             ConfigurationError: when the study's name cannot be a folder's.
         """
-        usable = isinstance(study_name, str) and re.fullmatch(r"[^/\\:*?\"<>|\x00-\x1f]+", study_name)
-        if not usable or study_name in {".", ".."}:
-            raise ConfigurationError(f"study_name={study_name!r} must be usable as a folder's name.")
+        check_study_name(study_name)
         if not isinstance(experiment_dir, (str, os.PathLike, type(None))):
             raise ConfigurationError(f"experiment_dir must be the path of a folder, but got {experiment_dir!r}.")
         base = Path("lightningtune_runs") if experiment_dir is None else Path(experiment_dir)
@@ -75,6 +85,11 @@ class StudyDirectory:
     def journal(self) -> Path:
         """The default storage."""
         return self.root / "journal.log"
+
+    @property
+    def definition(self) -> Path:
+        """What was asked for."""
+        return self.root / "study.yaml"
 
     @property
     def best_config(self) -> Path:
@@ -111,7 +126,7 @@ class StudyDirectory:
 
     def belongings(self) -> list[Path]:
         """Return what is there of the study, the journal first; whatever else lies in the folder is somebody else's."""
-        named = (self.journal, Path(f"{self.journal}.lock"), self.root / "study.yaml", self.report)
+        named = (self.journal, Path(f"{self.journal}.lock"), self.definition, self.report)
         found = [path for path in named if path.is_file() or path.is_symlink()]
         for folder, owned in zip(self.folders, _LAYOUT.values(), strict=True):
             if folder.is_symlink():
@@ -136,23 +151,29 @@ class StudyDirectory:
 
     def write_definition(self, definition: Mapping[str, Any]) -> None:
         """Write ``study.yaml``."""
-        write_text(self.root / "study.yaml", dump_yaml(dict(definition)))
+        write_text(self.definition, dump_yaml(dict(definition)))
 
     def read_definition(self) -> dict[str, Any]:
         """Read ``study.yaml``; nothing where it is not there, or spoilt: it decides nothing."""
         try:
-            return read_mapping(self.root / "study.yaml")
+            return read_mapping(self.definition)
         except ConfigError:
             return {}
 
     def begin(self, directory: Path, config: Mapping[str, Any]) -> None:
         """Write the resolved config of a training that begins.
 
-        What another study has left under that number goes first: its weights would pass for this one's.
+        What another study has left under that number goes first: its weights would pass for this one's. So does a link,
+        through which files would be written and removed elsewhere.
         """
+        if directory.is_symlink():
+            directory.unlink()
         _remove_checkpoints(directory)
         left = [path for pattern in ("output*.log", "events.out.tfevents.*") for path in directory.glob(pattern)]
-        for path in (*(directory / name for name in ("error.txt", "metrics.csv", "trackers.json")), *left):
+        for path in (
+            *(directory / name for name in ("error.txt", "metrics.csv", "hparams.yaml", "trackers.json")),
+            *left,
+        ):
             _remove(path)
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 
@@ -215,7 +236,7 @@ class StudyDirectory:
         defined = self.read_definition().get("seed", seed)
         if trials and defined != seed:
             raise ConfigurationError(
-                f"'{self.root / 'study.yaml'}' is of a study with seed {defined}, but the journal '{self.journal}' of "
+                f"'{self.definition}' is of a study with seed {defined}, but the journal '{self.journal}' of "
                 f"one with seed {seed}. Put the right one in its place; study.yaml may also be removed."
             )
 
@@ -263,12 +284,14 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 
 def _remove_checkpoints(directory: Path) -> None:
+    if directory.is_symlink():  # what it leads to is not the study's
+        return
     for path in _checkpoints(directory):
         _remove(path)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():  # a sharded checkpoint, among others
+    if path.is_dir() and not path.is_symlink():  # a sharded checkpoint, among others
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ import optuna
 from lightningtune.errors import ConfigError, ConfigurationError
 from lightningtune.files import dump_json, replacing, write_text
 from lightningtune.study.definition import quiet_optuna
-from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.directory import StudyDirectory, check_study_name
 from lightningtune.study.finding import FoundStudy
 from lightningtune.study.identifiers import storage_of
 from lightningtune.study.progress import metric_names
@@ -44,17 +44,17 @@ def export_study(found: FoundStudy, target: Path, with_weights: bool = False) ->
         raise ConfigurationError(f"'{target}' must end in one of {', '.join(FORMS)}, which says what is written.")
     if with_weights and target.suffix != ".zip":
         raise ConfigurationError(f"Weights are exported into a .zip, and '{target}' is none.")
-    if with_weights and not found.directory.best_checkpoint.exists():
+    if with_weights and not _is_own(found.directory, found.directory.best_checkpoint):
         raise ConfigurationError(f"There are no weights to export: '{found.directory.best_checkpoint}' is not there.")
     if target.suffix == ".zip":
-        with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             _write_archive(found, archive, with_weights)
     else:
         write_text(target, _table_of(found) if target.suffix == ".csv" else f"{_document_of(found)}\n")
 
 
 def _write_archive(found: FoundStudy, archive: zipfile.ZipFile, with_weights: bool) -> None:
-    name, root = found.study.study_name, found.directory.root
+    name, root = check_study_name(found.study.study_name), found.directory.root
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder, "journal.log")
         if found.storage == str(found.directory.journal):
@@ -71,18 +71,27 @@ def _write_archive(found: FoundStudy, archive: zipfile.ZipFile, with_weights: bo
 
 
 def _files_of(directory: StudyDirectory, with_weights: bool) -> Iterator[Path]:
-    """Yield the files of a study's folder that are exported: of the weights the best only, and nothing half written."""
+    """Yield the files of a study's folder that are exported: of the weights the best only, and nothing half written.
+
+    A link that leads out of the folder is left out: what it leads to is not the study's.
+    """
     best = {directory.best_checkpoint, *_copies(directory)} if with_weights else set()
     for path in sorted(directory.root.rglob("*")):
         is_left_out = path.name.startswith(".") or path == directory.journal or path.name.endswith(".lock")
-        if path.is_file() and not is_left_out and (path in best or not _is_of_weights(path, directory.root)):
+        is_wanted = path in best or not _is_of_weights(path, directory.root)
+        if is_wanted and not is_left_out and _is_own(directory, path):
             yield path
+
+
+def _is_own(directory: StudyDirectory, path: Path) -> bool:
+    """Whether a file lies in a study's folder, and is no link to one that does not."""
+    return path.is_file() and path.resolve().is_relative_to(directory.root.resolve())
 
 
 def _copies(directory: StudyDirectory) -> Iterator[Path]:
     """Yield the winner's checkpoint under its trial's name: from there its weights are loaded."""
     for path in directory.root.glob("trials/*/best.ckpt"):
-        if path.is_file() and filecmp.cmp(path, directory.best_checkpoint):
+        if _is_own(directory, path) and filecmp.cmp(path, directory.best_checkpoint):
             yield path
 
 
@@ -105,6 +114,7 @@ def _table_of(found: FoundStudy) -> str:
 
 def _document_of(found: FoundStudy) -> str:
     results = _results(found)
+    is_defined = _is_own(found.directory, found.directory.definition)
     curves = [trial.intermediate_values for trial in found.study.get_trials(deepcopy=False)]
     return dump_json(
         {
@@ -112,7 +122,7 @@ def _document_of(found: FoundStudy) -> str:
             "metrics": results.metrics,
             "directions": results.directions,
             "best": results.best_numbers,
-            "definition": found.directory.read_definition(),
+            "definition": found.directory.read_definition() if is_defined else {},
             "trials": [
                 {**row, "validations": curve, "config": _config_of(found.directory, trial.number)}
                 for row, curve, trial in zip(results.rows(), curves, results.trials, strict=False)
@@ -122,6 +132,8 @@ def _document_of(found: FoundStudy) -> str:
 
 
 def _config_of(directory: StudyDirectory, number: int) -> dict[str, Any] | None:
+    if not _is_own(directory, directory.config(number)):
+        return None
     try:
         return directory.read_config(number)
     except ConfigError:  # it never began, or its folder is elsewhere

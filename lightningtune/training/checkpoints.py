@@ -6,6 +6,7 @@ import contextlib
 import errno
 import math
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +90,6 @@ class KeepCheckpoints:
     def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.best = directory / BEST
         self.last = directory / LAST
-        self._unfinished = directory / "unfinished.ckpt"
         self._clock = clock
         self._saved = self._asked = clock()
         self._spent = 0.0
@@ -155,15 +155,19 @@ class KeepCheckpoints:
             self._put(trainer, held.write, self.best)
 
     def _put(self, trainer: Trainer, save: Callable[[Path], None], target: Path, twin: Path | None = None) -> None:
+        # a name that nobody can guess: Lightning would follow a link
+        unfinished = target.with_name(f"unfinished_{secrets.token_hex(8)}.ckpt")
+        if trainer.world_size > 1:
+            unfinished = trainer.strategy.broadcast(unfinished)
         try:
             flush_tables(trainer)
-            save(self._unfinished)  # Lightning's own move is a copy where /tmp is another disk
+            save(unfinished)  # Lightning's own move is a copy where /tmp is another disk
             if trainer.is_global_zero:
-                self._unfinished.replace(target)
+                unfinished.replace(target)
                 if twin is not None:
                     put(target, twin)
         except OSError as error:
-            self._unfinished.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             if error.errno == errno.ENOSPC:
                 why = f"{os.strerror(error.errno)} here or in {tempfile.gettempdir()}"
                 raise OSError(error.errno, why, str(target)) from error

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
+
+from lightningtune.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ def go_on_with_table(trainer: Trainer, table: Path, directory: Path, global_step
         global_step: rows from this step on are logged again.
     """
     mine = [one for one in trainer.loggers if isinstance(one, CSVLogger) and Path(one.log_dir) == directory]
-    if not mine or not table.exists():
+    if not mine or not table.is_file():
         return
     try:
         names, rows = _rows_before(table, global_step)
@@ -40,10 +43,11 @@ def go_on_with_table(trainer: Trainer, table: Path, directory: Path, global_step
         return
     writer = mine[0].experiment  # the file is removed here
     writer.metrics_keys = names  # public, but described nowhere: without it the next row would bring another header
-    with Path(writer.metrics_file_path).open("w", newline="") as file:
-        out = csv.DictWriter(file, names)
-        out.writeheader()
-        out.writerows(rows)
+    text = io.StringIO(newline="")
+    out = csv.DictWriter(text, names)
+    out.writeheader()
+    out.writerows(rows)
+    write_text(Path(writer.metrics_file_path), text.getvalue())
 
 
 def _rows_before(table: Path, global_step: int) -> tuple[list[str], list[dict[str, str]]]:

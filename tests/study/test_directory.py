@@ -61,7 +61,7 @@ def test_a_winner_without_weights_leaves_no_foreign_ones(directory):
 
 
 def test_a_file_system_without_hard_links_gets_copies(directory, monkeypatch):
-    def refuse(*args):
+    def refuse(*args, **options):
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", refuse)
@@ -160,3 +160,18 @@ def test_a_journal_of_another_study_is_noticed_by_its_seed(directory):
     directory.check_belongs(seed=1, trials=2)
     with pytest.raises(ConfigurationError, match=r"study.yaml' is of a study with seed 1, but the journal .* seed 2"):
         directory.check_belongs(seed=2, trials=2)
+
+
+def test_through_a_link_in_a_trials_place_nothing_is_removed_and_nothing_written(directory, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("model.ckpt", "config.yaml", "metrics.csv"):
+        (home / name).write_text("mine")
+    (directory.root / "trials").mkdir(parents=True)
+    directory.trial(7).symlink_to(home)
+    directory.drop_weights(7)
+    directory.begin(directory.trial(7), {"model": {"lr": 0.1}})
+    assert {path.name: path.read_text() for path in home.iterdir()} == dict.fromkeys(
+        ("model.ckpt", "config.yaml", "metrics.csv"), "mine"
+    )
+    assert directory.read_config(7) == {"model": {"lr": 0.1}}

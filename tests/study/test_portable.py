@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from lightningtune import ConfigurationError
+from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 from lightningtune.study import portable
 from lightningtune.study.definition import open_study
@@ -116,3 +117,33 @@ def test_what_cannot_be_exported_is_said(found, tmp_path):
     with pytest.raises(ConfigurationError, match="no weights to export"):
         export_study(found, tmp_path / "digits.zip", with_weights=True)
     assert not [*tmp_path.glob("digits.*")], "nothing is left of what failed"
+
+
+def test_what_a_link_leads_to_outside_of_the_folder_is_not_exported(found, tmp_path):
+    secret, root = tmp_path / "secret.yaml", found.directory.root
+    secret.write_text("token: hunter2")
+    for name in ("study.yaml", "trials/0001/config.yaml", "trials/0001/notes.txt", "best/model.ckpt"):
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(secret)
+    (root / "trials" / "0009").symlink_to(tmp_path)
+    (root / "inside.yaml").symlink_to(root / "trials/0002/config.yaml")
+    for name in ("digits.zip", "digits.json"):
+        export_study(found, tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "digits.zip") as archive:
+        names, contents = archive.namelist(), [archive.read(name) for name in archive.namelist()]
+    assert not any(b"hunter2" in content for content in contents)
+    assert "hunter2" not in (tmp_path / "digits.json").read_text()
+    assert "digits/inside.yaml" in names
+    assert len({*names}) == len(names)
+    with pytest.raises(ConfigurationError, match="There are no weights to export"):
+        export_study(found, tmp_path / "weights.zip", with_weights=True)
+
+
+def test_a_name_that_is_read_from_a_journal_leads_nowhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "given"
+    optuna.create_study(study_name="../../../evil", storage=open_storage(None, root / "journal.log"))
+    for arguments in ([], [str(tmp_path / "given.zip")]):
+        assert main(["export", str(root), *arguments]) == 1
+        assert "study_name='../../../evil' must be usable as a folder's name." in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == [root]

@@ -124,7 +124,7 @@ def test_a_later_value_that_is_not_the_best_leaves_the_best_alone(trainer, tmp_p
 
 
 def test_a_file_system_without_links_gets_a_copy(trainer, tmp_path, monkeypatch):
-    def refuse(*args):
+    def refuse(*args, **options):
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", refuse)

@@ -51,7 +51,9 @@ def _but_seed(path: Path) -> Any:
 
 def _column(table: Path, name: str) -> list[float]:
     """Return the finite numbers of a column; none where there is no such table."""
-    values = []
+    values: list[float] = []
+    if not table.is_file():  # a pipe may have no end
+        return values
     with suppress(OSError, ValueError, csv.Error), table.open(newline="", encoding="utf-8") as file:
         values = [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
     return [value for value in values if math.isfinite(value)]
