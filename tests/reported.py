@@ -5,12 +5,15 @@ import math
 import random
 
 import optuna
+import pytest
 
 from lightningtune.contract import StopReason, TrialFacts, TrialOutcome
 from lightningtune.study.definition import quiet_optuna
+from lightningtune.study.identifiers import id_of
 from lightningtune.study.identity import WORKER
 from lightningtune.study.reporter import BASELINE, FACTS, PLACEMENT, PROVENANCE, SEED, record_outcome
 
+needs_optuna_5 = pytest.mark.skipif(int(optuna.__version__.partition(".")[0]) < 5, reason="Optuna 4 lacks it")
 START = datetime.datetime(2026, 3, 9, 8, 0)
 DISTRIBUTIONS = {
     "lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True),
@@ -118,15 +121,23 @@ def theirs(directions=("minimize",), trials=12):
     return study
 
 
+def constrain(trial, value):
+    """Set a constraint of a trial: by Optuna 5's method, or as a sampler of Optuna 4 keeps it."""
+    if hasattr(trial, "set_constraint"):
+        trial.set_constraint("memory", value)
+    else:
+        trial.storage.set_trial_system_attr(id_of(trial), "constraints", [value])
+
+
 def constrained(trials=12):
     """Return a study in which every other trial violates a constraint, the best of all among them."""
     study = optuna.create_study(study_name="constrained")
     for number in range(trials):
         params = {"x": float(number), "y": float(number % 3)}
         ranges = dict.fromkeys(params, optuna.distributions.FloatDistribution(0, 100))
-        violated = {"memory": 1.0 if number % 2 == 0 else -1.0}
+        violated = {"constraints": [1.0 if number % 2 == 0 else -1.0]}
         study.add_trial(
-            optuna.trial.create_trial(value=float(number), params=params, distributions=ranges, constraints=violated)
+            optuna.trial.create_trial(value=float(number), params=params, distributions=ranges, system_attrs=violated)
         )
     return study
 

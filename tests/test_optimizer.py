@@ -20,6 +20,7 @@ import yaml
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from nets import Line, Points, PrunesItself, loaders, points
+from reported import needs_optuna_5
 
 from lightningtune import ConfigurationError, NoResultError, OptunaDrivenOptimizer, TrialError, tunable
 from lightningtune.contract import Objective, SilentReporter
@@ -566,6 +567,7 @@ def test_a_function_is_a_space_and_its_helper_choices_reach_no_config(tune):
         assert width == (8 if trial.params["big"] else trial.params["small_width"])
 
 
+@needs_optuna_5
 def test_constraints_stated_in_the_space_hold(tune):
     def space(trial):
         lr = trial.suggest_float("lr", 1e-3, 1.0, log=True)
@@ -717,6 +719,7 @@ def test_that_nothing_was_found_is_said_where_nothing_is_shown(tune, caplog):
     assert "No trial completed. Trials: 1 fail. Most frequent reason: ValueError: shapes do not match" in caplog.text
 
 
+@needs_optuna_5
 def test_a_study_without_a_feasible_trial_says_so(tune):
     def space(trial):
         trial.suggest_float("lr", 0.1, 0.2)

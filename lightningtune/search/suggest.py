@@ -85,4 +85,9 @@ class RecordingTrial:
             raise AttributeError(
                 f"{name} is not supported in a search space; use suggest_float, suggest_int or suggest_categorical."
             )
+        if name == "set_constraint" and not hasattr(self._trial, name):
+            raise AttributeError(
+                f"set_constraint needs Optuna 5, and this is Optuna {optuna.__version__}. Give a sampler its "
+                "constraints_func instead."
+            )
         return getattr(self._trial, name)

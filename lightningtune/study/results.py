@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason, TrialFacts, Values
 from lightningtune.errors import NoResultError
+from lightningtune.study.constraints import is_feasible
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.epochs import epochs_in, last_sign, trainer_section
 from lightningtune.study.provenance import Provenance
@@ -267,11 +268,6 @@ def rank(study: optuna.Study) -> list[int]:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     feasible = [trial for trial in complete if is_feasible(trial)]
     return [trial.number for trial in sorted(feasible, key=lambda trial: (sign * (trial.value or 0.0), trial.number))]
-
-
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial violates no constraint."""
-    return all(value <= 0 for value in trial.constraints.values())
 
 
 def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:

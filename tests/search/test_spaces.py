@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
+from reported import needs_optuna_5
 
 from lightningtune import AdvancedSearchSpace, SimpleSearchSpace
 from lightningtune.errors import ConfigError, SearchSpaceError
@@ -175,6 +176,7 @@ def test_a_function_may_choose_among_any_yaml_values():
     assert trial.params == {"x": "B()"}
 
 
+@needs_optuna_5
 def test_a_function_sees_the_trial_behind():
     def space(trial):
         trial.set_constraint("c", trial.suggest_float("x", 1, 2))

@@ -3,6 +3,7 @@ import sys
 import optuna
 import pandas as pd
 import pytest
+from reported import constrain
 
 from lightningtune import NoResultError
 from lightningtune.contract import StopReason, TrialOutcome
@@ -80,7 +81,7 @@ def test_infeasible_trials_are_never_best():
     study = optuna.create_study()
     for value, constraint in ((1.0, 1.0), (2.0, -1.0), (3.0, 0.0)):
         trial = study.ask()
-        trial.set_constraint("memory", constraint)
+        constrain(trial, constraint)
         study.tell(trial, value)
     assert rank(study) == [1, 2]
     assert rank(study)[0] == study.best_trial.number
@@ -89,7 +90,7 @@ def test_infeasible_trials_are_never_best():
 def test_where_all_are_infeasible_that_is_why_there_is_no_best(tmp_path):
     study = optuna.create_study(study_name="s")
     trial = study.ask()
-    trial.set_constraint("memory", 1.0)
+    constrain(trial, 1.0)
     study.tell(trial, 1.0)
     results = collect_results(study, ("loss",), StudyDirectory(tmp_path))
     with pytest.raises(NoResultError, match="There is no best trial: each that is complete violates a constraint."):
@@ -107,7 +108,7 @@ def test_defaults_that_violate_a_constraint_are_not_compared_with(tmp_path):
     for value, constraint in ((3.0, 1.0), (2.0, -1.0)):
         trial = study.ask()
         trial.set_user_attr(BASELINE, constraint > 0)
-        trial.set_constraint("memory", constraint)
+        constrain(trial, constraint)
         study.tell(trial, value)
     found = collect_results(study, ("val_loss",), StudyDirectory(tmp_path))
     assert [trial.is_feasible for trial in found.trials] == [False, True]

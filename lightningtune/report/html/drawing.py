@@ -202,6 +202,8 @@ def styled_parallel(figure: go.Figure, names: Sequence[str]) -> go.Figure:
         figure: Optuna's.
         names: of its axes, of which it shows the beginnings only.
     """
+    if figure.data[0].type == "parcoords":  # Optuna 4 draws one trace, with its own axes and lines
+        return styled(figure)
     figure = styled(_recolored(figure))
     figure.update_annotations(name="value")  # the page lays paper under them, so that they can be read
     for trace in figure.data:

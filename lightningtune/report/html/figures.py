@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import optuna
 from optuna import visualization
 from optuna.trial import FrozenTrial, TrialState
 
@@ -16,8 +17,8 @@ from lightningtune.report.html import drawing
 from lightningtune.report.html.drawing import COLORS
 from lightningtune.report.html.record import Record, escaped, parameters_of
 from lightningtune.report.html.timeline import lanes_of
+from lightningtune.study.constraints import is_feasible
 from lightningtune.study.definition import quiet_optuna
-from lightningtune.study.results import is_feasible
 from lightningtune.wording import counted
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class Figures:
             NoResultError: when no trial completed, or there are no parameters.
         """
         self._need(1, "Parallel coordinates")
+        if len(self._metrics) > 1 and int(optuna.__version__.partition(".")[0]) < 5:
+            raise NoResultError(f"Parallel coordinates of several metrics need Optuna 5; this is {optuna.__version__}.")
         target: dict[str, Any] = {"target_name": self._metrics[0]} if len(self._metrics) == 1 else {}
         params = sorted(escaped(name) for name in self._ranked()[:MANY])
         figure = visualization.plot_parallel_coordinate(self._record.study, params=params, **target)

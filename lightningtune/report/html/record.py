@@ -14,6 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from lightningtune.study.constraints import constraint_attributes
 from lightningtune.study.definition import STUDY_FILE, quiet_optuna
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.progress import metric_names
@@ -99,7 +100,7 @@ def _escaped(trial: FrozenTrial) -> FrozenTrial:
             escaped(name): _distribution(kind, trial.params[name]) for name, kind in trial.distributions.items()
         },
         intermediate_values=trial.intermediate_values,
-        constraints=trial.constraints,
+        system_attrs=constraint_attributes(trial),
     )
     copy.datetime_start, copy.datetime_complete = trial.datetime_start, trial.datetime_complete
     return copy

@@ -3,7 +3,7 @@ import re
 
 import optuna
 import pytest
-from reported import constrained, ours, overlapping, theirs
+from reported import constrain, constrained, needs_optuna_5, ours, overlapping, theirs
 
 from lightningtune import ConfigurationError, NoResultError
 from lightningtune.report.html import drawing
@@ -60,6 +60,7 @@ def test_all_figures_have_our_paper(drawn):
         assert figure.layout.title.text is None
 
 
+@needs_optuna_5
 def test_the_best_line_has_the_best_colour(drawn):
     lines = [trace for trace in drawn.parallel_coordinates().data if trace.mode == "lines"]
     best = max(lines, key=lambda trace: trace.y[0])
@@ -78,8 +79,18 @@ def test_a_contour_of_hundreds_of_trials_stays_small(drawn):
 def test_the_best_is_purple_whichever_way_a_metric_is_better():
     drawn = figures(theirs(["minimize", "maximize"]))
     assert [drawn.contours(index).data[0].reversescale for index in (0, 1)] == [True, False]
-    dimensions = drawn.parallel_coordinates().layout.xaxis.ticktext
+
+
+@needs_optuna_5
+def test_parallel_coordinates_have_an_axis_for_each_metric():
+    dimensions = figures(theirs(["minimize", "maximize"])).parallel_coordinates().layout.xaxis.ticktext
     assert dimensions[:2] == ("value_0", "value_1")
+
+
+@pytest.mark.skipif(int(optuna.__version__.partition(".")[0]) >= 5, reason="Optuna 5 draws them")
+def test_parallel_coordinates_of_several_metrics_name_the_optuna_that_draws_them():
+    with pytest.raises(NoResultError, match="several metrics need Optuna 5"):
+        figures(theirs(["minimize", "maximize"])).parallel_coordinates()
 
 
 def test_bars_that_overlap_in_time_are_drawn_beside_each_other():
@@ -109,11 +120,13 @@ def test_an_objective_is_a_name_or_an_index(name):
         draw(objective="val_los")
 
 
-def test_infeasible_trials_stand_in_every_legend():
-    drawn = figures(constrained())
-    for figure in (drawn.history(), drawn.slices(), drawn.contours(), drawn.parallel_coordinates()):
-        assert [trace.name for trace in figure.data if trace.name and trace.showlegend is True].count("infeasible") == 1
-        assert figure.layout.showlegend is not False
+@pytest.mark.parametrize(
+    "name", ["history", "slices", "contours", pytest.param("parallel_coordinates", marks=needs_optuna_5)]
+)
+def test_infeasible_trials_stand_in_every_legend(name):
+    figure = getattr(figures(constrained()), name)()
+    assert [trace.name for trace in figure.data if trace.name and trace.showlegend is True].count("infeasible") == 1
+    assert figure.layout.showlegend is not False
 
 
 def test_infeasible_trials_are_drawn_over_choices_too():
@@ -123,7 +136,7 @@ def test_infeasible_trials_are_drawn_over_choices_too():
         trial = study.ask()
         trial.suggest_categorical("<act>", ["<relu>", "<tanh>"])
         trial.suggest_float("x", number, number)
-        trial.set_constraint("memory", float(number))
+        constrain(trial, float(number))
         study.tell(trial, number)
     points = [trace for trace in figures(study).slices().data if trace.name == "infeasible"]
     assert [(trace.x, trace.y) for trace in points] == [
@@ -145,8 +158,13 @@ def test_long_choices_are_shortened_and_turned_and_whole_where_the_mouse_is():
     assert figure.layout.xaxis.ticktext == ('GELU(…="tanh")', 'GELU(…="none")', "&lt;/b&gt;R…ce=True)", "None")
     assert figure.layout.xaxis.tickangle == -45
     assert {*figure.data[0].text} == {*long[:2], "&lt;/b&gt;ReLU(inplace=True)", "None"}
+
+
+@needs_optuna_5
+def test_long_choices_are_shortened_beside_the_axes_of_parallel_coordinates():
+    long = ['GELU(approximate="tanh")', "</b>ReLU(inplace=True)"]
     values = {value.text for value in figures(choices(long)).parallel_coordinates().layout.annotations}
-    assert {*figure.layout.xaxis.ticktext} <= values
+    assert {'GELU(…="tanh")', "&lt;/b&gt;R…ce=True)"} <= values
 
 
 def test_short_choices_stay_as_they_are_and_many_are_thinned():
@@ -156,6 +174,7 @@ def test_short_choices_stay_as_they_are_and_many_are_thinned():
     assert len(many.tickvals) == 10
 
 
+@needs_optuna_5
 def test_axes_of_parallel_coordinates_have_the_ends_of_their_names():
     study = optuna.create_study()
     names = ["model.init_args.first_width", "model.init_args.second_width"]
@@ -185,7 +204,6 @@ def test_several_objectives_have_a_front_and_a_history_each(count):
     assert [trace.name for trace in drawn.pareto_front().data] == ["other trials", "Pareto front"]
     assert drawn.history(count - 1).layout.yaxis.title.text == f"value_{count - 1}"
     assert drawn.slices(0).data
-    assert drawn.parallel_coordinates().data
     with pytest.raises(NoResultError, match="several objectives"):
         drawn.curves()
 

@@ -163,7 +163,7 @@ def test_only_what_is_better_than_the_defaults_is_green(study, is_better):
 
 def test_where_every_completed_trial_violates_a_constraint_none_is_best():
     study = optuna.create_study()
-    study.add_trial(optuna.trial.create_trial(value=1.0, constraints={"memory": 1.0}))
+    study.add_trial(optuna.trial.create_trial(value=1.0, system_attrs={"constraints": [1.0]}))
     text = Reader(page(study)).text
     assert "There is no best trial: each that is complete violates a constraint. Trials: 1 complete." in text
 
