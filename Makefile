@@ -9,14 +9,21 @@ UV = $(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/
 INSTALL = ($(PIP) uv && $(UV) -e ".[$(1)]") || $(PIP) -e ".[$(1)]"
 # many tests start processes of their own
 TESTS_AT_A_TIME ?= 2
+# the oldest versions that pyproject.toml allows; uv resolves to them, pip cannot
+OLDEST_PYTHON ?= $(shell python3.10 -c '' 2> /dev/null && echo python3.10 || echo $(PYTHON))
+OLDEST = $(VENV)-oldest
+OLDEST_TESTS ?= tests/test_callback.py tests/test_callback_endings.py tests/test_host.py tests/cli tests/study/test_constraints.py
 
-.PHONY: quickstart test check chaos bench pictures format clean
+.PHONY: quickstart test test-oldest check chaos bench pictures format clean
 
 quickstart: $(VENV)/.examples
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.test
 	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist worksteal $(PYTEST)
+
+test-oldest: $(OLDEST)/.test
+	$(OLDEST)/bin/pytest -n $(TESTS_AT_A_TIME) --dist worksteal -m "not slow" $(OLDEST_TESTS) $(PYTEST)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -44,7 +51,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "LightningTune needs Python 3.10 or newer.")'
@@ -57,6 +64,13 @@ $(VENV)/.examples: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(call INSTALL,test)
 	touch $@ $(VENV)/.examples
+
+$(OLDEST)/.test: pyproject.toml | $(VENV)/.test
+	$(PIP) uv
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(BIN)/python -m uv pip install --quiet --compile-bytecode --resolution lowest-direct \
+	    --python $(OLDEST)/bin/python -e ".[test]"
+	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	$(call INSTALL,bench)
