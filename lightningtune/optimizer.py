@@ -37,7 +37,7 @@ from lightningtune.report.live import LiveView, view_console
 from lightningtune.report.summary import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike
 from lightningtune.study import definition
-from lightningtune.study.changes import define, describe_changes
+from lightningtune.study.changes import Subject, changes_since, check_subject, define
 from lightningtune.study.comparison import Replay, check_tolerance
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy
@@ -233,6 +233,8 @@ class OptunaDrivenOptimizer(Checkable):
                     self._pruner,
                     self._seed,
                 )
+                subject = Subject.of(self._schema, self._space, self._config)
+                check_subject(study, subject, self._directory.how_to_remove(self._optuna_kwargs))
             if self._optuna_kwargs.get("storage") is None:
                 self._directory.check_belongs(study.user_attrs[SEED], len(study.get_trials(deepcopy=False)))
             self._study = study
@@ -249,6 +251,9 @@ class OptunaDrivenOptimizer(Checkable):
         """
         study = self.study
         definition.check_continuable(study, self._space.parameters or ())
+        asked_for = define(study, self._objective, self._n_trials, self._schema, self._space, self._config)
+        if (changed := changes_since(self._directory.read_definition(), asked_for, study)) is not None:
+            self._view.note(changed)
         self._host.rescue(study, reseed=self._sampler is None)
         definition.start_over(study)
         done = definition.count_finished(study)
@@ -256,7 +261,7 @@ class OptunaDrivenOptimizer(Checkable):
         self._view.begin(self.results(), done, self._n_trials, line)
         report = ReportWriter(self._directory)
         try:
-            self._run(study, done, report)
+            self._run(study, done, report, asked_for)
         except (KeyboardInterrupt, SystemExit):
             report.write(study)
             with contextlib.suppress(Exception):  # the storage may be away
@@ -357,14 +362,16 @@ class OptunaDrivenOptimizer(Checkable):
         callbacks = self._trainer_callbacks
         return replay(self.study, number, self._directory, self._blueprint, self._objective, callbacks, tolerance)
 
-    def _run(self, study: optuna.Study, done: int, report: ReportWriter) -> None:
+    def _run(self, study: optuna.Study, done: int, report: ReportWriter, asked_for: Mapping[str, Any]) -> None:
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
         options = {"catch": (Exception,), **options}
         with contextlib.ExitStack() as context:
             # a fork server may have to import for seconds, meanwhile the checks go on
             processes = context.enter_context(self._processes()) if self._isolate and done < self._n_trials else None
             ranks = self._blueprint.check_trainer(self._config)
-            self._prepare(study, done)
+            if done < self._n_trials or not self._directory.read_definition():  # else nothing runs as it is asked for
+                self._directory.write_definition(asked_for)
+            self._prepare(study)
             if done >= self._n_trials:
                 return
             if processes is None and ranks > 1:
@@ -378,15 +385,8 @@ class OptunaDrivenOptimizer(Checkable):
             else:
                 self._host.run_isolated(hosted, callbacks, options, processes, self._slots)
 
-    def _prepare(self, study: optuna.Study, done: int) -> None:
-        """Write the definition down, set right what an abrupt end left, queue the untuned defaults of a new study."""
-        before = self._directory.read_definition()
-        if not before or done < self._n_trials:  # otherwise nothing runs as it is asked for now
-            asked_for = define(study, self._objective, self._n_trials, self._schema, self._space, self._config)
-            self._directory.write_definition(asked_for)
-        changed = describe_changes(before, self._directory.read_definition())
-        if before and changed is not None and not definition.is_new(study):
-            self._view.note(changed)
+    def _prepare(self, study: optuna.Study) -> None:
+        """Correct what an abrupt end left, and queue the untuned defaults of a new study."""
         self._host.set_right(study)
         for notice in notices(self._objective, self._config):
             self._view.note(notice)

@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -340,16 +341,76 @@ def test_what_has_changed_since_the_last_run_is_told(tune, capsys):
     tune(n_trials=1, verbose=True).optimize()
     tune(n_trials=2, verbose=True).optimize()
     assert "Changed since" not in capsys.readouterr().out
-    changed = {"base_config": {"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, "datamodule_class": loaders}
+    changed = {
+        "base_config": {"trainer": {"max_epochs": 1, "accelerator": "cpu"}},
+        "pruner": optuna.pruners.NopPruner(),
+    }
     optimizer = tune(n_trials=3, verbose=True, **changed)
     optimizer.optimize()
-    assert (
+    assert capsys.readouterr().out.startswith(
         "Changed since the last run, for the trials that follow: base_config.trainer.max_epochs 2 → 1; "
-        "datamodule_class nets.Points → nets.loaders."
-    ) in capsys.readouterr().out
+        "pruner MedianPruner → NopPruner.\n"
+    )
+    tune(n_trials=3, verbose=True).optimize()
+    assert capsys.readouterr().out.startswith("Changed since the last run, but no trial is left to run: ")
     (optimizer.directory / "study.yaml").write_text("{")
     tune(n_trials=4, verbose=True).optimize()
     assert "Changed since" not in capsys.readouterr().out
+
+
+class Other(Line):
+    pass
+
+
+@pytest.mark.parametrize("is_stored_elsewhere", [False, True])
+def test_a_study_of_another_model_data_or_space_is_refused_though_it_is_over(tune, tmp_path, is_stored_elsewhere):
+    storage = optuna.storages.InMemoryStorage() if is_stored_elsewhere else None
+    optimizer = tune(n_trials=1, storage=storage)
+    optimizer.optimize()
+    if is_stored_elsewhere:
+        shutil.rmtree(optimizer.directory)
+    with_subclass = {**QUICK, "model": {"class_path": f"{__name__}.Other"}}
+    for change, message in (
+        (
+            {"model_class": Other},
+            rf"exists with model_class=nets\.Line, but model_class={__name__}\.Other is asked for",
+        ),
+        ({"base_config": with_subclass}, rf"but model_class={__name__}\.Other is asked for"),
+        ({"datamodule_class": loaders}, r"datamodule_class=nets\.Points, but datamodule_class=nets\.loaders is"),
+        ({"search_space": {"width": ("int", 2, 4)}}, "with the parameter lr, but the parameter width is asked for"),
+        ({"search_space": {**LR, "width": ("int", 2, 4)}}, "but the parameters lr, width is asked for"),
+        ({"search_space": lambda trial: {"width": trial.suggest_int("width", 2, 4)}}, "but the parameter width is"),
+    ):
+        other = tune(n_trials=1, storage=storage, **change)
+        for ask in (other.optimize, other.results, other.best_model):
+            with pytest.raises(ConfigurationError, match=message) as refused:
+                ask()
+        elsewhere = " --storage URL" if is_stored_elsewhere else ""
+        assert f"remove the stored study with 'lightningtune rm {tmp_path}/optuna_study{elsewhere}'" in str(
+            refused.value
+        )
+    assert len(tune(n_trials=2, storage=storage).optimize().trials) == 2
+
+
+def test_a_study_in_which_nothing_worked_may_become_another(tune):
+    tune(model_class=Broken, n_trials=1).optimize()
+    study = tune(search_space={"width": ("int", 2, 4)}, n_trials=1).optimize()
+    assert study.best_params.keys() == {"width"}
+    with pytest.raises(ConfigurationError, match="exists with the parameter width"):
+        tune().optimize()
+
+
+def test_the_parameters_of_a_function_may_change_in_part_and_that_is_told(tune, capsys):
+    def space(trial, last="width"):
+        if trial.suggest_float("lr", 1e-3, 1.0) > 0.5:
+            trial.suggest_int(last, 2, 4)
+
+    tune(search_space=space, n_trials=1, verbose=True).optimize()
+    tune(search_space=space, n_trials=2, verbose=True).optimize()
+    assert "Changed since" not in capsys.readouterr().out
+    tune(search_space=lambda trial: space(trial, "explode_at"), n_trials=3, verbose=True).optimize()
+    out = capsys.readouterr().out
+    assert "parameters ['lr', 'width'] → ['explode_at', 'lr']" in out.splitlines()[0]
 
 
 def test_a_wider_range_goes_on(tune):
@@ -734,12 +795,14 @@ def test_a_study_without_a_feasible_trial_says_so(tune):
 def test_a_class_that_was_edited_since_is_named(tune):
     tune().optimize()
 
-    class Line(FromData):
+    class Edited(Line):
+        __module__, __qualname__ = Line.__module__, Line.__qualname__
+
         def __init__(self, lr: float = 0.1):
             super().__init__(lr=lr, width=5)
 
     with pytest.raises(TrialError, match="The model's class is not what trial"):
-        tune(model_class=Line).best_model()
+        tune(model_class=Edited).best_model()
 
 
 @tunable(search_space={"width": ("int", 2, 4)})

@@ -115,17 +115,18 @@ def _from_definition(found: FoundStudy, number: int, script: str | None, toleran
 
 
 def _found(asked_for: Mapping[str, Any], part: str, number: int, script: str | None) -> Callable[..., Any] | None:
-    """Import what a definition names; of a script's own, that script says where."""
+    """Import what a definition names; what the script of the study defines is imported from where the user says."""
     from lightningtune.cli.importing import import_named
 
     name = asked_for.get(part)
     if name is None:
         return None
-    module, _, own = str(name).partition(".")
-    if module == "__main__" and script is None:
-        where = asked_for.get("script") or "train.py"
+    where = asked_for.get("script") or "train.py"
+    mains = ("__main__", Path(where).stem)  # older versions have written the first
+    own = next((str(name).removeprefix(f"{main}.") for main in mains if str(name).startswith(f"{main}.")), None)
+    if own is not None and script is None:
         raise ConfigurationError(
             f"The {part} of trial {number} is '{own}' of a script. Say which with '--script {where}': it is imported, "
             "so that what it runs belongs under if __name__ == '__main__'. Or call replay() of the optimizer in it."
         )
-    return import_named(part, f"{script}:{own}" if module == "__main__" else str(name))
+    return import_named(part, str(name) if own is None else f"{script}:{own}")

@@ -1,22 +1,130 @@
-"""What is written down of a study, and what has changed between two runs of it, as far as that tells."""
+"""What a study tunes, which may not change, and what has changed between two runs of it."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
+from lightningtune.errors import ConfigurationError
+from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.search.spaces import SearchSpace, SimpleSearchSpace
+from lightningtune.search.suggest import DryStudy
+from lightningtune.study.definition import has_value, is_new, is_over
 from lightningtune.study.provenance import name_of, names_of, script, versions
 from lightningtune.study.reporter import SEED
 
 _BUILDERS = ("cli", "model_class", "datamodule_class")
-_COMPARED = (*_BUILDERS, "search_space", "base_config", "score", "sampler", "pruner", "versions")
+_COMPARED = (*_BUILDERS, "search_space", "parameters", "base_config", "score", "sampler", "pruner", "versions")
 """The other parts of a definition may not change, or change nothing of a trial."""
 _SHOWN = 8
+_DRY_TRIALS = 20
+"""Samples that tell the parameters of a function of the trial."""
+_SECTIONS = {"model_class": "model", "datamodule_class": "data"}
+
+SUBJECT = "lightningtune:subject"
+"""What a study tunes, as an attribute of the study."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a study tunes. A study of another subject is another study, whatever its name.
+
+    Attributes:
+        classes: the names of ``cli``, ``model_class`` and ``datamodule_class``.
+        parameters: the names in the search space, sorted.
+        is_complete: whether these are all of them; of a function of the trial they are those that some samples had.
+    """
+
+    classes: Mapping[str, str | None]
+    parameters: tuple[str, ...]
+    is_complete: bool
+
+    @classmethod
+    def of(cls, schema: Schema, space: SearchSpace, config: Mapping[str, Any]) -> Subject:
+        """Read the subject from what a user asks for."""
+        parameters, paths = _sampled(space)
+        classes = {part: _base_name(target) for part, target in schema.parts.items()}
+        for part, section in _SECTIONS.items():
+            class_path = (config.get(section) or {}).get("class_path")
+            if class_path is not None and not paths & {section, f"{section}.class_path"}:
+                classes[part] = _base_name(schema.class_at(class_path)) or class_path
+        return cls(classes, parameters, space.parameters is not None)
+
+
+def _base_name(target: Any) -> str | None:
+    """Name a class or a function without the arguments that are bound to it: they are values, and may change."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    return name_of(target if target is None or hasattr(target, "__qualname__") else type(target))
+
+
+def _sampled(space: SearchSpace) -> tuple[tuple[str, ...], set[str]]:
+    """Return the names of a space's parameters, and the paths in the config to which they lead."""
+    if space.parameters is not None:
+        named = space.parameters
+        return tuple(sorted(p.name for p in named)), {path for p in named for path in p.paths}
+    study, paths = DryStudy(), set[str]()
+    for _ in range(_DRY_TRIALS):
+        with contextlib.suppress(Exception):  # it may prune a point; a trial will tell whatever else it raises
+            paths |= space.suggest(study.ask()).keys()
+    return tuple(sorted({name for trial in study.trials for name in trial.params})), paths
+
+
+def check_subject(study: optuna.Study, asked_for: Subject, how_to_remove: str) -> None:
+    """Refuse a study that tunes something else; keep on the study what it tunes.
+
+    A study in which no trial runs, and none has reported a value, may become one of another subject.
+
+    Args:
+        study: the study that has the asked name.
+        asked_for: what is to be tuned.
+        how_to_remove: the command that removes the study.
+
+    Raises:
+        ConfigurationError: naming what the study tunes, and what is asked for.
+    """
+    stored = study.user_attrs.get(SUBJECT)
+    is_running = bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    differences = _differences(study, stored, asked_for) if is_running or has_value(study) else []
+    if differences:
+        was, now = (" and ".join(texts) for texts in zip(*differences, strict=True))
+        raise ConfigurationError(
+            f"The study '{study.study_name}' exists with {was}, but {now} is asked for: they are two studies. Give "
+            f"another study_name, or remove the stored study with '{how_to_remove}'. With load_if_exists=False, every "
+            "study that exists already is refused."
+        )
+    kept = {**asdict(asked_for), "parameters": [*asked_for.parameters]}
+    if stored != kept:
+        study.set_user_attr(SUBJECT, kept)
+
+
+def _differences(study: optuna.Study, stored: Mapping[str, Any] | None, asked_for: Subject) -> list[tuple[str, str]]:
+    """Return what may not differ: as the study has it, and as it is asked for."""
+    if stored is None:  # of an older version: its trials alone say what it tunes
+        stored = {"classes": asked_for.classes, "parameters": [], "is_complete": False}
+    was, now = stored["classes"], asked_for.classes
+    parts = [part for part in dict.fromkeys([*was, *now]) if was.get(part) != now.get(part)]
+    found = [(f"{part}={was.get(part)}", f"{part}={now.get(part)}") for part in parts]
+    names, asked = {*stored["parameters"]}, {*asked_for.parameters}
+    if stored["is_complete"] and asked_for.is_complete:
+        is_other = names != asked
+    else:  # samples may have missed some
+        names |= {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
+        is_other = bool(names) and not names & asked
+    return [*found, (_listed(names), _listed(asked))] if is_other else found
+
+
+def _listed(names: set[str]) -> str:
+    shown = [*sorted(names)[:_SHOWN], *([f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])]
+    return f"the {'parameter' if len(names) == 1 else 'parameters'} {', '.join(shown)}"
 
 
 def define(
@@ -37,7 +145,7 @@ def define(
         space: what is sampled.
         config: the base config.
     """
-    file = script()
+    file, subject = script(), Subject.of(schema, space, config)
     return {
         "study_name": study.study_name,
         "metric": list(objective.monitor),
@@ -50,17 +158,35 @@ def define(
         **names_of(schema),
         "script": None if file is None else str(file),
         "search_space": space.to_dict() if isinstance(space, SimpleSearchSpace) else repr(space),
+        **({} if subject.is_complete else {"parameters": [*subject.parameters]}),
         "base_config": config,
         "versions": versions(),
     }
 
 
-def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def changes_since(before: Mapping[str, Any], asked_for: Mapping[str, Any], study: optuna.Study) -> str | None:
+    """Say what has changed since the last run of a study; None where nothing has, or nothing ran.
+
+    Args:
+        before: as it was read from ``study.yaml``; empty where there is none.
+        asked_for: what will be written there.
+        study: the study.
+    """
+    if not before or is_new(study):
+        return None
+    if "parameters" not in before:  # of an older version, or of a space that lists them
+        asked_for = {name: part for name, part in asked_for.items() if name != "parameters"}
+    as_read = load_yaml(dump_yaml(dict(asked_for)))
+    return describe_changes(before, as_read, is_over(study, asked_for["n_trials"]))
+
+
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], has_ended: bool = False) -> str | None:
     """Say in a sentence what differs between two definitions of a study; None where nothing does.
 
     Args:
         before: as it was read from ``study.yaml``.
         now: as it will be written there.
+        has_ended: whether no trial follows.
 
     Example:
         >>> print(describe_changes({"base_config": {"trainer": {"max_epochs": 5}}}, {
@@ -80,7 +206,8 @@ base_config.trainer.max_epochs 5 → 9.
     if not found:
         return None
     more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return f"Changed since the last run, for the trials that follow: {'; '.join([*found[:_SHOWN], *more])}."
+    whom = "but no trial is left to run" if has_ended else "for the trials that follow"
+    return f"Changed since the last run, {whom}: {'; '.join([*found[:_SHOWN], *more])}."
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

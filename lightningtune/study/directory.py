@@ -18,6 +18,7 @@ import filecmp
 import hashlib
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,6 +160,20 @@ class StudyDirectory:
             return read_mapping(self.definition)
         except ConfigError:
             return {}
+
+    def how_to_remove(self, options: Mapping[str, Any]) -> str:
+        """Return the command that removes the study.
+
+        Args:
+            options: of Optuna's functions; ``storage`` where it is not the journal.
+
+        Example:
+            >>> StudyDirectory.named(None, "digits").how_to_remove({})
+            'lightningtune rm digits'
+        """
+        is_default = self.root == StudyDirectory.named(None, self.root.name).root
+        elsewhere = "" if options.get("storage") is None else " --storage URL"
+        return f"lightningtune rm {shlex.quote(self.root.name if is_default else str(self.root))}{elsewhere}"
 
     def begin(self, directory: Path, config: Mapping[str, Any]) -> None:
         """Write the resolved config of a training that begins.

@@ -71,6 +71,9 @@ def names_of(schema: Schema) -> Mapping[str, str | None]:
 def name_of(target: Any) -> str | None:
     """Name a class or a function so that another one has another name; None for none.
 
+    What a script defines has the same name whether the script is run or imported. The file of a notebook is not known
+    to its kernel, so its classes stay those of ``__main__``.
+
     Example:
         >>> name_of(dict)
         'builtins.dict'
@@ -78,7 +81,16 @@ def name_of(target: Any) -> str | None:
     if target is None:
         return None
     own = getattr(target, "__qualname__", None)
-    return f"{target.__module__}.{own}" if own else re.sub(r" at 0x[0-9a-f]+", "", repr(target))
+    name = f"{target.__module__}.{own}" if own else re.sub(r" at 0x[0-9a-f]+", "", repr(target))
+    return re.sub(r"\b__main__\.", f"{_main_module()}.", name) if "__main__" in name else name
+
+
+def _main_module() -> str:
+    """Return the name by which others would import the module that is run."""
+    spec, file = getattr(sys.modules["__main__"], "__spec__", None), script()
+    if spec is not None and file is not None:  # python -m package.module
+        return str(spec.name)
+    return "__main__" if file is None else file.stem
 
 
 def script() -> Path | None:

@@ -13,6 +13,7 @@ from lightningtune.cli.kept import code_of, read_kept
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 from lightningtune.study import patience
+from lightningtune.study.changes import SUBJECT
 from lightningtune.study.definition import STUDY_FILE
 from lightningtune.study.finding import find_study
 
@@ -189,3 +190,13 @@ def test_as_many_trials_at_a_time_as_fit_can_be_asked_for(command, studies, caps
     assert "was not started by 'lightningtune tune'" in capsys.readouterr().err
     assert main([command, "digits", "--n_jobs", "-2"]) == 2
     assert "must be an integer above 0, but got '-2'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("began", [{}], indirect=True)
+@pytest.mark.parametrize("command", ["resume", "worker"])
+def test_a_study_that_has_become_another_model_s_is_refused(began, command, capsys):
+    study = find_study(str(began / "lightningtune_runs" / "digits")).study
+    subject = study.user_attrs[SUBJECT]
+    study.set_user_attr(SUBJECT, {**subject, "classes": {**subject["classes"], "model_class": "other.Net"}})
+    assert main([command, str(began / "lightningtune_runs" / "digits")]) == 1
+    assert "exists with model_class=other.Net, but model_class=net.Net is asked for" in capsys.readouterr().err

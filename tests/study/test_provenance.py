@@ -114,3 +114,26 @@ def test_a_name_is_the_same_in_every_run():
     )
     assert name_of(functools.partial(int, base=2)) == "functools.partial(<class 'int'>, base=2)"
     assert name_of(object()) == "<object object>"
+
+
+NAME = """
+from lightningtune.study.provenance import name_of
+
+class Net:
+    class Inner: ...
+
+print(name_of(Net.Inner))
+"""
+
+
+@pytest.mark.parametrize("how", [["net.py"], ["-m", "net"], ["-c", "import net"]])
+def test_a_class_of_a_script_has_one_name_however_it_is_run(tmp_path, how):
+    (tmp_path / "net.py").write_text(NAME)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    said = subprocess.run([sys.executable, *how], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert said.stdout == "net.Net.Inner\n", said.stderr
+
+
+def test_a_class_of_no_file_is_one_of_main():
+    said = subprocess.run([sys.executable, "-c", NAME], capture_output=True, text=True)
+    assert said.stdout == "__main__.Net.Inner\n", said.stderr
