@@ -12,10 +12,10 @@ from typing import Any
 
 import optuna
 
+from lightningtune.dry_runs import IN_ALL, DryRuns, is_hopeless
 from lightningtune.errors import ConfigurationError
 from lightningtune.host import Host
 from lightningtune.preflight import notices, plan_baseline
-from lightningtune.rehearsals import IN_ALL, Stage, is_hopeless
 from lightningtune.report.check_findings import (
     of_constants,
     of_ends,
@@ -27,7 +27,7 @@ from lightningtune.report.check_findings import (
 )
 from lightningtune.report.check_forecast import Means, facts_of, forecast_of, of_forecast
 from lightningtune.report.check_report import CheckReport, Finding, Forecast, in_order
-from lightningtune.report.rehearsed import Length, Rehearsed, length_of
+from lightningtune.report.check_runs import Length, Tried, extent_of, length_of
 from lightningtune.report.summary import headline
 from lightningtune.search.corners import Corner, corners
 from lightningtune.search.distributions import Parameter
@@ -88,12 +88,12 @@ class Checkable:
         """
         began, host = time.monotonic(), self._host
         blueprint, config = host.blueprint, host.blueprint.config
-        findings, runs, ranks = [*self._of_config()], list[Rehearsed](), 1
+        findings, runs, ranks = [*self._of_config()], list[Tried](), 1
         with quiet_optuna():
             try:
                 ranks = blueprint.check_trainer(config)
                 points = corners(host.space, self._default_of if self._has_defaults() else None)
-                stage = Stage(
+                dry_runs = DryRuns(
                     blueprint=blueprint,
                     objective=host.objective,
                     callbacks=host.callbacks,
@@ -103,7 +103,7 @@ class Checkable:
                     is_apart=self._isolate or ranks > 1,
                     processes=self._processes,
                 )
-                runs, left = stage.rehearse(points, progress or _silent, IN_ALL)
+                runs, left = dry_runs.run(points, progress or _silent, IN_ALL)
                 findings += _of_left(left, runs)
             except ConfigurationError as mistake:
                 findings.append(Finding("error", "config", str(mistake)))
@@ -114,7 +114,7 @@ class Checkable:
         return CheckReport(name, in_order(findings), tuple(runs), tuple(facts), forecast, taken)
 
     def _judged(
-        self, runs: Sequence[Rehearsed], ranks: int, taken: float, findings: list[Finding]
+        self, runs: Sequence[Tried], ranks: int, taken: float, findings: list[Finding]
     ) -> tuple[list[tuple[str, str]], Forecast]:
         """Work out what was learnt, and add what is wrong with it."""
         first = next((run for run in runs if run.noted is not None), None)
@@ -122,8 +122,8 @@ class Checkable:
         facts = [("Tried", _tried(runs, taken))] if runs else []
         facts += filter(None, [of_metrics(runs, self._host.objective)])
         if first is not None and first.noted is not None:
-            length = length_of(first.trainer, first.noted.train_lengths, first.noted.val_lengths)
-            findings += of_lengths(first.trainer, length)
+            length = length_of(first.trainer, first.noted)
+            findings += of_lengths(length)
             facts.append(self._of_pruner(length, findings))
         means = self._means(ranks)
         forecast = forecast_of(runs, means, length)
@@ -138,7 +138,7 @@ class Checkable:
         name = "MedianPruner" if self._pruner is None else type(self._pruner).__name__
         largest = largest_resource(self._pruner)
         findings += of_pruner(reach, name, self._pruner is not None, largest, length, objectives)
-        return pruner_fact(reach, name, validations, objectives)
+        return pruner_fact(reach, name, length, objectives)
 
     def _of_config(self) -> Iterator[Finding]:
         """Say what can be said without a run."""
@@ -192,16 +192,16 @@ def _silent(text: str) -> None:
     """Say nothing."""
 
 
-def _of_left(left: Sequence[Corner], runs: Sequence[Rehearsed]) -> Iterator[Finding]:
+def _of_left(left: Sequence[Corner], runs: Sequence[Tried]) -> Iterator[Finding]:
     if left:
         names = ", ".join(point.name for point in left)
         why = "since those before failed" if is_hopeless(runs) else f"since {IN_ALL:.0f} s were over"
         yield Finding("note", "run", f"Not tried, {why}: {names}.")
 
 
-def _tried(runs: Sequence[Rehearsed], seconds: float) -> str:
+def _tried(runs: Sequence[Tried], seconds: float) -> str:
     names = ", ".join(run.name for run in runs)
-    return f"{counted(len(runs), 'run')} of two batches in {seconds:.1f} s: {names}"
+    return f"{counted(len(runs), 'run')} of {extent_of(runs)} in {seconds:.1f} s: {names}"
 
 
 def _there(folder: Path) -> Path:

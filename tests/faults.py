@@ -42,6 +42,10 @@ class Faulty(Line):
         else:
             super().validation_step(batch, batch_idx)
 
+    def on_train_epoch_end(self):
+        if self.fault == "short" and self.trainer.global_step < self.trainer.num_training_batches:
+            raise RuntimeError("the epoch is too short")
+
     def on_save_checkpoint(self, checkpoint):
         if self.lock is not None:
             checkpoint["lock"] = self.lock

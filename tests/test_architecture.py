@@ -13,7 +13,7 @@ FLOORS = [
     {"search", "config"},
     {"study", "training"},
     {"callback", "arguments", "preflight", "workers", "report"},
-    {"host", "replay", "rehearsals"},
+    {"host", "replay", "dry_runs"},
     {"check"},
     {"optimizer"},
     {"cli"},

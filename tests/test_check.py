@@ -85,7 +85,7 @@ def test_a_check_leaves_nothing_behind_and_the_study_as_it_is(optimizer, tmp_pat
     )
     given.check()
     folder, *limits = (tmp_path / "told").read_text().split("\n")[0].split()
-    assert limits == ["2", "5"]
+    assert limits == ["1.0", "5"]
     assert not os.path.exists(folder)  # noqa: PTH110
     assert [path.name for path in tmp_path.iterdir()] == ["told"]
     study = given.optimize()
@@ -232,9 +232,8 @@ def test_directions_pruners_and_lengths_are_judged(optimizer):
     ).check()
     assert found(report, "metric") == [("warning", "'val_acc' is minimized: is that meant? See direction=.")]
     assert found(report, "pruner") == [
-        ("warning", "MedianPruner prunes nothing in this study: a trial has one validation, which is its last. Its "
-         "resources count validations.")
-    ]  # fmt: skip
+        ("warning", "MedianPruner prunes nothing in this study: a trial has one validation, which is its last.")
+    ]
 
 
 def test_a_trial_that_never_validates_and_one_without_end_are_told_of(optimizer):

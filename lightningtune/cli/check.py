@@ -107,6 +107,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
         ConfigurationError: when there is an error.
     """
     # imported where it is used: --help is not to wait for Optuna
+    from lightningtune.report.check_runs import extent_of
     from lightningtune.study.definition import is_over
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage
@@ -125,7 +126,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     if any(finding.severity != "note" for finding in report.findings):
         show_report(report)
     else:
-        show(f"Checked with {counted(len(report.runs), 'run')} of two batches: no errors, no warnings.")
+        show(f"Checked with {counted(len(report.runs), 'run')} of {extent_of(report.runs)}: no errors, no warnings.")
         _print(report.notes(_width()))
     if not report.ok:
         raise ConfigurationError(f"The study was not begun, since the check found errors. Skip it with {skip}.")

@@ -1,15 +1,15 @@
-"""What rehearsals say of a study, as findings: how they ended, and which parameters have changed nothing."""
+"""What dry runs say of a study, as findings: how they ended, and which parameters have changed nothing."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from lightningtune.contract import Objective, StopReason
 from lightningtune.errors import ConfigurationError, MetricError
 from lightningtune.report.check_report import Finding, Severity, named
-from lightningtune.report.rehearsed import Length, Rehearsed
+from lightningtune.report.check_runs import Length, Tried, extent_of
 from lightningtune.search.corners import shown
 from lightningtune.study.pruning import Reach
 from lightningtune.wording import counted
@@ -18,12 +18,12 @@ _NAMED = 3
 """Runs that a sentence names."""
 _ENOUGH = 3
 """Runs that train differently, which by chance alone seldom come to the same."""
-_RESOURCES = "Its resources count validations."
+_WITH_RESOURCES = ("HyperbandPruner", "SuccessiveHalvingPruner")
 
 
-def of_ends(runs: Sequence[Rehearsed], objective: Objective) -> Iterator[Finding]:
-    """Say which rehearsals have failed, those that failed alike in one sentence."""
-    failed: dict[str, list[Rehearsed]] = {}
+def of_ends(runs: Sequence[Tried], objective: Objective) -> Iterator[Finding]:
+    """Say which dry runs have failed, those that failed alike in one sentence."""
+    failed: dict[str, list[Tried]] = {}
     for run in runs:
         if run.outcome.reason is not StopReason.COMPLETED:
             failed.setdefault(_alike(run), []).append(run)
@@ -31,17 +31,19 @@ def of_ends(runs: Sequence[Rehearsed], objective: Objective) -> Iterator[Finding
         yield Finding(_severity(group, runs, objective), _about(group[0]), f"{_which(group, runs)}: {_what(group[0])}")
 
 
-def _alike(run: Rehearsed) -> str:
-    return run.outcome.reason.value + re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", run.outcome.detail)
+def _alike(run: Tried) -> str:
+    return str(run.is_in_doubt) + run.outcome.reason.value + re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", run.outcome.detail)
 
 
-def _about(run: Rehearsed) -> str:
+def _about(run: Tried) -> str:
     is_metric = isinstance(run.outcome.error, MetricError) or run.outcome.reason is StopReason.NON_FINITE
     return "metric" if is_metric else "run"
 
 
-def _severity(group: Sequence[Rehearsed], runs: Sequence[Rehearsed], objective: Objective) -> Severity:
+def _severity(group: Sequence[Tried], runs: Sequence[Tried], objective: Objective) -> Severity:
     """Some points of a space may diverge or be pruned by the user's code, but not all; none may raise."""
+    if group[0].is_in_doubt:
+        return "warning" if _about(group[0]) == "metric" else "note"
     reason, is_all = group[0].outcome.reason, len(group) == len(runs)
     if reason is StopReason.TIMED_OUT:  # it may compile, or wait for a disk, for the first time
         return "warning"
@@ -51,7 +53,7 @@ def _severity(group: Sequence[Rehearsed], runs: Sequence[Rehearsed], objective: 
     return "warning" if diverges and not is_all else "error"
 
 
-def _which(group: Sequence[Rehearsed], runs: Sequence[Rehearsed]) -> str:
+def _which(group: Sequence[Tried], runs: Sequence[Tried]) -> str:
     """Name the runs of a group, those first in which one parameter differs alone: they say most."""
     if len(group) == len(runs) > 1:
         return f"All {len(runs)} runs"
@@ -61,18 +63,25 @@ def _which(group: Sequence[Rehearsed], runs: Sequence[Rehearsed]) -> str:
     return f"{', '.join(names)}{others}"
 
 
-def _what(run: Rehearsed) -> str:
-    if isinstance(run.outcome.error, ConfigurationError):  # it is a sentence by itself
-        return " ".join(str(run.outcome.error).split())
-    if run.outcome.reason is StopReason.PRUNED:
-        return f"pruned by its own code: {run.outcome.detail}"
-    return run.outcome.detail or run.outcome.reason.value.replace("_", " ")
+def _what(run: Tried) -> str:
+    outcome = run.outcome
+    if isinstance(outcome.error, ConfigurationError):  # it is a sentence by itself
+        what = " ".join(str(outcome.error).split())
+    elif outcome.reason is StopReason.PRUNED:
+        what = f"pruned by its own code: {outcome.detail}"
+    else:
+        what = outcome.detail or outcome.reason.value.replace("_", " ")
+    if not run.is_in_doubt:
+        return what
+    if _about(run) == "metric":
+        return f"{what} That was the first epoch: a trial fails unless a later one logs it."
+    return f"{what.rstrip('.')}. That may be due to the run being cut short: what follows could not be tried."
 
 
-def of_parameters(runs: Sequence[Rehearsed]) -> Iterator[Finding]:
+def of_parameters(runs: Sequence[Tried]) -> Iterator[Finding]:
     """Name the parameters that have changed nothing, in no run in which they alone were another."""
     by_name = {run.name: run for run in runs}
-    alone: dict[str, list[tuple[Rehearsed, Rehearsed]]] = {}
+    alone: dict[str, list[tuple[Tried, Tried]]] = {}
     for run in runs:
         base = by_name.get(run.base or "")
         if run.parameter is not None and base is not None:
@@ -87,7 +96,7 @@ def of_parameters(runs: Sequence[Rehearsed]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "parameter",
-            f"{_listed(names)} changed nothing in two batches: from the same seed came the same losses, metrics, "
+            f"{_listed(names)} changed nothing in {extent_of(runs)}: from the same seed came the same losses, metrics, "
             f"weights, optimizer and schedulers as with the {compared}, to the last bit. "
             f"{'Is it' if len(idle) == 1 else 'Are they'} used? What acts later, or on speed alone, cannot be seen "
             "here.",
@@ -98,13 +107,13 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _is_same(run: Rehearsed, base: Rehearsed) -> bool:
+def _is_same(run: Tried, base: Tried) -> bool:
     if run.noted is None or base.noted is None or not run.is_visible:
         return False
     return run.noted.identity == base.noted.identity
 
 
-def of_metrics(runs: Sequence[Rehearsed], objective: Objective) -> tuple[str, str] | None:
+def of_metrics(runs: Sequence[Tried], objective: Objective) -> tuple[str, str] | None:
     """Return between which values each metric lay, as a fact; None where none was logged."""
     parts = []
     for name in objective.monitor:
@@ -113,10 +122,10 @@ def of_metrics(runs: Sequence[Rehearsed], objective: Objective) -> tuple[str, st
         if finite:
             low, high = min(finite), max(finite)
             parts.append(f"{name} {low:.4g}" + (f" … {high:.4g}" if high > low else ""))
-    return ("Metric", f"{', '.join(parts)} after two batches") if parts else None
+    return ("Metric", f"{', '.join(parts)} after {extent_of(runs)}") if parts else None
 
 
-def of_constants(runs: Sequence[Rehearsed], objective: Objective) -> Iterator[Finding]:
+def of_constants(runs: Sequence[Tried], objective: Objective) -> Iterator[Finding]:
     """Say of a metric that it was the same in runs that have trained differently."""
     noted = [run.noted for run in runs if run.noted is not None]
     if len({one.identity for one in noted}) < _ENOUGH:
@@ -125,19 +134,11 @@ def of_constants(runs: Sequence[Rehearsed], objective: Objective) -> Iterator[Fi
         found = [one.metrics.get(name, math.nan) for one in noted]
         if len({*found}) == 1 and math.isfinite(found[0]):
             said = f"'{name}' was {found[0]:.4g} in all {len(found)} runs, though they have trained differently"
-            yield Finding("note", "metric", f"{said}. Two batches may be too few to tell; or it tells nothing.")
+            yield Finding("note", "metric", f"{said}. That may be too short to tell; or it tells nothing.")
 
 
-def of_lengths(trainer: Mapping[str, object], length: Length) -> Iterator[Finding]:
-    """Say what is wrong with when a trial validates."""
-    interval, batches = trainer.get("val_check_interval"), length.batches
-    is_count = isinstance(interval, int) and not isinstance(interval, bool)
-    if is_count and batches is not None and trainer.get("check_val_every_n_epoch", 1) is not None:
-        assert isinstance(interval, int)
-        if interval > batches:
-            text = f"val_check_interval={interval} is more than the {batches} training batches of an epoch"
-            yield Finding("error", "config", f"{text}, which Lightning refuses; see check_val_every_n_epoch.")
-            return
+def of_lengths(length: Length) -> Iterator[Finding]:
+    """Say so where a trial ends before its first validation."""
     if length.validations == 0:
         epochs = "" if length.epochs is None else f" of {length.epochs:.3g} epochs"
         yield Finding("warning", "config", f"A trial{epochs} ends before its first validation.")
@@ -165,41 +166,43 @@ def of_pruner(
     validations = length.validations
     if reach is None or validations is None:
         return
+    each = counted(validations, length.moment)
+    counts = f" Its resources count {length.moment}s." if reach.pruner in _WITH_RESOURCES else ""
     if reach.is_whole and not reach.pruned:
         severity: Severity = "warning" if is_given else "note"
-        each = counted(validations, "validation")
         why = f"even the worst of {counted(reach.trials, 'trial')} of {each} is not pruned"
         if validations == 1:
-            why = "a trial has one validation, which is its last"
-        yield Finding(severity, "pruner", f"{reach.pruner} prunes nothing in this study: {why}. {_RESOURCES}")
+            why = f"a trial has one {length.moment}, which is its last"
+        yield Finding(severity, "pruner", f"{reach.pruner} prunes nothing in this study: {why}.{counts}")
     elif largest is not None and largest > validations:
         yield Finding(
             "warning",
             "pruner",
-            f"{reach.pruner}(max_resource={largest}), but a trial has {validations} validations: some of its brackets "
-            f"prune nothing. {_RESOURCES}",
+            f"{reach.pruner}(max_resource={largest}), but a trial has {each}: some of its brackets prune nothing."
+            f"{counts}",
         )
     elif largest is not None and largest < validations:
         yield Finding(
             "note",
             "pruner",
-            f"{reach.pruner}(max_resource={largest}), and a trial has {validations} validations: it has fewer brackets "
-            f"than it could have. {_RESOURCES}",
+            f"{reach.pruner}(max_resource={largest}), and a trial has {each}: it has fewer brackets than it could "
+            f"have.{counts}",
         )
 
 
-def pruner_fact(reach: Reach | None, pruner: str, validations: int | None, objectives: int) -> tuple[str, str]:
+def pruner_fact(reach: Reach | None, pruner: str, length: Length, objectives: int) -> tuple[str, str]:
     """Say from when on a pruner prunes."""
+    validations, moment = length.validations, length.moment
     if objectives > 1:
         return "Pruner", "none: Optuna prunes no trial of several objectives"
     if validations is None:
-        return "Pruner", f"{pruner}, in trials whose number of validations is not known"
+        return "Pruner", f"{pruner}, in trials whose number of {moment}s is not known"
     if reach is None or reach.first_trial is None or reach.first_step is None:
         when = "not tried"
         if reach is not None:
             when = "not one trial"
             if not reach.is_whole:
                 when = f"none of the first {reach.trials} trials, as far as it was tried"
-        return "Pruner", f"{pruner}: {when}, of {counted(validations, 'validation')} each"
+        return "Pruner", f"{pruner}: {when}, of {counted(validations, moment)} each"
     first = reach.first_step + 1
-    return "Pruner", f"{pruner}: from trial {reach.first_trial} on, and from validation {first} of {validations} on"
+    return "Pruner", f"{pruner}: from trial {reach.first_trial} on, and from {moment} {first} of {validations} on"

@@ -29,6 +29,33 @@ def stop_softly(trainer: Trainer) -> Callable[[], None]:
     return give_back
 
 
+def end_epoch(trainer: Trainer) -> None:
+    """Have Lightning take the current training batch for the last of its epoch."""
+    trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+
+
+def shorten_validation(trainer: Trainer, batches: int) -> bool:
+    """Have validations take a few batches of each dataloader, as if the user had limited them.
+
+    Args:
+        trainer: in ``on_train_start``, when everything that is made from the number of batches has been made.
+        batches: how many.
+
+    Returns:
+        Whether a validation may be shorter than it would have been.
+    """
+    counts = trainer.num_val_batches  # the loop's own list, by which it limits the dataloaders
+    if counts:
+        is_shorter = any(count > batches for count in counts)
+        counts[:] = [min(count, batches) for count in counts]
+        return is_shorter
+    limit = trainer.limit_val_batches  # the dataloaders are made for the first validation, and limited by this
+    if limit == 0 or (isinstance(limit, int) and limit <= batches):
+        return False
+    trainer.limit_val_batches = batches
+    return True
+
+
 @contextlib.contextmanager
 def between_epochs(trainer: Trainer) -> Iterator[None]:
     """Have a checkpoint say that no epoch has begun but those that are over.

@@ -13,7 +13,7 @@ from lightningtune.report.check_findings import (
     of_pruner,
     pruner_fact,
 )
-from lightningtune.report.rehearsed import Length, Noted, Rehearsed, length_of
+from lightningtune.report.check_runs import Length, Noted, Tried, length_of
 from lightningtune.study.pruning import Reach
 
 LOSS = Objective(("val_loss",), ("min",))
@@ -22,7 +22,7 @@ NOTED = Noted(metrics={"val_loss": 0.5}, losses=[1.0])
 
 
 def run(name, outcome=DONE, noted=NOTED, **more):
-    return Rehearsed(name, more.pop("values", {}), outcome, noted, **more)
+    return Tried(name, more.pop("values", {}), outcome, noted, **more)
 
 
 def failed(text):
@@ -78,6 +78,21 @@ def test_some_points_may_diverge_and_not_all():
     assert ends(run("all low"), run("all high", diverged()), objective=strict)[0][0] == "error"
 
 
+@pytest.mark.parametrize(
+    ("error", "severity", "end"),
+    [
+        (RuntimeError("too few samples."), "note", "too few samples. That may be due to the run being cut short: "
+         "what follows could not be tried."),
+        (MetricError("It was not logged."), "warning", "It was not logged. That was the first epoch: a trial fails "
+         "unless a later one logs it."),
+    ],
+)  # fmt: skip
+def test_what_a_trial_need_not_raise_is_no_error(error, severity, end):
+    ((found, _, text),) = ends(run("all low", TrialOutcome.failed(error), is_in_doubt=True))
+    assert found == severity
+    assert text.endswith(end)
+
+
 def test_a_metric_that_is_missing_is_about_the_metric():
     ((severity, about, text),) = ends(run("all low", TrialOutcome.failed(MetricError("It was not logged."))))
     assert (severity, about, text) == ("error", "metric", "all low: It was not logged.")
@@ -114,16 +129,14 @@ def test_the_range_of_each_metric_is_a_fact():
 
 
 def lengths(trainer):
-    return [(one.severity, one.text) for one in of_lengths(trainer, length_of(trainer, [100], [10]))]
+    return [
+        (one.severity, one.text) for one in of_lengths(length_of(trainer, Noted(train_batches=100, val_batches=10)))
+    ]
 
 
 def test_a_validation_that_never_comes_is_told_of():
     assert lengths({"max_epochs": 3}) == []
     assert lengths({"max_steps": 50}) == [("warning", "A trial of 0.5 epochs ends before its first validation.")]
-    assert lengths({"max_epochs": 3, "val_check_interval": 500}) == [
-        ("error", "val_check_interval=500 is more than the 100 training batches of an epoch, which Lightning refuses; "
-         "see check_val_every_n_epoch.")
-    ]  # fmt: skip
     assert lengths({"max_epochs": 9, "val_check_interval": 500, "check_val_every_n_epoch": None}) == []
 
 
@@ -154,17 +167,30 @@ def test_hyperbands_resource_is_compared_with_the_validations():
     assert pruner(SOME, largest=3)[0][0] == "note"
 
 
+def test_only_resources_are_said_to_count_something():
+    assert pruner(NOTHING)[0][1].endswith(" is not pruned.")
+    halving = dataclasses.replace(NOTHING, pruner="SuccessiveHalvingPruner")
+    epochs = dataclasses.replace(LENGTH, moment="epoch")
+    assert pruner(halving, length=epochs)[0][1].endswith("20 trials of 10 epochs is not pruned. Its resources count "
+                                                         "epochs.")  # fmt: skip
+
+
 def test_several_objectives_are_never_pruned():
     assert pruner(None, objectives=2)[0][0] == "warning"
     assert pruner(None, objectives=2, is_given=False) == []
-    assert pruner_fact(None, "APruner", 10, 2)[1] == "none: Optuna prunes no trial of several objectives"
+    assert fact(None, 10, 2) == "none: Optuna prunes no trial of several objectives"
+
+
+def fact(reach, validations, objectives=1, moment="validation"):
+    length = dataclasses.replace(LENGTH, validations=validations, moment=moment)
+    return pruner_fact(reach, "APruner", length, objectives)[1]
 
 
 def test_from_when_on_it_prunes_is_a_fact():
-    assert pruner_fact(SOME, "APruner", 10, 1)[1] == "APruner: from trial 2 on, and from validation 2 of 10 on"
-    assert pruner_fact(None, "APruner", None, 1)[1] == "APruner, in trials whose number of validations is not known"
-    assert pruner_fact(None, "APruner", 3, 1)[1] == "APruner: not tried, of 3 validations each"
-    assert pruner_fact(NOTHING, "APruner", 1, 1)[1] == "APruner: not one trial, of 1 validation each"
+    assert fact(SOME, 10) == "APruner: from trial 2 on, and from validation 2 of 10 on"
+    assert fact(SOME, 10, moment="epoch") == "APruner: from trial 2 on, and from epoch 2 of 10 on"
+    assert fact(None, None) == "APruner, in trials whose number of validations is not known"
+    assert fact(None, 3) == "APruner: not tried, of 3 validations each"
+    assert fact(NOTHING, 1) == "APruner: not one trial, of 1 validation each"
     part = dataclasses.replace(NOTHING, is_whole=False)
-    expected = "APruner: none of the first 20 trials, as far as it was tried, of 5,000 validations each"
-    assert pruner_fact(part, "APruner", 5000, 1)[1] == expected
+    assert fact(part, 5000) == "APruner: none of the first 20 trials, as far as it was tried, of 5,000 validations each"

@@ -2,28 +2,29 @@ import pytest
 
 from lightningtune.contract import StopReason, TrialFacts, TrialOutcome
 from lightningtune.report.check_forecast import Means, facts_of, forecast_of, of_forecast
-from lightningtune.report.rehearsed import Noted, Rehearsed, length_of
+from lightningtune.report.check_runs import Noted, Tried, length_of
 
 MB = 10**6
 TRAINER = {"max_epochs": 10}
+HUNDRED = Noted(train_batches=100, val_batches=10)
 
 
 def run(seconds=0.01, memory=300, device=None, checkpoint=5):
     noted = Noted(
         losses=[1.0, 1.0],
-        train_lengths=[100],
-        val_lengths=[10],
-        train_seconds=seconds,
-        val_seconds=0.0,
+        train_batches=100,
+        val_batches=10,
+        train_seconds=[seconds] * 2,
+        val_seconds=[0.0] * 2,
         checkpoint=checkpoint and checkpoint * MB,
         device_total=None if device is None else 80_000 * MB,
     )
     facts = TrialFacts(memory=memory * MB, device_memory=device and device * MB)
     outcome = TrialOutcome(StopReason.COMPLETED, duration=2 * seconds, facts=facts)
-    return Rehearsed("a", {}, outcome, noted, trainer=TRAINER)
+    return Tried("a", {}, outcome, noted, trainer=TRAINER)
 
 
-def told(runs, means, length=length_of(TRAINER, [100], [10])):  # noqa: B008 - it is frozen
+def told(runs, means, length=length_of(TRAINER, HUNDRED)):  # noqa: B008 - it is frozen
     forecast = forecast_of(runs, means, length)
     return forecast, dict(facts_of(forecast, runs, means, length)), [*of_forecast(forecast, runs, means)]
 
@@ -66,8 +67,8 @@ def test_processes_that_train_a_trial_together_each_take_memory():
 def test_what_cannot_be_told_is_not_told():
     forecast, facts, findings = told([], Means(20))
     assert (forecast.seconds, forecast.memory, forecast.disk, facts, findings) == (None, None, None, {}, [])
-    failed = Rehearsed("a", {}, TrialOutcome(StopReason.FAILED))
+    failed = Tried("a", {}, TrialOutcome(StopReason.FAILED))
     assert told([failed], Means(20), None)[1] == {"Time": "unknown: no run came to its end"}
-    endless = Rehearsed("a", {}, TrialOutcome(StopReason.COMPLETED), run().noted, trainer={"max_epochs": -1})
-    assert "how many epochs" in told([endless], Means(20), length_of({"max_epochs": -1}, [100], [10]))[1]["Time"]
+    endless = Tried("a", {}, TrialOutcome(StopReason.COMPLETED), run().noted, trainer={"max_epochs": -1})
+    assert "how many epochs" in told([endless], Means(20), length_of({"max_epochs": -1}, HUNDRED))[1]["Time"]
     assert told([run(checkpoint=None)], Means(20))[0].disk is None

@@ -1,4 +1,4 @@
-"""What a rehearsal has shown, as plain data, and what a whole trial comes to by it."""
+"""What a dry run noted, as plain data, and the length and time of a whole trial that follow from it."""
 
 from __future__ import annotations
 
@@ -14,43 +14,54 @@ from lightningtune.contract import TrialOutcome
 
 @dataclass(frozen=True)
 class Noted:
-    """What was noted of one epoch of two batches.
+    """What a dry run noted of one epoch.
 
     Attributes:
         metrics: what was logged, by name.
         losses: of the training batches.
-        train_lengths: batches of each dataloader to train on, where it tells.
-        val_lengths: the same to validate on; empty where no validation ran.
-        train_seconds: of the second training batch, with loading it; of the first where there was no other.
-        val_seconds: the same of validation.
+        train_batches: of an epoch of a trial; None where the dataloaders do not tell.
+        val_batches: of one validation of a trial, over all dataloaders; None where they do not tell.
+        train_seconds: of each training batch, with loading it.
+        val_seconds: of each validation batch; empty where no validation ran.
         checkpoint: bytes; None where none is written.
         limits: the trainer's own ``max_epochs`` and ``max_steps``, wherever they are from.
         device_total: bytes of memory that the accelerator has.
         marks: what tells this training from another, part by part.
         overhead: seconds that noting took.
+        is_whole: whether the epoch was trained to its end.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     losses: Sequence[float] = ()
-    train_lengths: Sequence[int | None] = ()
-    val_lengths: Sequence[int | None] = ()
-    train_seconds: float | None = None
-    val_seconds: float | None = None
+    train_batches: int | None = None
+    val_batches: int | None = None
+    train_seconds: Sequence[float] = ()
+    val_seconds: Sequence[float] = ()
     checkpoint: int | None = None
     limits: Mapping[str, int | None] = field(default_factory=dict)
     device_total: int | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
     overhead: float = 0.0
+    is_whole: bool = False
 
     @property
     def identity(self) -> str:
         """All that depends on what was computed; equal for two trainings that were the same to the last bit."""
-        seen = (dict(self.metrics), list(self.losses), list(self.train_lengths), list(self.val_lengths))
+        seen = (dict(self.metrics), list(self.losses), self.train_batches, self.val_batches)
         return repr((seen, dict(self.marks)))
+
+    @property
+    def seconds_each(self) -> tuple[float | None, float | None]:
+        """The seconds of a training batch and of a validation batch: the second of each, since the first warms up."""
+        return _second(self.train_seconds), _second(self.val_seconds)
+
+
+def _second(seconds: Sequence[float]) -> float | None:
+    return seconds[:2][-1] if seconds else None
 
 
 def read_noted(path: Path) -> Noted | None:
-    """Read what a rehearsal has written; None where it has not come so far."""
+    """Read what a dry run wrote; None where it did not get that far."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -59,18 +70,19 @@ def read_noted(path: Path) -> Noted | None:
 
 
 @dataclass(frozen=True)
-class Rehearsed:
-    """One rehearsal.
+class Tried:
+    """A point of the space that was tried.
 
     Attributes:
-        name: of the point that was tried.
+        name: of the point.
         values: its parameters; those alone that differ from the base, where there is one.
-        outcome: how it ended.
-        noted: what was noted; None where it has not come so far.
+        outcome: how the dry run ended.
+        noted: what was noted; None where it did not get that far.
         parameter: the only parameter in which it differs from the base.
-        base: the name of the rehearsal that it differs from.
+        base: the name of the point that it differs from.
         is_visible: whether the two had different configs.
         trainer: the settings of the trainer that a trial there would have.
+        is_in_doubt: whether a trial, which is longer, need not fail as the dry run did.
     """
 
     name: str
@@ -81,6 +93,7 @@ class Rehearsed:
     base: str | None = None
     is_visible: bool = True
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    is_in_doubt: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,8 @@ class Length:
         batches: of one epoch.
         total: training batches in all.
         val_batches: of one validation.
-        validations: how many there are.
+        validations: how many there are; of a model without any, how many epochs, after which it is then judged.
+        moment: "validation" or "epoch", accordingly.
     """
 
     epochs: float | None
@@ -100,23 +114,17 @@ class Length:
     total: float | None
     val_batches: int | None
     validations: int | None
+    moment: str = "validation"
 
 
-def length_of(trainer: Mapping[str, Any], train: Sequence[int | None], val: Sequence[int | None]) -> Length:
-    """Tell how long a trial is from its trainer's section and its dataloaders.
-
-    Args:
-        trainer: the section.
-        train: batches of each dataloader that is trained on.
-        val: the same for validation; empty where there is none.
+def length_of(trainer: Mapping[str, Any], noted: Noted) -> Length:
+    """Tell how long a trial is from its trainer's section and its numbers of batches.
 
     Example:
-        >>> length_of({"max_epochs": 10, "val_check_interval": 0.5}, [100], [20])
-        Length(epochs=10, batches=100, total=1000, val_batches=20, validations=20)
+        >>> length_of({"max_epochs": 10, "val_check_interval": 0.5}, Noted(train_batches=100, val_batches=20))
+        Length(epochs=10, batches=100, total=1000, val_batches=20, validations=20, moment='validation')
     """
-    lengths = [_limited(length, trainer.get("limit_train_batches")) for length in train]
-    known = [length for length in lengths if length is not None]
-    batches = max(known) if known and len(known) == len(lengths) else None
+    batches = noted.train_batches
     max_epochs, max_steps = trainer.get("max_epochs"), trainer.get("max_steps")
     steps: int | None = max_steps if isinstance(max_steps, int) and max_steps >= 0 else None
     if max_epochs is None:
@@ -125,23 +133,19 @@ def length_of(trainer: Mapping[str, Any], train: Sequence[int | None], val: Sequ
     if steps is not None and batches:
         accumulated = trainer.get("accumulate_grad_batches") or 1
         epochs = min(epochs, steps / math.ceil(batches / accumulated))
-    val_lengths = [_limited(length, trainer.get("limit_val_batches")) for length in val]
-    is_known = None not in val_lengths
+    validates = noted.val_batches != 0
+    if validates:
+        validations = _validations(trainer, epochs, batches)
+    else:
+        validations = None if math.isinf(epochs) else math.ceil(epochs)
     return Length(
         epochs=_whole(epochs),
         batches=batches,
         total=None if batches is None else _whole(epochs * batches),
-        val_batches=sum(length or 0 for length in val_lengths) if is_known else None,
-        validations=_validations(trainer, epochs, batches) if val else None,
+        val_batches=noted.val_batches,
+        validations=validations,
+        moment="validation" if validates else "epoch",
     )
-
-
-def _limited(length: int | None, limit: Any) -> int | None:
-    if isinstance(limit, int) and not isinstance(limit, bool):
-        return limit if length is None else min(length, limit)
-    if isinstance(limit, float) and length is not None:
-        return int(length * limit)
-    return length
 
 
 def _whole(number: float) -> float | int | None:
@@ -167,19 +171,25 @@ def _validations(trainer: Mapping[str, Any], epochs: float, batches: int | None)
     return int(whole) // every * (batches // each) + in_rest
 
 
-def seconds_of(rehearsed: Rehearsed) -> float | None:
+def extent_of(runs: Sequence[Tried]) -> str:
+    """Say how long the runs were."""
+    return "one epoch" if any(run.noted is not None and run.noted.is_whole for run in runs) else "two batches"
+
+
+def seconds_of(tried: Tried) -> float | None:
     """Return the seconds of a whole trial at this point, without pruning; None where that cannot be told."""
-    noted = rehearsed.noted
-    if noted is None or noted.train_seconds is None:
+    noted = tried.noted
+    train_seconds, val_seconds = noted.seconds_each if noted is not None else (None, None)
+    if noted is None or train_seconds is None:
         return None
-    length = length_of(rehearsed.trainer, noted.train_lengths, noted.val_lengths)
+    length = length_of(tried.trainer, noted)
     if length.total is None:
         return None
     validating = 0.0
-    once = rehearsed.outcome.duration - noted.overhead - len(noted.losses) * noted.train_seconds
-    if noted.val_seconds is not None:
+    if val_seconds is not None:
         if length.validations is None or length.val_batches is None:
             return None
-        validating = length.validations * length.val_batches * noted.val_seconds
-        once -= 2 * noted.val_seconds
-    return max(once, 0.0) + length.total * noted.train_seconds + validating
+        validating = length.validations * length.val_batches * val_seconds
+    once = tried.outcome.duration - noted.overhead
+    once -= len(noted.train_seconds) * train_seconds + len(noted.val_seconds) * (val_seconds or 0.0)
+    return max(once, 0.0) + length.total * train_seconds + validating

@@ -4,21 +4,21 @@ from dataclasses import asdict, replace
 import pytest
 
 from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.report.rehearsed import Noted, Rehearsed, length_of, read_noted, seconds_of
+from lightningtune.report.check_runs import Noted, Tried, extent_of, length_of, read_noted, seconds_of
 
 NOTED = Noted(
     metrics={"val_loss": 0.5},
     losses=[1.0, 0.9],
-    train_lengths=[100],
-    val_lengths=[10],
-    train_seconds=0.01,
-    val_seconds=0.005,
+    train_batches=100,
+    val_batches=10,
+    train_seconds=[0.5, 0.01],
+    val_seconds=[0.25, 0.005],
     marks={"model": "Line()"},
 )
 
 
-def of_trainer(trainer, train=(100,), val=(20,)):
-    length = length_of(trainer, train, val)
+def of_trainer(trainer, train=100, val=20):
+    length = length_of(trainer, Noted(train_batches=train, val_batches=val))
     return length.epochs, length.total, length.val_batches, length.validations
 
 
@@ -32,8 +32,6 @@ def of_trainer(trainer, train=(100,), val=(20,)):
         ({"max_steps": 250}, (2.5, 250, 20, 2)),
         ({"max_steps": 50, "accumulate_grad_batches": 4}, (2, 200, 20, 2)),
         ({"max_epochs": 4, "max_steps": 1000}, (4, 400, 20, 4)),
-        ({"max_epochs": 4, "limit_train_batches": 0.5, "limit_val_batches": 5}, (4, 200, 5, 4)),
-        ({"max_epochs": 4, "limit_train_batches": 300}, (4, 400, 20, 4)),
         ({"max_epochs": 10, "check_val_every_n_epoch": 3}, (10, 1000, 20, 3)),
         ({"max_epochs": 2, "check_val_every_n_epoch": 3}, (2, 200, 20, 0)),
         ({"max_epochs": 2, "val_check_interval": 0.25}, (2, 200, 20, 8)),
@@ -50,26 +48,35 @@ def test_a_trials_length_is_told_from_its_trainer(trainer, expected):
 
 
 def test_what_a_dataloader_does_not_tell_is_not_told():
-    assert of_trainer({"max_epochs": 10}, train=[None]) == (10, None, 20, 10)
-    assert of_trainer({"max_epochs": 10, "limit_train_batches": 50}, train=[None]) == (10, 500, 20, 10)
-    assert of_trainer({"max_epochs": 10}, val=[None]) == (10, 1000, None, 10)
-    assert of_trainer({"max_epochs": 10}, val=[]) == (10, 1000, 0, None)
-    assert of_trainer({"max_epochs": 10}, train=[100, 30]) == (10, 1000, 20, 10)
+    assert of_trainer({"max_epochs": 10}, train=None) == (10, None, 20, 10)
+    assert of_trainer({"max_epochs": 10}, val=None) == (10, 1000, None, 10)
+
+
+def test_a_model_that_does_not_validate_is_judged_after_each_epoch():
+    assert length_of({"max_epochs": 10}, NOTED).moment == "validation"
+    length = length_of({"max_steps": 250}, replace(NOTED, val_batches=0))
+    assert (length.validations, length.moment) == (3, "epoch")
+    assert length_of({"max_epochs": -1}, replace(NOTED, val_batches=0)).validations is None
 
 
 def run(noted=NOTED, trainer=None, seconds=1.0):
     outcome = TrialOutcome(StopReason.COMPLETED, duration=seconds)
-    return Rehearsed("all low", {}, outcome, noted, trainer=trainer or {"max_epochs": 10})
+    return Tried("all low", {}, outcome, noted, trainer=trainer or {"max_epochs": 10})
 
 
 def test_a_trials_time_is_that_of_its_batches_and_of_what_comes_once():
     once = 1.0 - 2 * 0.01 - 2 * 0.005
     assert seconds_of(run()) == pytest.approx(once + 1000 * 0.01 + 10 * 10 * 0.005)
     assert seconds_of(run(replace(NOTED, overhead=0.5))) == pytest.approx(once - 0.5 + 1000 * 0.01 + 10 * 10 * 0.005)
-    assert seconds_of(run(replace(NOTED, val_seconds=None))) == pytest.approx(0.98 + 10)
-    assert seconds_of(run(replace(NOTED, train_lengths=[None]))) is None
-    assert seconds_of(run(replace(NOTED, val_lengths=[None]))) is None
+    assert seconds_of(run(replace(NOTED, val_seconds=[], val_batches=0))) == pytest.approx(0.98 + 10)
+    assert seconds_of(run(replace(NOTED, train_batches=None))) is None
+    assert seconds_of(run(replace(NOTED, val_batches=None))) is None
     assert seconds_of(run(None)) is None
+
+
+def test_runs_are_of_two_batches_unless_one_had_to_be_of_an_epoch():
+    assert extent_of([run(), run(None)]) == "two batches"
+    assert extent_of([run(), run(replace(NOTED, is_whole=True))]) == "one epoch"
 
 
 def test_what_was_noted_is_read_back_and_nothing_is_made_of_a_torn_file(tmp_path):
@@ -84,8 +91,8 @@ def test_what_was_noted_is_read_back_and_nothing_is_made_of_a_torn_file(tmp_path
 
 @pytest.mark.parametrize(
     "changed",
-    [{"metrics": {"val_loss": 0.5000001}}, {"losses": [1.0]}, {"train_lengths": [99]}, {"marks": {"model": "Other()"}}],
+    [{"metrics": {"val_loss": 0.5000001}}, {"losses": [1.0]}, {"train_batches": 99}, {"marks": {"model": "Other()"}}],
 )
 def test_any_difference_makes_two_trainings_two(changed):
-    assert replace(NOTED, train_seconds=9.0, checkpoint=3).identity == NOTED.identity
+    assert replace(NOTED, train_seconds=[9.0], checkpoint=3).identity == NOTED.identity
     assert replace(NOTED, **changed).identity != NOTED.identity
