@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,10 +23,31 @@ from lightningtune.errors import ConfigError
 _AT_ONCE = 2**20
 _STREAMS = Path("/dev")
 """Where a link leads to what this process reads and writes, and is not a file to be replaced."""
+_LARGEST = 2**26
+"""Bytes of a file that is read whole."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, where ``1e-5`` is a string; everyone who writes a config means the number."""
+    """Reads scalars as jsonargparse does, and so LightningCLI: ``1e-5`` is a number, and a date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the class of PyYAML's that this replaces it of
+        first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Construct what a node holds; whatever is raised names its line."""
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except RecursionError:
+            raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, node.start_mark) from None
+        except Exception as error:  # a date that there is not, a number that is none
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
+
+_TOO_DEEP = "it is nested too deeply"
 
 
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -66,27 +88,6 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as it will be read back from a file: tuples are lists, NumPy's numbers are Python's.
-
-    Raises:
-        TypeError: naming what is no YAML value.
-
-    Example:
-        >>> plain({"widths": (1, 2)})
-        {'widths': [1, 2]}
-    """
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: plain(item) for key, item in value.items()}
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return plain(value.item())
-    raise TypeError(f"{value!r} is not a YAML value (string, number, boolean, null, list or mapping)")
-
-
 def load_yaml(text: str, source: str = "YAML") -> Any:
     """Parse YAML (and so JSON too), safely, with ``1e-5`` read as a number.
 
@@ -98,17 +99,28 @@ def load_yaml(text: str, source: str = "YAML") -> Any:
         ConfigError: when it is not YAML.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:  # a character that YAML does not allow
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{source} is not valid YAML: line {line}, {_one_line(str(error))}") from error
+    try:
+        return loader.get_single_data()
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not valid YAML: {_told(error)}") from error
+    except RecursionError:
+        raise ConfigError(f"{source} is not valid YAML: line {loader.line + 1}, {_TOO_DEEP}.") from None
+
+
+def _one_line(text: str) -> str:
+    return f"{' '.join(text.split()).rstrip('.')}."
 
 
 def _told(error: yaml.YAMLError) -> str:
     """Say in a line what is wrong with YAML, and where."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return " ".join(str(error).split())
+        return _one_line(str(error))
     where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-    return ", ".join(filter(None, (where, error.context, error.problem))) + "."
+    return _one_line(", ".join(filter(None, (where, error.context, error.problem))))
 
 
 def dump_yaml(value: Any) -> str:
@@ -157,24 +169,35 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read_text(path)
     except FileNotFoundError:
         near = sorted(str(p) for p in path.parent.glob("*") if p.suffix in {".yaml", ".yml", ".json"})
         known = f" In its folder: {', '.join(near[:5])}." if near else ""
         raise ConfigError(f"The file '{path}' does not exist.{known}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # the name may hold what no file's name can
         raise ConfigError(f"The file '{path}' cannot be read: {error}") from error
     if path.suffix == ".json":
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"'{path}' is not valid JSON: {error}") from error
+        except (ValueError, RecursionError) as error:  # an integer may have too many digits for Python
+            said = _TOO_DEEP if isinstance(error, RecursionError) else error
+            raise ConfigError(f"'{path}' is not valid JSON: {_one_line(str(said))}") from None
     else:
         value = load_yaml(text, f"'{path}'")
     value = {} if value is None else value
     if not isinstance(value, Mapping):
         raise ConfigError(f"'{path}' must hold a mapping at its top, but holds a {type(value).__name__}.")
     return dict(value)
+
+
+def _read_text(path: Path) -> str:
+    """Read a text file; a pipe or a device, which may have no end, is refused."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is a folder" if stat.S_ISDIR(found.st_mode) else "it is a pipe or a device, and not a file")
+    if found.st_size > _LARGEST:
+        raise OSError(f"it has {found.st_size // 2**20} MiB, and a config has {_LARGEST // 2**20} at most")
+    return path.read_text(encoding="utf-8")
 
 
 def last_lines(path: Path, count: int) -> list[str]:

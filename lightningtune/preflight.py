@@ -13,7 +13,6 @@ from lightningtune.config.limits import LIMITS
 from lightningtune.config.overrides import Schema, get_at
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError, did_you_mean
-from lightningtune.files import plain
 from lightningtune.search.distributions import NoDefault, Parameter, describe
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.search.suggest import DryStudy
@@ -100,7 +99,7 @@ def baseline_point(
     """
     try:
         blueprint.check(config)
-        return space.defaults(lambda path: _as_written(schema.lookup(config, path)))
+        return space.defaults(lambda path: schema.lookup(config, path))
     except ConfigurationError as error:
         if space.parameters is None:  # a function may choose by names of its own
             raise NoDefault("the search space is a function, and they cannot be told from it") from error
@@ -144,14 +143,6 @@ def plan_baseline(
     return point, f"{said}: {beyond}. See baseline=."
 
 
-def _as_written(default: Any) -> Any:
-    """Return a default as a config would hold it, for comparison with what the space makes of it."""
-    try:
-        return plain(default)
-    except TypeError:
-        return default
-
-
 def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]:
     """Express a point that the user gave, by parameter name, as Optuna stores it.
 
@@ -168,8 +159,8 @@ def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]
             hint = next((text for text in meant if text.endswith("?")), f"It gives: {', '.join(given) or 'nothing'}.")
             raise SearchSpaceError(f"baseline gives no value for '{parameter.name}'. {hint}")
         try:
-            point[parameter.name] = parameter.stored_as(plain(given[parameter.name]))
-        except (NoDefault, TypeError) as error:
+            point[parameter.name] = parameter.stored_as(given[parameter.name])
+        except NoDefault as error:
             raise SearchSpaceError(f"baseline: {error}.") from None
         return parameter.value_of(point[parameter.name])
 

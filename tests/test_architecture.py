@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "lightningtune"
 FLOORS = [
     {"_version", "errors", "contract"},
-    {"files", "signatures", "hyperparameters", "wording"},
+    {"files", "signatures", "hyperparameters", "values", "wording"},
     {"search", "config"},
     {"study", "training"},
     {"callback", "arguments", "preflight", "workers", "report"},

@@ -5,14 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightningtune.errors import ConfigError
-from lightningtune.files import dump_yaml, last_lines, load_yaml, plain, put, read_mapping, replacing, write_text
+from lightningtune.files import dump_yaml, last_lines, load_yaml, put, read_mapping, replacing, write_text
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -53,6 +51,72 @@ def test_a_malformed_file_is_named(tmp_path, name, text, message):
         read_mapping(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: !!int x", "line 2, column 4, invalid literal for int"),
+        ("b: !!timestamp 2024-13-45", "line 1, column 4, month must be in 1..12"),
+        (f"a:\n  b: {'9' * 5000}", "line 2, column 6, Exceeds the limit"),
+        ("a: 1\nb: \0", "line 2, unacceptable character #x0000"),
+        (f"a: {'[' * 5000}", "line 1, it is nested too deeply"),
+        ("\n" * 9 + f"a: {'[' * 120}{']' * 120}", None),
+    ],
+)
+def test_whatever_a_loader_fails_at_is_one_line_with_file_and_line(tmp_path, text, said):
+    (tmp_path / "a.yaml").write_text(text)
+    if said is None:
+        assert read_mapping(tmp_path / "a.yaml")
+        return
+    with pytest.raises(ConfigError) as caught:
+        read_mapping(tmp_path / "a.yaml")
+    assert f"a.yaml' is not valid YAML: {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(f'{{"a": {"[" * 200_000}', "nested too deeply"), (f'{{"a": {"9" * 5000}}}', "Exceeds the limit")],
+)
+def test_whatever_json_fails_at_is_one_line(tmp_path, text, said):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ConfigError, match=f"a.json' is not valid JSON: .*{said}"):
+        read_mapping(tmp_path / "a.json")
+
+
+@given(st.text(st.sampled_from("[]{}:-,!&*'\"|>%@`# \n\t0123456789.eE+~<=abc\0\ud800"), max_size=60))
+def test_any_text_is_a_value_or_one_line(text):
+    said = ""
+    try:
+        load_yaml(text, "the config")
+    except ConfigError as error:
+        said = str(error)
+    assert not said or said.startswith("the config is not valid YAML: ")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("text", ["2024-03-01", "2024-03-01 10:00:00", "2024-03-01T10:00:00Z", "2024-13-45"])
+def test_a_date_is_text_as_lightning_cli_reads_it(text):
+    assert load_yaml(text) == text == load_yaml(dump_yaml(text))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
+def test_what_is_no_file_or_has_no_end_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "endless.yaml").symlink_to("/dev/zero")
+    (tmp_path / "folder.yaml").mkdir()
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(2**40)
+    for name, said in (
+        ("pipe", "it is a pipe or a device, and not a file"),
+        ("endless", "it is a pipe or a device"),
+        ("folder", "it is a folder"),
+        ("huge", "a config has 64 at most"),
+        ("a\0", "null"),
+    ):
+        with pytest.raises(ConfigError, match=f"cannot be read: .*{said}"):
+            read_mapping(tmp_path / f"{name}.yaml")
+
+
 def test_a_missing_file_names_its_neighbours(tmp_path):
     (tmp_path / "config.yaml").touch()
     with pytest.raises(ConfigError, match="confg.yaml' does not exist. In its folder: .*config.yaml"):
@@ -91,15 +155,6 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="a.yaml' is not valid YAML: line 3, column 1, the key 'lr' is given twice"):
         read_mapping(tmp_path / "a.yaml")
     assert load_yaml("a: &base {x: 1, y: 1}\nb: {<<: *base, y: 2}") == {"a": {"x": 1, "y": 1}, "b": {"x": 1, "y": 2}}
-
-
-def test_plain_values_are_what_a_file_gives_back():
-    value = {"a": (1, np.int64(2)), "b": np.float32(0.5), "c": torch.tensor(True), "d": None}
-    assert plain(value) == load_yaml(dump_yaml(plain(value))) == {"a": [1, 2], "b": 0.5, "c": True, "d": None}
-    assert [type(item) for item in plain(value)["a"]] == [int, int]
-    for wrong in (object(), {1: 2}, np.zeros(2), [print]):
-        with pytest.raises(TypeError, match="is not a YAML value"):
-            plain(wrong)
 
 
 def test_a_folder_in_a_files_place_is_named(tmp_path):

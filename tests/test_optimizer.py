@@ -102,7 +102,7 @@ def test_optimize_returns_the_optuna_study_and_uses_what_is_injected(tune, tmp_p
     sampler, pruner = optuna.samplers.RandomSampler(seed=1), optuna.pruners.NopPruner()
     storage = optuna.storages.InMemoryStorage()
     study = tune(sampler=sampler, pruner=pruner, storage=storage, study_name="mine").optimize()
-    assert type(study) is optuna.Study
+    assert isinstance(study, optuna.Study)
     assert study.sampler is sampler
     assert study.pruner is pruner
     assert optuna.load_study(study_name="mine", storage=storage).best_value == study.best_value

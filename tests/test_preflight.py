@@ -125,3 +125,31 @@ def test_what_is_probably_not_meant_is_told():
     assert "max_epochs is not set" in endless
     assert "'val_acc' is minimized" in reverse
     assert [*notices(Objective(("val_loss",), ("min",)), {"trainer": {"max_steps": 9}})] == []
+
+
+def changing_choices(trial):
+    layers = trial.suggest_int("layers", 1, 2)
+    return {"model.width": trial.suggest_categorical("width", [4, 8] if layers == 1 else [2])}
+
+
+def changing_kind(trial):
+    if trial.number % 2:
+        return {"model.width": trial.suggest_int("width", 1, 2)}
+    return {"model.lr": trial.suggest_float("width", 0.1, 0.2)}
+
+
+def changing_scale(trial):
+    return {"model.lr": trial.suggest_float("lr", 0.1, 0.2, log=bool(trial.number % 2))}
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (changing_choices, "'width' is categorical .* in one trial, and categorical .* in another"),
+        (changing_kind, r"'width' is uniform 0.1 … 0.2 in one trial, and int 1 … 2 in another"),
+        (changing_scale, "'lr' is uniform 0.1 … 0.2 in one trial, and loguniform 0.1 … 0.2 in another"),
+    ],
+)
+def test_a_parameter_that_changes_from_trial_to_trial_is_named_before_the_first(function, said):
+    with pytest.raises(SearchSpaceError, match=f"{said}.* a name of its own, such as '.*_[12]', and have the function"):
+        check_space(*given(function))

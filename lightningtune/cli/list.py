@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightningtune.cli.output import LINES, print_json, show, tell, width
+from lightningtune.cli.output import LINES, print_json, show, width
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, open_study
 from lightningtune.errors import ConfigurationError, LightningTuneError
@@ -29,8 +29,8 @@ def run(arguments: Sequence[str]) -> int:
     folder = Path(given.folder)
     if not folder.is_dir():
         raise ConfigurationError(f"There is no folder '{folder}' here. Name the one in which the studies lie.")
-    seen = dict(filter(None, map(_look, sorted(folder.glob("*/journal.log")))))
-    if not seen:
+    looked = {journal.parent: _look(journal.parent) for journal in sorted(folder.glob("*/journal.log"))}
+    if not looked:
         if given.json:
             print_json([])
         else:
@@ -40,19 +40,22 @@ def run(arguments: Sequence[str]) -> int:
     from lightningtune.report.studies import draw_studies
 
     if given.json:
-        print_json([{"directory": root, **progress.as_dict()} for root, progress in seen.items()])
+        rows = ({"error": found} if isinstance(found, str) else found.as_dict() for found in looked.values())
+        print_json([{"directory": root.absolute(), **row} for root, row in zip(looked, rows, strict=True)])
     else:
-        show(draw_studies([*seen.values()], width()), LINES)
+        studies = [found for found in looked.values() if not isinstance(found, str)]
+        spoilt = {root.name: found for root, found in looked.items() if isinstance(found, str)}
+        show(draw_studies(studies, spoilt, width()), LINES)
     return 0
 
 
-def _look(journal: Path) -> tuple[Path, StudyProgress] | None:
-    """Look at a study; of one that cannot be read say so, for the others can."""
+def _look(folder: Path) -> StudyProgress | str:
+    """Return how far a study is, or why its folder cannot be read."""
     from lightningtune.study.progress import progress_of
 
     try:
-        found = open_study(str(journal.parent), None)
-        return found.directory.root, progress_of(found.study, found.directory)
-    except (LightningTuneError, OSError) as error:
-        tell(f"lightningtune: {error}")
-        return None
+        found = open_study(str(folder), None)
+        return progress_of(found.study, found.directory)
+    except Exception as error:  # whatever a spoilt file raises, the other studies are listed
+        is_ours = isinstance(error, (LightningTuneError, OSError))
+        return " ".join((str(error) if is_ours else f"{type(error).__name__}: {error}").split())

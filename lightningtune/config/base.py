@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightningtune.config.overrides import SECTIONS, Schema
 from lightningtune.errors import ConfigError, did_you_mean
-from lightningtune.files import plain, read_mapping
+from lightningtune.files import read_mapping
 from lightningtune.signatures import import_class
+from lightningtune.values import plain
 
 
 def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -27,13 +30,7 @@ def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) 
     """
     if source is None:
         return {}
-    if isinstance(source, (str, os.PathLike)):
-        config = read_mapping(source)
-    elif isinstance(source, Mapping):
-        config = {name: _plain(str(name), value) for name, value in source.items()}
-    else:
-        raise ConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
-    config = {name: value for name, value in config.items() if value is not None}
+    config = {name: value for name, value in read_config(source)[0].items() if value is not None}
     allowed = (*SECTIONS, "seed_everything")
     for name, value in config.items():
         if name not in allowed:
@@ -47,16 +44,26 @@ def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) 
     return config
 
 
-def _plain(path: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(f"{path}.{key}", item) for key, item in value.items()}
+def read_config(source: Any) -> tuple[dict[str, Any], Path]:
+    """Read what a user gives as a base config, and say in which folder the files lie that it may name.
+
+    Raises:
+        ConfigError: when it is neither a file nor a mapping, naming a value that no config can hold.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _plain(read_mapping(source)), Path(source).parent
+    if not isinstance(source, (Mapping, argparse.Namespace)):
+        raise ConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
+    return _plain(source), Path()
+
+
+def _plain(given: Any) -> dict[str, Any]:
     try:
-        return plain(value)
+        config: dict[str, Any] = plain(given)
     except TypeError as error:
-        hint = " Pass objects as callbacks=[...]." if path == "trainer.callbacks" else ""
-        raise ConfigError(
-            f"{path}: {error}. An object is written as {{'class_path': 'package.Class', 'init_args': {{...}}}}.{hint}"
-        ) from error
+        hint = " Pass objects as callbacks=[...]." if str(error).startswith("trainer.callbacks") else ""
+        raise ConfigError(f"{error}.{hint}") from error
+    return config
 
 
 def check_names(schema: Schema, config: Mapping[str, Any]) -> None:

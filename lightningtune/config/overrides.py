@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lightningtune.errors import ConfigError, did_you_mean
-from lightningtune.files import plain
 from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
+from lightningtune.values import plain
 
 SECTIONS = ("model", "data", "trainer")
 Place: TypeAlias = tuple[str | int, ...]
@@ -98,9 +98,9 @@ class Schema:
                 raise ConfigError(f"'{path}' and '{taken[place]}' are the same place in the config.")
             taken[place] = path
             try:
-                _set_at(merged, place, plain(overrides[path]))
+                _set_at(merged, place, plain(overrides[path], path))
             except TypeError as error:
-                raise ConfigError(f"'{path}': {error}.") from error
+                raise ConfigError(f"{error}.") from error
         return merged
 
     def paths(self, config: Mapping[str, Any]) -> list[str]:

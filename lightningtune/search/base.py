@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import optuna
 
 from lightningtune.search.distributions import NoDefault, Parameter
-from lightningtune.search.values import same
+from lightningtune.values import same
 
 if TYPE_CHECKING:
     from lightningtune.search.spaces import SearchSpaceLike

@@ -15,7 +15,7 @@ from lightningtune.errors import ConfigurationError, SearchSpaceError
 from lightningtune.search.base import SearchSpace
 from lightningtune.search.distributions import Parameter
 from lightningtune.search.suggest import DryStudy
-from lightningtune.search.values import same
+from lightningtune.values import same
 
 DEFAULTS, LOW, HIGH = "untuned defaults", "all low", "all high"
 SAMPLES = 3

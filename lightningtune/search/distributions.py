@@ -14,12 +14,14 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    check_distribution_compatibility,
 )
+from optuna.trial import Trial
 
 from lightningtune.errors import SearchSpaceError, did_you_mean
 from lightningtune.search.choices import read_choices, storable
 from lightningtune.search.forms import FORMS, check_kind, form_of, nested_path
-from lightningtune.search.values import index_of, same, unwrapped
+from lightningtune.values import as_python, index_of, plain, same
 
 
 class NoDefault(Exception):  # noqa: N818 - a finding, not an error
@@ -34,8 +36,8 @@ class Parameter:
         name: what Optuna knows it by.
         distribution: what Optuna samples from.
         paths: the config paths (or bare parameter names) that receive the value.
-        choices: the values of a categorical, in the order of ``distribution.choices``; empty otherwise. They differ
-            from what Optuna stores where Optuna cannot store the value itself.
+        choices: the values of a categorical as they were given, in the order of ``distribution.choices``; empty
+            otherwise. They differ from what Optuna stores where Optuna cannot store the value itself.
     """
 
     name: str
@@ -44,13 +46,56 @@ class Parameter:
     choices: tuple[Any, ...] = ()
 
     def suggest(self, trial: Any) -> Any:
-        """Sample from an Optuna trial (or anything with its ``suggest_*`` methods) and return the value."""
+        """Sample from an Optuna trial (or anything with its ``suggest_*`` methods) and return the value.
+
+        Raises:
+            SearchSpaceError: when the parameter is another than in earlier trials, or a queued value does not fit it.
+        """
+        self._store_queued(trial)
+        try:
+            return self._suggest(trial)
+        except ValueError as error:
+            changed = self._changed(trial)
+            if changed is None:
+                raise
+            raise SearchSpaceError(changed) from error
+
+    def _suggest(self, trial: Any) -> Any:
         d = self.distribution
         if isinstance(d, FloatDistribution):
             return trial.suggest_float(self.name, d.low, d.high, step=d.step, log=d.log)
         if isinstance(d, IntDistribution):
             return trial.suggest_int(self.name, d.low, d.high, step=d.step, log=d.log)
         return self.value_of(trial.suggest_categorical(self.name, self._stored))
+
+    def _store_queued(self, trial: Any) -> None:
+        """Replace a value that a user has queued, such as a list, by what Optuna stores for it.
+
+        Optuna keeps what is queued in a private attribute of the trial; there is no public way.
+        """
+        queued = getattr(trial, "_fixed_params", {})
+        if self.name not in queued or (self.choices and index_of(self._stored, queued[self.name]) is not None):
+            return
+        try:
+            trial._fixed_params = {**queued, self.name: self.stored_as(queued[self.name])}
+        except NoDefault as error:
+            raise SearchSpaceError(f"enqueue_trial: {error}.") from None
+
+    def _changed(self, trial: Any) -> str | None:
+        """Say how this parameter differs from what it was in a trial before, where Optuna does not allow that."""
+        trials = trial.study.get_trials(deepcopy=False) if isinstance(trial, Trial) else ()
+        for other in trials:
+            before = other.distributions.get(self.name)
+            if before is None or _is_compatible(before, self.distribution):
+                continue
+            kept = Parameter(self.name, before, self.paths, getattr(before, "choices", ()))
+            return (
+                f"'{self.name}' is {describe(kept)} in one trial, and {describe(self)} in another. Optuna keeps a "
+                "parameter's kind, its choices and whether its range is logarithmic. Give each of them a name of its "
+                f"own, such as '{self.name}_{len(self.choices) or 2}', and have the function return "
+                f"{{'{self.paths[0]}': value}}."
+            )
+        return None
 
     @property
     def _stored(self) -> tuple[Any, ...]:
@@ -77,6 +122,7 @@ class Parameter:
             if index is None:
                 raise NoDefault(f"{self.name}={value!r} is not among its choices {list(self.choices)!r}")
             return self._stored[index]
+        value = as_python(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise NoDefault(f"{self.name}={value!r} is not a number, its range is {describe(self)}")
         if isinstance(self.distribution, IntDistribution) and value != int(value):
@@ -121,7 +167,7 @@ class Parameter:
         d = self.distribution
         form: dict[str, Any]
         if isinstance(d, CategoricalDistribution):
-            form = {"type": "categorical", "choices": copy.deepcopy(list(self.choices))}
+            form = {"type": "categorical", "choices": plain(self.choices)}
         elif isinstance(d, IntDistribution):
             form = {"type": "int_log" if d.log else "int", "low": d.low, "high": d.high}
             form |= {"step": d.step} if d.step != 1 else {}
@@ -136,6 +182,14 @@ class Parameter:
         if not isinstance(other, Parameter):
             return NotImplemented
         return self.name == other.name and same(self.to_spec(), other.to_spec())  # Optuna's 1 equals its True
+
+
+def _is_compatible(one: BaseDistribution, other: BaseDistribution) -> bool:
+    try:
+        check_distribution_compatibility(one, other)
+    except ValueError:
+        return False
+    return True
 
 
 def describe(parameter: Parameter) -> str:
@@ -162,7 +216,7 @@ def parse_parameter(name: str, spec: Any) -> Parameter:
     Args:
         name: the parameter's name; also the config path it feeds, unless ``spec`` has ``paths``.
         spec: ``("loguniform", 1e-5, 0.1)``, the same as a list, ``{"type": "loguniform", "low": 1e-5, "high": 0.1}``
-            (with ``paths`` where one value feeds several), or an Optuna distribution.
+            (with ``paths`` where one value feeds several), an Optuna distribution, or a parameter of that name.
 
     Raises:
         SearchSpaceError: naming the parameter, what is wrong and what would be right.
@@ -173,13 +227,15 @@ def parse_parameter(name: str, spec: Any) -> Parameter:
     """
     if not isinstance(name, str) or not name or any(not part for part in name.split(".")):
         raise SearchSpaceError(f"A parameter's name must be a name or a dotted path, but got {name!r}.")
+    if isinstance(spec, Parameter):
+        return spec
     if isinstance(spec, CategoricalDistribution):
         return _categorical(name, spec.choices, (name,))
     if isinstance(spec, BaseDistribution):
         return Parameter(name, spec, (name,))
     if isinstance(spec, Mapping):
         return _from_mapping(name, spec)
-    spec = unwrapped(spec)
+    spec = as_python(spec)
     if isinstance(spec, Sequence) and not isinstance(spec, str) and spec:
         kind, *values = spec
         arguments = FORMS[check_kind(name, kind, bare=spec)]
@@ -249,7 +305,7 @@ def _integer(name: str, key: str, value: Any) -> int:
 
 
 def _number(name: str, key: str, value: Any, wanted: str) -> int | float:
-    number = unwrapped(value)
+    number = as_python(value)
     if isinstance(number, str):  # plain PyYAML reads 1e-5 as a string
         with contextlib.suppress(ValueError):
             number = float(number)

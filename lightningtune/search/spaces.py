@@ -209,7 +209,7 @@ def in_section(section: str, space: SearchSpace) -> SearchSpace:
     """
     if not isinstance(space, SimpleSearchSpace):
         return SectionSearchSpace(section, space)
-    return SimpleSearchSpace({p.name: placed(section, p).to_spec() for p in space.parameters})
+    return SimpleSearchSpace({p.name: placed(section, p) for p in space.parameters})
 
 
 def override(child: SearchSpace, parent: SearchSpace) -> SearchSpace:
@@ -220,10 +220,10 @@ def override(child: SearchSpace, parent: SearchSpace) -> SearchSpace:
 def _join(one: SearchSpace, other: SearchSpace, override: bool) -> SearchSpace:
     if not isinstance(one, SimpleSearchSpace) or not isinstance(other, SimpleSearchSpace):
         return CombinedSearchSpace((one, other), override)
-    mine, theirs = one.to_dict(), other.to_dict()
+    mine, theirs = ({p.name: p for p in space.parameters} for space in (one, other))
     if override:
         fed = {path for parameter in one.parameters for path in parameter.paths}
-        theirs = {p.name: theirs[p.name] for p in other.parameters if p.name not in mine and not fed & {*p.paths}}
+        theirs = {name: p for name, p in theirs.items() if name not in mine and not fed & {*p.paths}}
     for name in mine.keys() & theirs.keys():
         raise defined_twice(name)
     return SimpleSearchSpace(mine | theirs)

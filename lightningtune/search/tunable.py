@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import optuna
 
 from lightningtune.errors import SearchSpaceError, did_you_mean
-from lightningtune.files import plain
 from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.search.annotations import Misfit, fit
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, override
 from lightningtune.signatures import REQUIRED, signature_of, type_hints
+from lightningtune.values import plain
 
 C = TypeVar("C", bound=type)
 _ATTRIBUTE = "__search_space__"

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigurationError
 from lightningtune.search.distributions import Parameter
+from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED
 from lightningtune.study.succession import CONTINUES, successors
 
@@ -53,7 +54,7 @@ def open_study(
             f"The study '{study_name}' exists already, and load_if_exists is False. "
             "Give it another study_name, or let it be continued."
         )
-    study = optuna.create_study(
+    created = optuna.create_study(
         study_name=study_name,
         storage=storage,
         directions=[*directions],  # type: ignore[list-item]  # checked to be directions
@@ -61,6 +62,7 @@ def open_study(
         sampler=sampler,
         pruner=pruner,
     )
+    study = EnqueuingStudy(study_name, storage, created.sampler, created.pruner)
     stored = [direction.name.lower() for direction in study.directions]
     if stored != list(directions):
         raise ConfigurationError(

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
 from lightningtune.search.distributions import parse_parameter
+from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
@@ -56,7 +57,7 @@ def word_of(worker: Worker) -> str:
     return f"{HOST}{worker.machine}:{worker.process}:{worker.started}"
 
 
-class SharedStudy(optuna.Study):
+class SharedStudy(EnqueuingStudy):
     """A study of several hosts: whoever asks it for a trial holds that trial, and nobody else does."""
 
     def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> optuna.Trial:

@@ -10,13 +10,14 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from lightningtune.config.base import read_config
 from lightningtune.config.overrides import SECTIONS, Place
 from lightningtune.errors import ConfigError, did_you_mean
-from lightningtune.files import plain, read_mapping
 from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
 from lightningtune.training.class_names import NAMED, LightningSchema, named_without_module
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
 from lightningtune.training.messages import refusal
+from lightningtune.values import plain
 
 SEED = "seed_everything"
 
@@ -120,13 +121,7 @@ def read_cli_config(schema: CliSchema, source: str | os.PathLike[str] | Mapping[
     Raises:
         ConfigError: when it is neither, or has a key that the CLI does not know.
     """
-    folder = Path()
-    if isinstance(source, (str, os.PathLike)):
-        folder, written = Path(source).parent, read_mapping(source)
-    elif source is None or isinstance(source, Mapping):
-        written = {**(source or {})}
-    else:
-        raise ConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
+    written, folder = read_config({} if source is None else source)
     if isinstance(written.get(FIT), Mapping) and FIT not in schema.sections:  # a config of the whole command
         written = {**written[FIT]}
     allowed = (*schema.sections, SEED)
@@ -143,7 +138,7 @@ def read_cli_config(schema: CliSchema, source: str | os.PathLike[str] | Mapping[
     for name in schema.sections:
         default = schema.form.defaults.get(name)
         if name not in config and isinstance(default, Namespace) and "class_path" in default:
-            config[name] = _read(name, default.as_dict(), folder)
+            config[name] = read_config(default.as_dict())[0]
     seed = config.get(SEED, schema.form.defaults.get(SEED, True))
     if not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"{SEED} must be true, false or an integer from 0, but got {seed!r}.")
@@ -186,11 +181,8 @@ def _read(name: str, value: Any, folder: Path) -> Any:
     """Return a section, from the file of its own that a config may name."""
     is_named = isinstance(value, str) and value.endswith((".yaml", ".yml", ".json"))
     if is_named and (name in SECTIONS or (folder / value).is_file()):
-        return read_mapping(folder / value)
-    try:
-        return plain(value)
-    except TypeError as error:
-        raise ConfigError(f"{name}: {error}. An object is written with class_path and init_args.") from error
+        return read_config(folder / value)[0]
+    return value
 
 
 def _in_full(written: Any, parsed: Any) -> Any:

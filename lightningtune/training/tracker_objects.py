@@ -9,8 +9,8 @@ from lightning.pytorch import loggers
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from lightningtune.errors import ConfigError
-from lightningtune.files import plain
 from lightningtune.signatures import import_class, signature_of
+from lightningtune.values import plain
 
 
 def with_blocks(base_config: Any) -> Any:

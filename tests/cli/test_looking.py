@@ -94,7 +94,7 @@ def test_trials_are_a_table_csv_or_json(run):
     assert run("trials digits --state waiting") == "Study 'digits' has no trials of that kind.\n"
 
 
-def test_studies_are_listed_and_one_that_is_spoilt_does_not_hide_the_others(run, studies, capsys):
+def test_studies_are_listed_and_one_that_is_spoilt_does_not_hide_the_others(run, studies):
     assert [line.split()[:2] for line in run("list").splitlines()] == [
         ["study", "trials"],
         ["digits", "4/4"],
@@ -103,22 +103,24 @@ def test_studies_are_listed_and_one_that_is_spoilt_does_not_hide_the_others(run,
     (studies / "empty").mkdir()
     assert run("list empty") == "There are no studies in 'empty'.\n"
     assert run("list empty --json") == "[]\n"
+    (studies / "lightningtune_runs" / "digits" / "study.yaml").write_text("day: !!timestamp 2024-13-45")
     (studies / "lightningtune_runs" / "faces" / "journal.log").write_text("spoilt\n")
-    assert main(["list", "--json"]) == 0
-    said = capsys.readouterr()
-    assert [study["study_name"] for study in json.loads(said.out)] == ["digits"]
-    assert "is damaged" in said.err
+    digits, faces = json.loads(run("list --json"))
+    assert digits["study_name"] == "digits"
+    assert "is damaged" in faces["error"]
+    *table, row = run("list").splitlines()
+    assert len(table) == 2
+    assert row.startswith("faces  cannot be read: ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read, by root either")
-def test_a_study_that_cannot_be_read_does_not_hide_the_others(studies, capsys):
+def test_a_study_that_cannot_be_read_does_not_hide_the_others(run, studies):
     journal = studies / "lightningtune_runs" / "digits" / "journal.log"
     journal.unlink()
     journal.symlink_to("/proc/self/mem")
-    assert main(["list", "--json"]) == 0
-    said = capsys.readouterr()
-    assert [study["study_name"] for study in json.loads(said.out)] == ["faces"]
-    assert said.err.startswith("lightningtune: ")
+    digits, faces = json.loads(run("list --json"))
+    assert faces["study_name"] == "faces"
+    assert digits["error"]
 
 
 def test_studies_stand_side_by_side(run):

@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from lightningtune.search.annotations import Misfit, fit
-from lightningtune.search.values import same
+from lightningtune.values import same
 
 
 class Colour(enum.Enum):

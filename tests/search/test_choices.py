@@ -1,6 +1,9 @@
+import datetime
 import enum
+from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +11,8 @@ from hypothesis import strategies as st
 from lightningtune.errors import SearchSpaceError
 from lightningtune.search.choices import label
 from lightningtune.search.distributions import NoDefault, parse_parameter
-from lightningtune.search.values import same
+from lightningtune.study.enqueue import EnqueuingStudy
+from lightningtune.values import same
 
 plain = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=4)
 yaml_values = st.recursive(
@@ -111,3 +115,44 @@ def test_a_member_of_an_enum_is_its_name():
     assert nested.value_of(nested.stored_as((Colour.RED,))) == ["RED"]
     with pytest.raises(NoDefault, match="not among its choices"):
         categorical("red", 1).stored_as(Colour.RED)
+
+
+def test_a_choice_stays_what_it_is_and_is_stored_by_what_a_config_holds():
+    given = [Colour.RED, (1, 2), Path("data"), datetime.date(2024, 3, 1), None]
+    parameter = categorical(*given)
+    assert parameter.distribution.choices == ("RED", "[1, 2]", "data", "2024-03-01", None)
+    assert [parameter.value_of(stored) for stored in parameter.distribution.choices] == given
+    assert parameter.to_spec()["choices"] == ["RED", [1, 2], "data", "2024-03-01", None]
+    assert [parameter.stored_as(value) for value in ("RED", [1, 2], "data")] == ["RED", "[1, 2]", "data"]
+    assert categorical(*Colour) == parse_parameter("x", ("categorical", Colour)) == categorical("RED", "BLUE")
+    with pytest.raises(SearchSpaceError, match="the choice 'RED' is given twice"):
+        categorical(Colour.RED, "RED")
+
+
+@pytest.mark.parametrize("name", ["memory", "journal"])
+def test_a_choice_is_queued_as_the_user_writes_it(tmp_path, name):
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
+    storage = optuna.storages.InMemoryStorage() if name == "memory" else optuna.storages.JournalStorage(backend)
+    optuna.create_study(study_name="queue", storage=storage)
+    study = EnqueuingStudy("queue", storage)
+    parameters = [categorical([8], [16, 8]), parse_parameter("act", ("categorical", Colour))]
+    lr = parse_parameter("lr", ("uniform", 0, 1))
+    study.enqueue_trial({"x": (16, 8), "act": Colour.BLUE, "lr": np.float32(0.5)})
+    study.enqueue_trial({"x": "[8]", "act": "RED"})
+    optuna.load_study(study_name="queue", storage=storage).enqueue_trial({"x": [16, 8]})
+    asked = [study.ask() for _ in range(3)]
+    values = [[parameter.suggest(trial) for parameter in parameters] for trial in asked]
+    assert values[:2] == [[[16, 8], Colour.BLUE], [[8], Colour.RED]]
+    assert values[2][0] == [16, 8]
+    assert lr.suggest(asked[0]) == 0.5
+    assert study.trials[0].params == {"x": "[16, 8]", "act": "BLUE", "lr": 0.5}
+    for wrong, said in (
+        ({"x": [1]}, r"x=\[1\] is not among its choices"),
+        ({"lr": "high"}, "lr='high' is not a number"),
+    ):
+        study.enqueue_trial(wrong)
+        trial = study.ask()
+        with pytest.raises(SearchSpaceError, match=f"enqueue_trial: {said}"):
+            [parameter.suggest(trial) for parameter in (*parameters, lr)]
+    with pytest.raises(SearchSpaceError, match="enqueue_trial: x: <object"):
+        study.enqueue_trial({"x": object()})

@@ -146,7 +146,7 @@ def test_an_optimizer_that_the_cli_adds_is_a_part_of_the_config():
         ({"ckpt_path": "a.ckpt"}, "takes no 'ckpt_path'"),
         ({"seed_everything": -1}, "seed_everything must be"),
         ({"model": "nowhere.yaml"}, "The file 'nowhere.yaml' does not exist"),
-        ({"model": {"act": Line}}, "An object is written with class_path"),
+        ({"model": {"act": Line}}, "model.act: .*A class is written as {'class_path'"),
         (3, "must be a file's path or a mapping"),
     ],
 )

@@ -1,0 +1,207 @@
+"""The values of configs and search spaces: what a user gives becomes what a config's file holds, and is compared so."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import inspect
+import os
+from collections.abc import Mapping, MutableSequence, Sequence, Set
+from enum import Enum
+from typing import Any
+
+_TOO_LONG = 10_000
+"""Bits of an integer that Python may refuse to write down."""
+_SHOWN = 100
+"""Characters of a value in an error."""
+_OF_TORCH = {"dtype", "device"}
+"""Objects of torch's that jsonargparse reads from text."""
+
+
+def plain(value: Any, path: str = "") -> Any:
+    """Return a value as a config's file holds it, in the words that LightningCLI reads back.
+
+    - A member of an Enum is its name; a path, a date, a time, a ``torch.dtype`` and a ``torch.device`` are text.
+    - A tuple, a ``ListConfig`` and every other list is a list.
+    - A dataclass, a ``Namespace``, a ``DictConfig`` and every other mapping is a mapping.
+    - A number of NumPy's or torch's is Python's.
+
+    Neither NumPy, torch nor OmegaConf is imported.
+
+    Args:
+        value: what a user gives.
+        path: where it stands, for an error.
+
+    Raises:
+        TypeError: naming what no config can hold, with what to write in its place.
+
+    Example:
+        >>> plain({"widths": (1, 2), "start": datetime.date(2024, 3, 1)})
+        {'widths': [1, 2], 'start': '2024-03-01'}
+    """
+    try:
+        return _plain(value, path)
+    except RecursionError:
+        raise _unfit(path, "It is nested too deeply for a config, or holds itself") from None
+
+
+def _plain(value: Any, path: str) -> Any:
+    if value is None or type(value) in (bool, float):
+        return value
+    if isinstance(value, Enum):
+        if isinstance(value.name, str):
+            return value.name
+    elif isinstance(value, str):
+        return _text(value, path)
+    elif isinstance(value, (int, float)):
+        return _number(value, path)
+    elif isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    elif isinstance(value, datetime.timedelta):
+        return str(value)
+    elif isinstance(value, os.PathLike) and isinstance(value.__fspath__(), str):
+        return _text(value.__fspath__(), path)
+    elif isinstance(value, (tuple, MutableSequence)) and not isinstance(value, bytearray):
+        return [_plain(item, f"{path}.{i}") for i, item in enumerate(_read(value, list, path))]
+    elif isinstance(value, Mapping):
+        return {_key(key, path): _plain(item, f"{path}.{key}") for key, item in _read(value, dict, path).items()}
+    elif isinstance(value, argparse.Namespace):
+        return _plain(vars(value), path)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(
+            {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}, path
+        )
+    elif is_array(value) and value.shape == ():
+        return _plain(value.tolist(), path)
+    elif type(value).__module__ == "torch" and type(value).__name__ in _OF_TORCH:
+        return str(value)
+    said = "is not a YAML value (string, number, boolean, null, list or mapping)"
+    raise _unfit(path, f"{_shown(value)} {said}. {_advice(value)}")
+
+
+def _unfit(path: str, said: str) -> TypeError:
+    where = path.removeprefix(".")
+    return TypeError(f"{where}: {said}" if where else said)
+
+
+def as_python(value: Any) -> Any:
+    """Return a value with arrays, numbers and containers of other packages as Python's; all else as it is given.
+
+    Example:
+        >>> as_python([(1, 2), datetime.date(2024, 3, 1)])
+        [(1, 2), datetime.date(2024, 3, 1)]
+    """
+    if is_array(value):
+        return value.tolist()
+    if type(value) is tuple:
+        return tuple(map(as_python, value))
+    if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
+        return [as_python(item) for item in _read(value, list)]
+    if isinstance(value, Mapping):
+        return {key: as_python(item) for key, item in _read(value, dict).items()}
+    return value
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a number or an array of NumPy's or torch's; neither is imported for it."""
+    return hasattr(value, "shape") and hasattr(value, "tolist") and not isinstance(value, type)
+
+
+def _text(value: str, path: str) -> str:
+    text = str.__str__(value)
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise _unfit(
+            path, f"{_shown(text)} holds half a surrogate pair, which no file can hold. Write the whole character"
+        )
+    return text
+
+
+def _number(value: Any, path: str) -> Any:
+    if isinstance(value, float):
+        return float(value)
+    if value.bit_length() > _TOO_LONG:
+        said = f"An integer of {value.bit_length()} bits is too long for a config. Write it as a float, or as text"
+        raise _unfit(path, said)
+    return int(value)
+
+
+def _key(key: Any, path: str) -> Any:
+    if isinstance(key, (str, Enum)) or type(key) is int:
+        return _plain(key, path)
+    said = f"The keys of a mapping are text or integers, but {_shown(key)} is not; quote it: '{key}'"
+    raise _unfit(path, said)
+
+
+def _read(value: Any, kind: type, path: str = "") -> Any:
+    """Return a list or a mapping as Python's own; one of another package's may raise as its items are read."""
+    if type(value) in (list, tuple, dict):
+        return value
+    try:
+        return kind(value)
+    except Exception as error:  # a DictConfig raises where a value is missing or refers to nothing
+        said = " ".join(str(error).split())
+        raise _unfit(path, f"{type(value).__name__} cannot be read: {said}") from error
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # an object of the user's may not be able to say what it is
+        text = f"an object of {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _advice(value: Any) -> str:
+    if isinstance(value, (Set, range)):
+        return "Write it as a list; the annotation set[...] makes a set of it"
+    if isinstance(value, (bytes, bytearray, complex)) or type(value).__module__ in ("decimal", "uuid", "fractions"):
+        return "Write it as text, or as a number"
+    if is_array(value):
+        return "Write it as a list, by its tolist()"
+    what = "A class" if inspect.isclass(value) else "An object"
+    return f"{what} is written as {{'class_path': 'package.Class', 'init_args': {{...}}}}"
+
+
+def same(one: Any, other: Any, *, as_numbers: bool = False) -> bool:
+    """Whether a config holds the same for two values, of the same types at every depth: 1, 1.0 and True are three.
+
+    Args:
+        one: any value.
+        other: any value.
+        as_numbers: whether an integer and a float may be the same; a boolean never is a number.
+
+    Example:
+        >>> same([1], [True]), same([1], (1,)), same([1], [1.0], as_numbers=True)
+        (False, True, True)
+    """
+    try:
+        return _is_same(plain(one), plain(other), as_numbers)
+    except TypeError:  # a function of the trial may return what no config holds
+        return type(one) is type(other) and bool(one == other)
+
+
+def _is_same(one: Any, other: Any, as_numbers: bool) -> bool:
+    if as_numbers and {type(one), type(other)} == {int, float}:
+        return bool(one == other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_is_same(one[k], other[k], as_numbers) for k in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(_is_same(*pair, as_numbers) for pair in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+def index_of(values: Sequence[Any], value: Any) -> int | None:
+    """Return where a value stands among others, or else the number that equals it; None where there is neither.
+
+    Example:
+        >>> index_of([True, 1.0], 1), index_of([True], 1)
+        (1, None)
+    """
+    for as_numbers in (False, True):
+        for i, other in enumerate(values):
+            if same(value, other, as_numbers=as_numbers):
+                return i
+    return None
