@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 
 from lightningtune.errors import ConfigurationError
@@ -54,20 +55,31 @@ class _Constructed(BaseException):
         self.call = call
 
 
+class _Trains(BaseException):
+    """A Trainer is being constructed outside of a LightningCLI."""
+
+
 def _caught(construct: Callable[[], Any], name: str, argv: list[str]) -> CliCall:
-    original = LightningCLI.__init__
+    original, original_of_trainer = LightningCLI.__init__, Trainer.__init__
 
     def catch(self: LightningCLI, *args: Any, **kwargs: Any) -> None:
         raise _Constructed(CliCall.of(self, *args, **kwargs))
 
+    def refuse(self: Trainer, *args: Any, **kwargs: Any) -> None:
+        raise _Trains
+
     LightningCLI.__init__ = catch  # type: ignore[method-assign]
+    Trainer.__init__ = refuse  # type: ignore[method-assign]
     try:
         with understood(f"cli: {name} cannot be run without arguments to find its LightningCLI"), with_argv(argv):
             construct()
     except _Constructed as caught:
         return caught.call
+    except _Trains:
+        raise ConfigurationError(f"cli: {name} makes a Trainer of its own, and no LightningCLI. {_DOORS}") from None
     finally:
         LightningCLI.__init__ = original  # type: ignore[method-assign]
+        Trainer.__init__ = original_of_trainer  # type: ignore[method-assign]
     raise ConfigurationError(f"cli: {name} constructs no LightningCLI.")
 
 
@@ -80,6 +92,12 @@ def _check_script(path: Path) -> None:
 
 def _run_script(path: Path) -> None:
     """Import a script, and then do what it does when it is run: so its classes can be found in trials' processes."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    if any(_imports_other_lightning(node) for node in ast.walk(tree)):  # neither its CLI nor its Trainer is caught
+        raise ConfigurationError(
+            f"cli: '{path}' imports pytorch_lightning, whose classes do not mix with those of lightning.pytorch. "
+            "Import lightning.pytorch instead; it has the same names."
+        )
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     module = importlib.import_module(path.stem)
@@ -88,9 +106,20 @@ def _run_script(path: Path) -> None:
         raise ConfigurationError(
             f"cli: another module is called '{path.stem}', which is '{file or 'built in'}'. Give '{path}' another name."
         )
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in tree.body:
         if isinstance(node, ast.If) and ast.unparse(node.test) in _GUARDS:
             exec(compile(ast.Module(node.body, []), str(path), "exec"), vars(module))
 
 
+def _imports_other_lightning(node: ast.AST) -> bool:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+    return any(name.partition(".")[0] == "pytorch_lightning" for name in names)
+
+
+_DOORS = (
+    "A script that calls Trainer.fit by itself is tuned without cli: `lightningtune init train.py:Net` writes a study "
+    "file for its model, OptunaDrivenOptimizer(model_class=Net) runs the study from Python, and TuneCallback(trial) "
+    "makes its Trainer.fit an Optuna objective."
+)
 _GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")

@@ -3,6 +3,7 @@ import textwrap
 
 import clis
 import pytest
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 from nets import Line, Points
 
@@ -90,6 +91,27 @@ def test_a_script_that_is_not_there_or_does_something_else_is_said(script, tmp_p
         caught(script("script_that_raises", "1 / 0"))
     with pytest.raises(ConfigurationError, match="cannot be imported under the name 'my-train'"):
         caught(script("my-train", "x = 1"))
+
+
+def test_a_script_that_trains_by_itself_trains_nothing_and_names_the_other_doors(script):
+    path = script(
+        "script_that_trains",
+        """
+        from lightning.pytorch import Trainer
+
+        Trainer(max_epochs=1, accelerator="cpu")
+        raise AssertionError("what follows is not run")
+        """,
+    )
+    with pytest.raises(ConfigurationError, match="makes a Trainer of its own, and no LightningCLI.*lightningtune init"):
+        caught(path)
+    assert Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).max_epochs is None, "it is whole again"
+
+
+@pytest.mark.parametrize("line", ["import pytorch_lightning as pl", "from pytorch_lightning.cli import LightningCLI"])
+def test_a_script_of_the_other_lightning_is_not_run(script, line):
+    with pytest.raises(ConfigurationError, match="imports pytorch_lightning"):
+        caught(script("script_of_the_other_lightning", f"{line}\nraise AssertionError('this is not run')"))
 
 
 def needs(argument):
