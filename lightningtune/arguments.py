@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import nn
 
 from lightningtune.config.base import load_base_config
 from lightningtune.config.overrides import Schema
@@ -186,12 +187,15 @@ def check_target(what: str, target: Any) -> None:
         _check_names(what, target)
     if target is None or (inspect.isclass(target) and issubclass(target, base)):
         return
-    if not callable(target) or isinstance(target, base):
-        raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {target!r}.")
+    if not callable(target) or isinstance(target, (base, nn.Module)):
+        given = f"a {type(target).__name__} that is built already" if isinstance(target, nn.Module) else repr(target)
+        raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {given}.")
     if not inspect.isclass(target):
         return
+    function = "" if what == "model_class" else " Dataloaders are returned by a function."
     raise ConfigurationError(
-        f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.{of_pytorch_lightning(target)}"
+        f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.{function}"
+        f"{of_pytorch_lightning(target)}"
     )
 
 

@@ -46,8 +46,8 @@ from lightningtune.study.reporter import SEED, config_sum
 from lightningtune.study.results import Refit
 from lightningtune.study.storage import open_storage
 from lightningtune.training.callback import refuse_other_mode
-from lightningtune.training.checkpoints import load_weights
 from lightningtune.training.trainers import prints_itself
+from lightningtune.training.weights import trained_model
 from lightningtune.workers.devices import plan_slots
 from lightningtune.workers.inline import run_inline
 
@@ -63,10 +63,10 @@ class OptunaDrivenOptimizer(Checkable):
             form or in LightningCLI's ``class_path`` and ``init_args``.
         search_space: a space, a mapping, a function of the trial, or a file; when not given, the spaces that
             ``@tunable`` declares on the model's and the datamodule's class.
-        model_class: a LightningModule class, or any callable that builds one; may be left out where the config has a
-            ``class_path``.
+        model_class: a LightningModule class, or any callable that builds one, also a compiled one; may be left out
+            where the config has a ``class_path``.
         datamodule_class: a LightningDataModule class, or any callable that builds one, or that returns dataloaders
-            (to train on, or to train and validate on).
+            as ``Trainer.fit`` takes them: to train on, to train and validate on, or a dict of ``train`` and ``val``.
         sampler: an Optuna sampler, used as it is; TPE when not given.
         pruner: an Optuna pruner, used as it is; Optuna's default when not given.
         study_name: the study's name, and its folder's.
@@ -290,6 +290,8 @@ class OptunaDrivenOptimizer(Checkable):
     def best_model(self, number: int | None = None) -> LightningModule:
         """Build the model of the best trial, or of trial ``number``, with its best weights, ready to evaluate.
 
+        A compiled model comes without the compilation. Layers that ``setup`` makes are made with the trial's data.
+
         Raises:
             NoResultError: when there is no such trial.
             TrialError: when its weights are not there, are not as they were written, or do not fit the class any more.
@@ -297,13 +299,11 @@ class OptunaDrivenOptimizer(Checkable):
         number = (results := self.results()).choose(number)
         config, checkpoint = self.get_best_config(number), self._directory.checkpoint(number)
         if checkpoint is None:
-            kept = f"save_checkpoints={self._save_checkpoints} and save_top_k={self._save_top_k}"
-            path = self._directory.trial(number) / "best.ckpt"
-            raise TrialError(f"There are no weights of trial {number}: '{path}' is not there, with {kept}.")
+            kept = f"with save_checkpoints={self._save_checkpoints} and save_top_k={self._save_top_k}"
+            raise TrialError(f"There is no '{self._directory.trial(number) / 'best.ckpt'}', {kept}.")
         values = None if callable(self._objective.score) else results.trials[number].values
         try:
-            model = self._blueprint.build_model(config)
-            return load_weights(model, checkpoint, config, values).eval()
+            return trained_model(self._blueprint, config, checkpoint, values).eval()
         except (ConfigError, RuntimeError) as error:
             raise TrialError(f"The model's class is not what trial {number} trained: {error}") from error
 
@@ -359,8 +359,8 @@ class OptunaDrivenOptimizer(Checkable):
             TrialError: when the trial's classes are not what it was trained with.
         """
         check_tolerance(tolerance)
-        callbacks = self._trainer_callbacks
-        return replay(self.study, number, self._directory, self._blueprint, self._objective, callbacks, tolerance)
+        given = self._directory, self._blueprint, self._objective, self._trainer_callbacks
+        return replay(self.study, number, *given, tolerance)
 
     def _run(self, study: optuna.Study, done: int, report: ReportWriter, asked_for: Mapping[str, Any]) -> None:
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}

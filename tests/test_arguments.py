@@ -4,6 +4,7 @@ import math
 import lightning as L
 import optuna
 import pytest
+import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from nets import Line, Points
 from optuna.trial import FixedTrial
@@ -39,7 +40,7 @@ def test_a_class_or_a_callable_builds_a_model(target):
     check_target("model_class", target)
 
 
-@pytest.mark.parametrize("target", [Points, Line(), 3, dict])
+@pytest.mark.parametrize("target", [Points, Line(), torch.compile(Line(), backend="eager"), 3, dict])
 def test_what_builds_no_model_is_refused(target):
     with pytest.raises(ConfigurationError, match="model_class"):
         check_target("model_class", target)

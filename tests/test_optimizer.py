@@ -20,12 +20,14 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import CombinedLoader
 from nets import Line, Points, PrunesItself, loaders, points
 from reported import needs_optuna_5
 
 from lightningtune import ConfigurationError, NoResultError, OptunaDrivenOptimizer, TrialError, tunable
 from lightningtune.contract import Objective, SilentReporter
 from lightningtune.study import definition
+from lightningtune.study.comparison import Agreement
 from lightningtune.training.callback import TrialCallback
 
 LR = {"lr": ("loguniform", 1e-3, 1.0)}
@@ -165,6 +167,31 @@ def test_the_best_model_is_loaded_as_lightning_loads_it(tune):
     saved = torch.load(optimizer.results().best.checkpoint, weights_only=False)["state_dict"]
     assert model.told == "hello"
     assert torch.equal(model.layer.weight, saved["layer.weight"])
+
+
+def test_a_compiled_model_comes_back_without_the_compilation(tune):
+    def data():
+        train, val = loaders()
+        return {"train": {"a": train}, "val": CombinedLoader([val, val], "sequential")}
+
+    class Nested(Line):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch["a"], batch_idx)
+
+        def validation_step(self, batch, batch_idx, dataloader_idx):
+            if dataloader_idx == 0:
+                self.log("val_loss", self.net(batch[0]).pow(2).mean(), add_dataloader_idx=False)
+
+    plain = tune(model_class=Nested, datamodule_class=data, n_trials=1, study_name="plain")
+    optimizer = tune(
+        model_class=lambda lr=0.1: torch.compile(Nested(lr), backend="eager"), datamodule_class=data, n_trials=1
+    )
+    assert optimizer.optimize().best_value == pytest.approx(plain.optimize().best_value)
+    model = optimizer.best_model()
+    assert type(model) is Nested
+    assert torch.equal(model.net[0].weight, plain.best_model().net[0].weight)
+    assert optimizer.replay(0).agreement is Agreement.IDENTICAL
+    assert plain.check().ok
 
 
 class Leaves(Line):

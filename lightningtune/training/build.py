@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.compile import from_compiled, to_uncompiled
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
 
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigurationError
@@ -139,8 +143,17 @@ class Blueprint:
         self._loaded = load(self._datamodule(self.config))
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
-        """Build only the model."""
-        return self._model(config)
+        """Build only the model, without the compilation of a compiled one."""
+        return without_compilation(self._model(config))
+
+    def set_up_model(self, config: Mapping[str, Any]) -> LightningModule:
+        """Build the model, and have Lightning set it up with the config's data, as at the beginning of a fit."""
+        trainer = {**(config.get("trainer") or {}), **_SET_UP_ONLY}
+        with tempfile.TemporaryDirectory() as directory:
+            fit = self.build({**config, "trainer": trainer}, Path(directory), (), _EndAtStart())
+            with contextlib.suppress(_Started):
+                fit.run()
+        return without_compilation(fit.model)
 
     def build(
         self,
@@ -186,11 +199,7 @@ class Blueprint:
             skip_preparation(datamodule)
 
     def _model(self, config: Mapping[str, Any]) -> LightningModule:
-        model = self._call("model", config)
-        if not isinstance(model, LightningModule):
-            built = f"{type(model).__name__}.{of_pytorch_lightning(model)}"
-            raise ConfigurationError(f"model_class must build a LightningModule, but built {built}")
-        return model
+        return as_lightning_module(self._call("model", config), "model_class")
 
     def _data(self, config: Mapping[str, Any], model: LightningModule) -> Mapping[str, Any]:
         if self.schema.data is None and not config.get("data"):
@@ -203,14 +212,7 @@ class Blueprint:
         built = self._call("data", config)
         if isinstance(built, LightningDataModule):
             return {"datamodule": built}
-        loaders = list(built) if isinstance(built, (tuple, list)) else [built]
-        is_loader = 1 <= len(loaders) <= 2 and isinstance(loaders[0], Iterable)
-        if not is_loader or isinstance(loaders[0], (str, Mapping)):
-            raise ConfigurationError(
-                "datamodule_class must build a LightningDataModule, a DataLoader to train on, or a pair of them "
-                f"to train and to validate on, but built {built!r}."
-            )
-        return dict(zip(("train_dataloaders", "val_dataloaders"), loaders, strict=False))
+        return _loaders_by_name(built)
 
     def _datamodule(self, config: Mapping[str, Any]) -> LightningDataModule:
         built = self._call("data", config) if self.schema.data is not None or config.get("data") else None
@@ -237,6 +239,99 @@ def _with_folders(config: Mapping[str, Any], directory: str | os.PathLike[str]) 
 
 def _swallowed(values: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in values.items() if name not in built}
+
+
+def as_lightning_module(built: Any, builder: str) -> LightningModule:
+    """Return a model as ``Trainer.fit`` takes it: that within what ``torch.compile`` returns stays compiled.
+
+    Args:
+        built: what should be a LightningModule, or a compiled one.
+        builder: what has built it.
+
+    Raises:
+        ConfigurationError: when it is something else.
+    """
+    if isinstance(built, LightningModule):
+        return built
+    if isinstance(built, nn.Module):
+        with contextlib.suppress(ValueError):  # it is not compiled, or no LightningModule was
+            return from_compiled(built)  # type: ignore[arg-type]
+    said = f"{type(built).__name__}.{of_pytorch_lightning(built)}"
+    raise ConfigurationError(f"{builder} must build a LightningModule, but built {said}")
+
+
+def without_compilation(model: LightningModule) -> LightningModule:
+    """Return a model that runs as it was before ``torch.compile``; the model itself is changed."""
+    with contextlib.suppress(ValueError):  # it is not compiled
+        return to_uncompiled(model)
+    return model
+
+
+_SET_UP_ONLY: Mapping[str, Any] = {
+    "accelerator": "cpu",
+    "strategy": "auto",
+    "devices": 1,
+    "precision": None,
+    "plugins": None,
+    "profiler": None,
+    "logger": False,
+    "callbacks": None,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""Settings of a Trainer that does not train: it computes on the CPU, writes nothing, and shows nothing."""
+
+
+class _Started(Exception):  # noqa: N818 - it is no error
+    """A fit would begin now."""
+
+
+class _EndAtStart(Callback):
+    """Ends a fit before it begins: the data is attached, and every module is set up."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End it."""
+        raise _Started
+
+
+def _loaders_by_name(built: Any) -> Mapping[str, Any]:
+    """Return dataloaders under the names that ``Trainer.fit`` has for them.
+
+    Args:
+        built: one to train on, a pair to train and to validate on, or a dict of these by name. Each may be whatever
+            ``Trainer.fit`` takes: any iterable of batches, a list or a dict of them, or a ``CombinedLoader``.
+
+    Raises:
+        ConfigurationError: when it is something else, or does not say what each is for.
+    """
+    if isinstance(built, Mapping):
+        unknown = [name for name in built if name not in _LOADERS]
+        if not built or unknown:
+            raise ConfigurationError(
+                f"datamodule_class returns a dict of {', '.join(map(repr, built)) or 'nothing'}; its keys must be "
+                "'train' and 'val'. To train on several dataloaders at a time, return "
+                "{'train': {'a': ..., 'b': ...}, 'val': ...}."
+            )
+        return {_LOADERS[name]: loaders for name, loaders in built.items()}
+    loaders = [*built] if isinstance(built, (tuple, list)) else [built]
+    is_loader = 1 <= len(loaders) <= 2 and isinstance(loaders[0], Iterable) and not isinstance(loaders[0], str)
+    if not is_loader:
+        raise ConfigurationError(
+            "datamodule_class must build a LightningDataModule, a DataLoader to train on, a pair of them to train and "
+            "to validate on, or a dict of them with the keys 'train' and 'val'; each may be a list or a dict of "
+            f"several. But it built {built!r}."
+        )
+    return dict(zip(("train_dataloaders", "val_dataloaders"), loaders, strict=False))
+
+
+_LOADERS = {
+    "train": "train_dataloaders",
+    "val": "val_dataloaders",
+    "train_dataloaders": "train_dataloaders",
+    "val_dataloaders": "val_dataloaders",
+}
+"""What a dict of dataloaders may say of each, and the name that ``Trainer.fit`` has for it."""
 
 
 def of_pytorch_lightning(value: Any) -> str:

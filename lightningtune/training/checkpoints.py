@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 
-from lightningtune.contract import Values
-from lightningtune.errors import TrialError
 from lightningtune.files import put
-from lightningtune.training.checkpoint_file import STATE, read_checkpoint, training_of
 from lightningtune.training.held_checkpoint import HeldCheckpoint, hold
 from lightningtune.training.metrics_table import flush_tables
 from lightningtune.training.resumption import BEST, LAST, Start
@@ -34,37 +30,6 @@ that is more; where a best cannot be held, one write for each.
 """
 _UNSAVED = 30.0
 """Seconds of training that may be lost."""
-
-
-def load_weights(
-    model: LightningModule, checkpoint: Path, config: Mapping[str, Any], score: Values | None
-) -> LightningModule:
-    """Load a checkpoint into a model as ``load_from_checkpoint`` does, into layers built late and through its hooks.
-
-    Args:
-        model: a model that was built as the checkpoint's was.
-        checkpoint: a file from the study's own folder: it is unpickled where it does not load with weights only.
-        config: the trial's, whose checkpoint it must be.
-        score: the values that its validation must have had; None for any.
-
-    Raises:
-        TrialError: when the file is torn, or of another training or validation.
-    """
-    state, _ = read_checkpoint(checkpoint)
-    if not _is_of(state.get(STATE), training_of(config), score):
-        raise TrialError(f"The checkpoint '{checkpoint}' is not of the validation that gave the trial its score.")
-    model.configure_model()
-    model.on_load_checkpoint(dict(state))
-    model.load_state_dict(state["state_dict"], strict=model.strict_loading)
-    return model
-
-
-def _is_of(kept: Any, training: str, score: Values | None) -> bool:
-    """Whether what stands in a checkpoint of its trial is of a training, and of a validation of these values."""
-    if not isinstance(kept, Mapping) or kept.get("training") != training:
-        return False
-    # a database may round
-    return score is None or all(map(math.isclose, kept["history"][-1], score))
 
 
 class KeepCheckpoints:

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.errors import ConfigurationError
-from lightningtune.training.build import Blueprint, Fit
+from lightningtune.training.build import Blueprint, Fit, as_lightning_module, without_compilation
 from lightningtune.training.callback_list import callbacks_of
 from lightningtune.training.class_names import check_classes
 from lightningtune.training.cli_call import BuiltCli
@@ -98,8 +98,8 @@ class CliBlueprint(Blueprint):
         return not self._data_links and has_preparation(self.schema.data, config.get("data"))
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
-        """Build the model, and the data, but no Trainer."""
-        return self._without_trainer(config).model
+        """Build the model, without the compilation of a compiled one, and the data, but no Trainer."""
+        return without_compilation(self._without_trainer(config).model)
 
     def build(
         self,
@@ -160,10 +160,7 @@ class CliBlueprint(Blueprint):
             return self._checked(self.schema.call.build({**config, SEED: False}))
 
     def _checked(self, built: BuiltCli) -> BuiltCli:
-        if not isinstance(built.model, LightningModule):
-            raise ConfigurationError(
-                f"{self.schema.call.name} must build a LightningModule, but built {built.model!r}."
-            )
+        built.model = as_lightning_module(built.model, self.schema.call.name)
         return built
 
     def _datamodule(self, config: Mapping[str, Any]) -> LightningDataModule:

@@ -113,16 +113,26 @@ def test_callbacks_come_from_the_config_and_from_the_user(tmp_path):
     assert trainer.checkpoint_callbacks == [checkpoint]
 
 
+BOTH = ["train_dataloaders", "val_dataloaders"]
+ONE, OTHER = loaders()
+
+
 @pytest.mark.parametrize(
-    ("data", "keys"),
+    ("data", "given"),
     [
-        (loaders, ["train_dataloaders", "val_dataloaders"]),
-        (lambda: loaders()[0], ["train_dataloaders"]),
-        (functools.partial(loaders, batch_size=2), ["train_dataloaders", "val_dataloaders"]),
+        (loaders, BOTH),
+        (lambda: ONE, {"train_dataloaders": ONE}),
+        (functools.partial(loaders, batch_size=2), BOTH),
+        (lambda: {"val": OTHER, "train": ONE}, {"train_dataloaders": ONE, "val_dataloaders": OTHER}),
+        (lambda: {"val_dataloaders": OTHER}, {"val_dataloaders": OTHER}),
+        (lambda: ({"a": ONE}, [ONE, OTHER]), {"train_dataloaders": {"a": ONE}, "val_dataloaders": [ONE, OTHER]}),
+        (lambda: {"train": {"a": ONE}}, {"train_dataloaders": {"a": ONE}}),
+        (lambda: (range(3), None), {"train_dataloaders": range(3), "val_dataloaders": None}),
     ],
 )
-def test_data_may_be_loaders(tmp_path, data, keys):
-    assert list(build(tmp_path, {}, data=data).data) == keys
+def test_data_may_be_any_loaders(tmp_path, data, given):
+    built = build(tmp_path, {}, data=data).data
+    assert (list(built) if isinstance(given, list) else built) == given
 
 
 class OwnLoaders(Line):
@@ -149,8 +159,14 @@ def test_an_object_bound_to_a_callable_is_not_parsed(tmp_path):
     ("model", "data", "message"),
     [
         (lambda: 3, Points, "must build a LightningModule, but built int"),
+        (lambda: nn.Linear(1, 1), Points, "must build a LightningModule, but built Linear"),
+        (lambda: torch.compile(nn.Linear(1, 1), backend="eager"), Points, "but built OptimizedModule"),
         (Line, lambda: (1, 2, 3), "must build a LightningDataModule"),
         (Line, lambda: None, "must build a LightningDataModule"),
+        (Line, lambda: "train", "must build a LightningDataModule"),
+        (Line, lambda: {"train": ONE, "test": OTHER}, "'train', 'test'; its keys must be 'train' and 'val'"),
+        (Line, lambda: {"a": ONE, "b": OTHER}, "To train on several dataloaders at a time"),
+        (Line, dict, "a dict of nothing"),
     ],
 )
 def test_a_callable_that_builds_something_else_is_refused(tmp_path, model, data, message):

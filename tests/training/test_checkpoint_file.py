@@ -8,7 +8,6 @@ from nets import Line, Sees
 from lightningtune import TrialError
 from lightningtune.files import check_sums
 from lightningtune.training.checkpoint_file import STATE, read_checkpoint, training_of
-from lightningtune.training.checkpoints import load_weights
 
 CONFIG = {"seed_everything": 1, "model": {"lr": 0.1}, "trainer": {"max_epochs": 3}}
 
@@ -64,25 +63,6 @@ def test_a_file_that_holds_something_else_or_is_missing_is_named(path):
     path.unlink()
     with pytest.raises(TrialError, match="No such file"):
         read_checkpoint(path)
-
-
-def test_weights_are_taken_from_the_validation_that_gave_the_score(path):
-    saved = read_checkpoint(path)[0]["state_dict"]["net.0.weight"]
-    wider = {**CONFIG, "trainer": {"max_epochs": 9}}
-    for config, score in ((CONFIG, (0.25,)), (CONFIG, (0.25 + 1e-12,)), (wider, (0.25,)), (CONFIG, None)):
-        assert torch.equal(load_weights(Line(), path, config, score).net[0].weight, saved)
-
-
-@pytest.mark.parametrize(("config", "score"), [(CONFIG, (0.5,)), ({**CONFIG, "seed_everything": 2}, (0.25,))])
-def test_weights_of_another_validation_or_training_are_refused(path, config, score):
-    with pytest.raises(TrialError, match=f"'{path}' is not of the validation that gave the trial its score"):
-        load_weights(Line(), path, config, score)
-
-
-def test_a_checkpoint_that_says_nothing_of_its_training_is_refused(path):
-    torch.save({"state_dict": Line().state_dict()}, path)
-    with pytest.raises(TrialError, match="is not of the validation"):
-        load_weights(Line(), path, CONFIG, (0.25,))
 
 
 def test_a_file_that_was_written_without_sums_is_read(path):

@@ -1,0 +1,123 @@
+import lightning as L
+import pytest
+import torch
+from nets import Line, Points, loaders
+from torch import nn
+
+from lightningtune import TrialError
+from lightningtune.config.overrides import Schema
+from lightningtune.training.build import Blueprint
+from lightningtune.training.checkpoint_file import STATE, training_of
+from lightningtune.training.weights import trained_model
+
+CONFIG = {"seed_everything": 1, "model": {"lr": 0.1}, "trainer": {"max_epochs": 3}}
+
+
+def load(path, config=CONFIG, score=(0.25,), model=Line, data=Points):
+    return trained_model(Blueprint(Schema(model, data, L.Trainer), config), config, path, score)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(model, **kept):
+        state = {"training": training_of(CONFIG), "history": [(0.5,), (0.25,)], **kept}
+        path = tmp_path / "best.ckpt"
+        torch.save({"state_dict": model.state_dict(), STATE: state}, path)
+        return path
+
+    return write
+
+
+def test_weights_are_taken_from_the_validation_that_gave_the_score(save):
+    saved = Line()
+    path, wider = save(saved), {**CONFIG, "trainer": {"max_epochs": 9}}
+    for config, score in ((CONFIG, (0.25,)), (CONFIG, (0.25 + 1e-12,)), (wider, (0.25,)), (CONFIG, None)):
+        assert torch.equal(load(path, config, score).net[0].weight, saved.net[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("kept", "config", "score"),
+    [({}, CONFIG, (0.5,)), ({}, {**CONFIG, "seed_everything": 2}, (0.25,)), ({"training": None}, CONFIG, (0.25,))],
+)
+def test_weights_of_another_validation_or_training_are_refused(save, kept, config, score):
+    path = save(Line(), **kept)
+    with pytest.raises(TrialError, match=f"'{path}' is not of the validation that gave the trial its score"):
+        load(path, config, score)
+
+
+class Counted(Points):
+    classes = 3
+
+    def setup(self, stage):
+        self.seen = stage
+
+
+class MadeInSetup(Line):
+    def __init__(self, lr: float = 0.1):
+        super().__init__(lr)
+        self.calls = []
+
+    def setup(self, stage):
+        assert self.trainer.datamodule.seen == stage
+        self.calls.append(stage)
+        self.head = nn.Linear(2, self.trainer.datamodule.classes)
+
+
+class MadeInConfigureModel(Line):
+    def __init__(self, lr: float = 0.1):
+        super().__init__(lr)
+        self.head = None
+
+    def configure_model(self):
+        if self.head is None:
+            self.head = nn.Linear(2, self.trainer.datamodule.classes)
+
+
+class NotStrict(MadeInSetup):
+    def __init__(self, lr: float = 0.1):
+        super().__init__(lr)
+        self.strict_loading = False
+
+
+class Lazy(Line):
+    def __init__(self, lr: float = 0.1):
+        super().__init__(lr)
+        self.head = nn.LazyLinear(3)
+
+
+def compiled(lr: float = 0.1):
+    model = Line(lr)
+    model.head = nn.Linear(2, 3)
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize("model", [MadeInSetup, MadeInConfigureModel, NotStrict, Lazy, compiled])
+def test_weights_of_layers_that_are_made_late_are_loaded(save, model):
+    trained = Line()
+    trained.head = nn.Linear(2, 3)
+    loaded = load(save(trained), model=model, data=Counted)
+    assert torch.equal(loaded.head.weight, trained.head.weight)
+    assert torch.equal(loaded.net[0].weight, trained.net[0].weight)
+    assert isinstance(loaded, Line)
+    assert loaded.training
+    assert getattr(loaded, "calls", ["fit"]) == ["fit"], "as a fit calls it"
+
+
+def test_setup_is_not_called_where_the_weights_fit(save):
+    class Fits(Line):
+        def setup(self, stage):
+            raise AssertionError
+
+    assert load(save(Line()), model=Fits)
+
+
+def test_what_setup_raises_is_named(save):
+    trained = Line()
+    trained.head = nn.Linear(2, 3)
+    with pytest.raises(TrialError, match=r"need setup\(\) of the model: .*head.weight.* raised AttributeError: .*seen"):
+        load(save(trained), model=MadeInSetup, data=loaders)
+
+
+def test_weights_that_do_not_fit_a_model_that_is_set_up_are_refused(save):
+    with pytest.raises(RuntimeError, match="size mismatch for net.0.weight"):
+        load(save(Line(width=5)), model=MadeInSetup, data=Counted)
