@@ -131,7 +131,11 @@ class Host:
             spec = self._begin(trial)
             return _finished(self._train_inline(trial, spec) if isinstance(spec, TrialSpec) else spec)
 
-        interruption = Interruption(self.view.urgent, lambda: give_up(study), is_here=True)
+        def interrupted(text: str) -> None:
+            give_up(study)
+            self.view.urgent(text)
+
+        interruption = Interruption(interrupted, lambda: give_up(study), is_here=True)
         with self._run(study, interruption), frozen_heap(), _progress_bar(study, self.n_trials, options) as bar:
             self._ask_and_tell(study, start, [*callbacks, *bar], options)
 
@@ -161,6 +165,7 @@ class Host:
 
         def interrupted(text: str) -> None:
             study.stop()
+            give_up(study)
             processes.interrupt()
             self.view.urgent(text)
 

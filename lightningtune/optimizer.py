@@ -264,9 +264,7 @@ class OptunaDrivenOptimizer(Checkable):
             self._run(study, done, report, asked_for)
         except (KeyboardInterrupt, SystemExit):
             report.write(study)
-            with contextlib.suppress(Exception):  # the storage may be away
-                done = definition.count_finished(study)
-            self._view.note(f"Interrupted. {done} of {self._n_trials} trials are done; run again to go on.")
+            self._view.note(f"Interrupted. {definition.describe_progress(study, self._n_trials)}; run again to go on.")
             raise
         report.write(study)
         results = self.results()

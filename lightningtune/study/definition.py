@@ -19,6 +19,7 @@ from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigurationError
 from lightningtune.search.distributions import Parameter
 from lightningtune.study.enqueue import EnqueuingStudy
+from lightningtune.study.outage import is_away
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED
 from lightningtune.study.succession import CONTINUES, successors
 
@@ -158,6 +159,16 @@ def is_new(study: optuna.Study) -> bool:
 def count_finished(study: optuna.Study) -> int:
     """Count the trials that need not be run again."""
     return sum(trial.state.is_finished() for trial in _counted(study))
+
+
+def describe_progress(study: optuna.Study, n_trials: int) -> str:
+    """Return how many of a study's trials are done, or that its storage is away: then nobody knows."""
+    try:
+        return f"{count_finished(study)} of {n_trials} trials are done"
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return "The study's storage is away"
 
 
 def _counted(study: optuna.Study) -> list[FrozenTrial]:

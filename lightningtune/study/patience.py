@@ -65,6 +65,7 @@ class PatientStorage(BaseStorage):
         self._backlog: dict[int, dict[int, float]] = {}
         self._failed: Exception | None = None
         self._failed_to_write, self._since, self._latest, self._not_before = False, 0.0, 0.0, 0.0
+        self._given_up = -math.inf
         self._waits = waits()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,9 +93,9 @@ class PatientStorage(BaseStorage):
             self._mine.is_hurried = False
 
     def give_up(self) -> None:
-        """Have whoever waits for the storage now wait no longer; any thread, or a signal handler's, may call this."""
+        """Wait no longer for a storage that is away now, until it is back; a signal handler may call this."""
         with self._lock:
-            self._since = -math.inf
+            self._since, self._given_up = -math.inf, time.monotonic()
             self._lock.notify_all()
 
     def _once(self, call: Callable[[BaseStorage], _T], writes: bool) -> _T:
@@ -122,10 +123,10 @@ class PatientStorage(BaseStorage):
             again: what is asked of it after a try of which the answer was lost; the same, when not given.
             writes: whether something is written.
         """
-        if getattr(self._mine, "is_hurried", False):
-            failed = self._failed
-            if failed is not None and time.monotonic() < self._not_before:
-                raise failed.with_traceback(None)  # or each raising would add to it
+        is_hurried, failed = getattr(self._mine, "is_hurried", False), self._failed
+        if failed is not None and (is_hurried or self._since == -math.inf) and time.monotonic() < self._not_before:
+            raise failed.with_traceback(None)  # or each raising would add to it
+        if is_hurried:
             return self._once(call, writes)
         pauses = waits()
         while True:
@@ -146,7 +147,8 @@ class PatientStorage(BaseStorage):
             is_new = self._failed is None or now - took - self._latest > _FORGOTTEN
             self._latest = now
             if is_new:
-                self._since, self._waits = now - took, waits()
+                began = now - took
+                self._since, self._waits = -math.inf if began <= self._given_up else began, waits()
             self._failed = error
             self._failed_to_write = writes if is_new else self._failed_to_write or writes
             self._not_before = now + max(next(self._waits), _SHARE * took)
@@ -320,7 +322,7 @@ class PatientStorage(BaseStorage):
 
 
 def give_up(study: optuna.Study) -> None:
-    """Have whoever waits for a study's storage now wait no longer."""
+    """Wait no longer for a study's storage that is away now; a signal handler may call this."""
     storage = storage_of(study)
     if isinstance(storage, PatientStorage):
         storage.give_up()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+import lightning as L
+import nets
 import optuna
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
@@ -18,6 +21,7 @@ from optuna.storages import InMemoryStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 
+from lightningtune import OptunaDrivenOptimizer
 from lightningtune.study.patience import PatientStorage, give_up
 from lightningtune.study.reporter import OptunaReporter
 from lightningtune.study.storage import open_storage
@@ -176,6 +180,62 @@ def test_who_waits_for_a_storage_can_be_told_to_give_up(line):
     give_up(study)
     waiting.join(30)
     assert raised
+
+
+def test_who_gave_up_while_the_first_try_goes_on_does_not_wait_and_does_not_try_each_time(line):
+    study = study_on(line)
+    storage, tries = study._storage, []
+
+    def fail(line):
+        tries.append(1)
+        storage.give_up()
+        raise ConnectionResetError
+
+    for _ in range(5):
+        with pytest.raises(ConnectionResetError):
+            storage._call(fail)
+    assert len(tries) == 1
+    storage._not_before = 0.0  # later the storage is tried again
+    study.set_user_attr("a", 1)
+    assert study.user_attrs == {"a": 1}
+
+
+class CutAndTerminate(L.Callback):
+    """Cuts the line to the storage, and has this process be sent SIGTERM once somebody waits."""
+
+    def __init__(self, line):
+        self.line = line
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def on_train_start(self, trainer, pl_module):
+        self.line.cuts = cuts = Forever()
+
+        def terminate():
+            cuts.noticed.wait(30)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=terminate).start()
+
+
+def test_sigterm_while_the_storage_is_away_ends_the_wait(line, tmp_path, capsys):
+    started = time.monotonic()
+    with pytest.raises(SystemExit) as ended:
+        OptunaDrivenOptimizer(
+            {"trainer": {"max_epochs": 1, "accelerator": "cpu"}},
+            {"lr": ("loguniform", 1e-3, 1.0)},
+            nets.Line,
+            nets.Points,
+            storage=PatientStorage(line),
+            experiment_dir=tmp_path,
+            n_trials=2,
+            callbacks=[CutAndTerminate(line)],
+            baseline=False,
+        ).optimize()
+    assert ended.value.code == 143
+    assert time.monotonic() - started < 60, "the storage is waited for for ten minutes"
+    assert "Interrupted. The study's storage is away; run again to go on." in capsys.readouterr().out
 
 
 def test_a_mistake_is_raised_at_once(line):
