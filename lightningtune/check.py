@@ -34,6 +34,8 @@ from lightningtune.search.distributions import Parameter
 from lightningtune.study.definition import count_finished, quiet_optuna
 from lightningtune.study.objective import looks_reversed
 from lightningtune.study.pruning import largest_resource, reach_of
+from lightningtune.training.class_names import blocks_of
+from lightningtune.training.dry_run import left_out
 from lightningtune.wording import counted
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.processes import TrialProcesses
@@ -149,6 +151,11 @@ class Checkable:
             _, note = plan_baseline(self._baseline, host.space, schema, config, host.blueprint)
         if note is not None:
             yield Finding("note", "space", note)
+        callbacks = [*blocks_of((config.get("trainer") or {}).get("callbacks")), *host.callbacks]
+        untried = left_out(schema.lookup(config, "trainer.logger"), callbacks)
+        if untried:
+            why = "a dry run makes no run of a tracker, and starts no search of its own"
+            yield Finding("note", "run", f"Not tried: {', '.join(untried)}; {why}.")
         size = host.space.size
         if size is not None and size < host.n_trials:
             yield Finding(

@@ -20,7 +20,7 @@ from lightningtune.report.check_runs import Noted, Tried, read_noted
 from lightningtune.search.corners import Corner
 from lightningtune.study.reporter import PRUNED_BY
 from lightningtune.training.build import Blueprint
-from lightningtune.training.dry_run import DOUBT, RECORD, DryRun, dry_run_config, with_stage_logger
+from lightningtune.training.dry_run import DOUBT, RECORD, DryRun, dry_run_config, with_local_loggers
 from lightningtune.training.run import failure, prepare_data
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import run_inline
@@ -190,7 +190,8 @@ class _Trials:
         self._count += 1
         own = [copy.deepcopy(callback) for callback in self._how.callbacks]
         dry_run = DryRun(directory, self._how.saves, _WHOLE if is_whole else None)
-        config = with_stage_logger(config, directory)
+        logger = self._how.blueprint.schema.lookup(config, "trainer.logger")
+        config = with_local_loggers(config, logger, directory)
         callbacks, goal = (*own, dry_run), self._how.objective
         spec = TrialSpec(0, config, directory, goal, callbacks, save_checkpoints=False, pruned_by=PRUNED_BY)
         try:

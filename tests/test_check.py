@@ -123,8 +123,11 @@ def test_whatever_happens_at_a_corner_is_a_finding(optimizer):
     severity, text = texts["all high (fault=nan, width=8)"]
     assert severity == "warning"
     assert "is nan" in text
+    severity, text = texts["fault=log"]
+    assert severity == "error"
+    assert "trainer.logger is not set, so each trial has a CSVLogger, whose experiment has no 'add_scalar'." in text
     assert len(report.runs) == 9
-    assert len(report.findings) == 5  # none of what is told to a logger
+    assert len(report.findings) == 6
 
 
 def test_where_everything_diverges_it_is_an_error(optimizer):
@@ -218,6 +221,23 @@ def test_runs_here_where_nothing_can_travel(optimizer):
         optimizer(model_class=Local, isolate=True).optimize()
     report = optimizer(model_class=Local, isolate=True).check()
     assert found(report, "config")[0][0] == "error"
+
+
+def test_a_logger_that_trials_do_not_have_is_told_of_and_so_it_is_by_the_study(optimizer):
+    given = {"search_space": ONE, "base_config": {"model": {"fault": "log"}, "trainer": CPU}, "n_trials": 2}
+    expected = "set trainer.logger to true for that, or to the logger that the code is written for"
+    (error,) = [text for severity, text in found(optimizer(**given).check()) if severity == "error"]
+    assert expected in error
+    with pytest.raises(ConfigurationError, match=expected):
+        optimizer(**given).optimize()
+
+
+def test_a_tracker_gets_no_run_and_what_is_not_tried_is_said(optimizer):
+    trainer = {**CPU, "logger": {"class_path": "WandbLogger"}, "callbacks": ["LearningRateFinder"]}
+    report = optimizer(search_space=ONE, base_config={"trainer": trainer}).check()
+    assert ("note", "Not tried: WandbLogger, LearningRateFinder; a dry run makes no run of a tracker, and starts no "
+            "search of its own.") in found(report)  # fmt: skip
+    assert report.ok
 
 
 # --- what needs no run ------------------------------------------------------------------------------------------

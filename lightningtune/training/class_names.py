@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
 
@@ -56,6 +57,22 @@ def class_named(class_path: str, *bases: type) -> Callable[..., Any] | None:
         *bases: what a class is of that is named without its module.
     """
     return import_class(class_path) if "." in class_path else named_without_module(*bases).get(class_path)
+
+
+def class_of(block: Any, base: type) -> type | None:
+    """Return the class that a block of a config names; None where it is no block, or names no class.
+
+    Args:
+        block: a ``class_path`` block, or the name alone.
+        base: what a class is of that is named without its module.
+
+    Example:
+        >>> class_of({"class_path": "CSVLogger"}, Logger).__name__
+        'CSVLogger'
+    """
+    path = block.get("class_path") if isinstance(block, (Mapping, Namespace)) else block
+    kind = class_named(path, base) if isinstance(path, str) else None
+    return kind if isinstance(kind, type) else None
 
 
 class LightningSchema(Schema):

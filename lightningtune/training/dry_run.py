@@ -8,20 +8,24 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, Checkpoint, LearningRateFinder
-from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.loggers import Logger
 from torch.nn.parameter import UninitializedParameter
 
 from lightningtune.errors import TrialError
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
+from lightningtune.training.class_names import class_of
 from lightningtune.training.loops import end_epoch, shorten_validation, stop_softly
 from lightningtune.training.missing import why_never_validated
+from lightningtune.training.tracker_names import is_local
+from lightningtune.training.tracker_stand_in import StandIn
 
 RECORD = "dry_run.json"
 """The file in a dry run's folder that holds what was noted."""
@@ -31,6 +35,7 @@ BATCHES = 2
 """Batches to train on, and to validate on: the first warms up, the second is timed."""
 _SANITY_STEPS = 2
 """The most validation batches that are run before the training."""
+_SEARCHES = (BatchSizeFinder, LearningRateFinder)
 _LARGE = 2 * 1024**3
 """Bytes of a checkpoint that is not written to see how large it is."""
 
@@ -56,35 +61,52 @@ def dry_run_config(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return {**config, "seed_everything": own if is_seed else seed, "trainer": trainer}
 
 
-def with_stage_logger(config: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """Return a config whose logger forgets what it is told, unless it has none on purpose."""
-    trainer = config.get("trainer") or {}
-    if trainer.get("logger") is False:
-        return dict(config)
-    block = {"class_path": f"{__name__}.{StageLogger.__name__}", "init_args": {"save_dir": str(directory)}}
-    return {**config, "trainer": {**trainer, "logger": block}}
+def with_local_loggers(config: Mapping[str, Any], logger: Any, directory: Path) -> dict[str, Any]:
+    """Return a config whose loggers are those of a trial, but write to one folder, and to no tracker.
 
-
-class StageLogger(DummyLogger):
-    """Lightning's logger for runs that leave nothing behind, with a folder for a user's code that asks for it.
+    A tracker gets no run of a dry run: what stands in for it takes any call.
 
     Args:
-        save_dir: the dry run's own.
+        config: of a dry run.
+        logger: the trainer's ``logger``, which may be a default that the config does not hold.
+        directory: that folder.
     """
+    if logger is None or isinstance(logger, bool):  # then it is made in the trial's own folder
+        return dict(config)
+    blocks = [_local(block, str(directory)) for block in (logger if isinstance(logger, list) else [logger])]
+    trainer = {**(config.get("trainer") or {}), "logger": blocks if isinstance(logger, list) else blocks[0]}
+    return {**config, "trainer": trainer}
 
-    def __init__(self, save_dir: str) -> None:
-        super().__init__()
-        self._save_dir = save_dir
 
-    @property
-    def save_dir(self) -> str:
-        """The dry run's own folder."""
-        return self._save_dir
+def _local(block: Any, folder: str) -> dict[str, Any]:
+    if not is_local(block):
+        path = f"{StandIn.__module__}.{StandIn.__name__}"
+        return {"class_path": path, "init_args": {"folder": folder}}
+    given: Any = block.as_dict() if isinstance(block, Namespace) else block
+    full: Mapping[str, Any] = {"class_path": given} if isinstance(given, str) else given
+    return {**full, "init_args": {**(full.get("init_args") or {}), "save_dir": folder}}
 
-    @property
-    def log_dir(self) -> str:
-        """The dry run's own folder."""
-        return self._save_dir
+
+def left_out(logger: Any, callbacks: Sequence[Any]) -> list[str]:
+    """Return the names of what a trial has and a dry run has not: trackers, and searches before the training.
+
+    Args:
+        logger: the trainer's ``logger``.
+        callbacks: instances, and blocks of a config.
+
+    Example:
+        >>> left_out(["CSVLogger", {"class_path": "WandbLogger"}], [LearningRateFinder()])
+        ['WandbLogger', 'LearningRateFinder']
+    """
+    given = [] if logger is None or isinstance(logger, bool) else logger if isinstance(logger, list) else [logger]
+    names = [_short_name(block) for block in given if not is_local(block)]
+    kinds = [class_of(each, Callback) or type(each) for each in callbacks]
+    return names + [kind.__name__ for kind in kinds if issubclass(kind, _SEARCHES)]
+
+
+def _short_name(block: Any) -> str:
+    kind = class_of(block, Logger)
+    return str(block) if kind is None else kind.__name__
 
 
 class DryRun(Callback):
@@ -124,7 +146,7 @@ class DryRun(Callback):
         """Have checkpoints written here, wherever they come from, and leave out what trains more than once."""
         kept: list[Callback] = []
         for callback in callbacks_of(trainer):
-            if callback is self or isinstance(callback, (BatchSizeFinder, LearningRateFinder)):
+            if callback is self or isinstance(callback, _SEARCHES):
                 continue
             if isinstance(callback, Checkpoint) and hasattr(callback, "dirpath"):
                 callback.dirpath = str(self._directory / "checkpoints")

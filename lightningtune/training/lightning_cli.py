@@ -9,7 +9,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.errors import ConfigurationError
@@ -21,7 +20,6 @@ from lightningtune.training.cli_schema import SEED, CliSchema
 from lightningtune.training.data import has_preparation, refuse_other_data, which_data
 from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.tracker_names import refuse_shared_runs
-from lightningtune.training.tracker_stand_in import StandIn
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     check_settings,
@@ -128,9 +126,6 @@ class CliBlueprint(Blueprint):
             refuse_barebones(settings)
             if settings.get("devices") == "auto" and not is_given:
                 settings["devices"] = None
-            logger = settings.get("logger")
-            if isinstance(logger, DummyLogger) and not isinstance(logger, StandIn):  # of a rehearsal
-                users = [each for each in users if not isinstance(each, SaveConfigCallback)]
             defaults = settings_left_alone(directory, users)
             settings |= {name: value for name, value in defaults.items() if settings.get(name, own) is None}
             settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]

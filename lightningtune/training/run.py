@@ -34,7 +34,7 @@ from lightningtune.training.missing import is_waited_for, missing
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
 from lightningtune.training.random_state import own_random_state
 from lightningtune.training.resumption import Start, find_start
-from lightningtune.training.trackers import Trackers, best_values
+from lightningtune.training.trackers import Trackers, best_values, refuse_default_logger
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,8 @@ def _fitted(
             is_first = watcher.has_validated and not watcher.history
             if fit and is_first and isinstance(caught, Exception) and is_waited_for(caught, names):
                 raise missing(fit.trainer, names) from caught
+            if fit and isinstance(caught, AttributeError):
+                refuse_default_logger(caught, spec.config.get("trainer") or {})
             error = watcher.interruption or caught
     outcome = _outcome(spec, watcher, error)
     return dataclasses.replace(

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from lightningtune.contract import TrialSpec
 from lightningtune.errors import ConfigError
 from lightningtune.signatures import REQUIRED, signature_of
-from lightningtune.training.class_names import blocks_of, class_named
+from lightningtune.training.class_names import blocks_of, class_of
 
 STATE = "lightningtune.state"
 """Under which a tracker is told how a trial has ended."""
@@ -78,17 +78,21 @@ def with_folders(trainer: Mapping[str, Any], directory: str | os.PathLike[str]) 
 
 
 def _with_folder(block: Any, folder: str) -> Any:
-    kind = _class_of(block)
+    kind = class_of(block, Logger)
     if kind is None or signature_of(kind).defaults.get("save_dir") is not REQUIRED:
         return block
     full = block if isinstance(block, Mapping) else {"class_path": block}
     return {**full, "init_args": {"save_dir": folder, **(full.get("init_args") or {})}}
 
 
-def _class_of(block: Any) -> type | None:
-    path = block.get("class_path") if isinstance(block, Mapping) else block
-    kind = class_named(path, Logger) if isinstance(path, str) else None
-    return kind if isinstance(kind, type) else None
+def is_local(block: Any) -> bool:
+    """Whether a block of a config is of a logger that writes files below its ``save_dir``, and nothing else."""
+    kind = class_of(block, Logger)
+    return (
+        kind is not None
+        and issubclass(kind, (CSVLogger, TensorBoardLogger))
+        and "save_dir" in signature_of(kind).defaults
+    )
 
 
 _RUN: Mapping[type[Logger], tuple[str, ...]] = {
@@ -110,7 +114,7 @@ def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
         ConfigError: naming the argument.
     """
     for block in blocks_of(trainer.get("logger")):
-        kind = _class_of(block)
+        kind = class_of(block, Logger)
         given = (block.get("init_args") or {}) if isinstance(block, Mapping) else {}
         for base, names in _RUN.items():
             is_apart = base in (CSVLogger, TensorBoardLogger) and given.get("save_dir") is None  # in the trial's folder
@@ -137,7 +141,11 @@ def modules_of_trackers(trainer: Mapping[str, Any]) -> list[str]:
         ['wandb']
     """
     given = trainer.get("logger")
-    kinds = [TensorBoardLogger] if given is True else [kind for kind in map(_class_of, blocks_of(given)) if kind]
+    kinds = (
+        [TensorBoardLogger]
+        if given is True
+        else [kind for block in blocks_of(given) if (kind := class_of(block, Logger))]
+    )
     needed = [modules for kind in kinds for base, modules in _IMPORTED.items() if issubclass(kind, base)]
     return [module for modules in needed for module in modules]
 

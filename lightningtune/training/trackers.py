@@ -14,9 +14,11 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from lightningtune.contract import StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.errors import ConfigError
 from lightningtune.files import write_text
 from lightningtune.training.tensorboard import go_on_with_events
 from lightningtune.training.tracker_guard import Watch, described, guard, watch_of
@@ -163,6 +165,26 @@ def best_values(outcome: TrialOutcome, history: Sequence[Values], mode: str) -> 
     if len(history[0]) > 1:
         return history[-1]
     return (min if mode == "min" else max)(history)
+
+
+def refuse_default_logger(error: AttributeError, trainer: Mapping[str, Any]) -> None:
+    """Refuse the logger that trials have by default, where the user's code asks it for what another one has.
+
+    Args:
+        error: what a fit raised.
+        trainer: that section of its config.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    is_missed = isinstance(error.obj, (CSVLogger, ExperimentWriter)) and not str(error.name).startswith("_")
+    if is_missed and trainer.get("logger") is None:
+        what = "a CSVLogger, which" if isinstance(error.obj, CSVLogger) else "a CSVLogger, whose experiment"
+        raise ConfigError(
+            f"trainer.logger is not set, so each trial has {what} has no '{error.name}'. Without LightningTune, "
+            "Lightning takes TensorBoard where it is installed: set trainer.logger to true for that, or to the logger "
+            "that the code is written for."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -13,11 +14,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
-from lightningtune.training.dry_run import DOUBT, RECORD, DryRun, dry_run_config, with_stage_logger
+from lightningtune.training.dry_run import DOUBT, RECORD, DryRun, dry_run_config, with_local_loggers
 from lightningtune.training.run import train
 
 LOSS = Objective(("val_loss",), ("min",))
 CPU = {"accelerator": "cpu"}
+LOGS = ("metrics.csv", "hparams.yaml")
 
 
 @pytest.fixture
@@ -30,13 +32,15 @@ def dry_run(tmp_path):
         directory.mkdir()
         config = {"trainer": CPU, **(config or {})}
         blueprint = Blueprint(Schema(model, data, L.Trainer), config)
-        config = with_stage_logger(dry_run_config(config, 7), directory)
+        config = dry_run_config(config, 7)
+        config = with_local_loggers(config, config["trainer"].get("logger"), directory)
         callbacks = (*callbacks, DryRun(directory, saves, seconds))
         spec = TrialSpec(0, config, directory, LOSS, callbacks, save_checkpoints=False)
         outcome = train(spec, blueprint, SilentReporter())
         record, doubt = directory / RECORD, directory / DOUBT
         noted = json.loads(record.read_text()) if record.exists() else None
-        assert {path.name for path in directory.iterdir()} - {RECORD, DOUBT} == {*leaves}
+        left = {path.name for path in directory.iterdir() if not path.name.startswith("events.")}
+        assert left - {RECORD, DOUBT, *LOGS} == {*leaves}
         return outcome, noted, doubt.exists()
 
     return run
@@ -203,14 +207,35 @@ def test_a_callback_that_watches_a_metric_that_is_not_logged_is_seen(dry_run):
 
 class LooksAround(Line):
     def on_fit_start(self):
-        assert self.logger.log_dir == self.trainer.log_dir == self.trainer.default_root_dir
-        self.logger.experiment.add_histogram("x", [1, 2])
-        self.logger.log_image("x", images=[])
+        assert Path(self.logger.log_dir) == Path(self.trainer.log_dir) == Path(self.trainer.default_root_dir)
+        self.logger.experiment.add_histogram("x", torch.ones(2))
 
 
-def test_a_loggers_folder_is_the_rehearsals_and_it_forgets_everything(dry_run):
-    assert dry_run(model=LooksAround)[0].detail == ""
-    assert with_stage_logger({"trainer": {"logger": False}}, None) == {"trainer": {"logger": False}}
+def local(logger, tmp_path):
+    return with_local_loggers({"trainer": {"max_epochs": 1}}, logger, tmp_path)["trainer"].get("logger")
+
+
+@pytest.mark.parametrize("logger", [None, True, False])
+def test_a_logger_that_lightning_makes_is_as_in_a_trial(logger, tmp_path):
+    assert local(logger, tmp_path) is None
+    config = {"trainer": {"logger": logger}}
+    assert with_local_loggers(config, logger, tmp_path) == config
+
+
+def test_loggers_of_files_write_to_the_dry_runs_folder_and_trackers_get_no_run(tmp_path):
+    csv = {"class_path": "CSVLogger", "init_args": {"save_dir": "mine", "flush_logs_every_n_steps": 3}}
+    found = local([csv, "WandbLogger", "nowhere.Logger"], tmp_path)
+    assert found[0]["init_args"] == {"save_dir": str(tmp_path), "flush_logs_every_n_steps": 3}
+    stand_in = {"class_path": "lightningtune.training.tracker_stand_in.StandIn", "init_args": {"folder": str(tmp_path)}}
+    assert found[1:] == [stand_in, stand_in]
+    assert local("TensorBoardLogger", tmp_path)["init_args"] == {"save_dir": str(tmp_path)}
+
+
+@pytest.mark.parametrize("logger", ["CSVLogger", "TensorBoardLogger", "WandbLogger"])
+def test_what_a_model_asks_of_its_logger_fails_where_a_trial_would(dry_run, logger):
+    pytest.importorskip("tensorboard")
+    outcome, *_ = dry_run({"trainer": {**CPU, "logger": {"class_path": logger}}}, LooksAround)
+    assert ("no attribute 'add_histogram'" in outcome.detail) == (logger == "CSVLogger")
 
 
 _SPREAD = """
@@ -230,6 +255,7 @@ dist.destroy_process_group()
 """
 _WITHOUT = """
 import sys
+from pathlib import Path
 import torch
 sys.modules["torch.distributed.tensor"] = None  # as in torch 2.4, and in builds without torch.distributed
 import lightningtune.training.dry_run

@@ -10,7 +10,6 @@ import yaml
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningCLI
-from lightning.pytorch.loggers.logger import DummyLogger
 from nets import DiesOnce, Line, Points, PrunesItself
 from tracked import LOSS
 
@@ -92,14 +91,6 @@ def test_the_config_of_a_trial_stays_whatever_its_logger_says(tmp_path, logger, 
     spec = TrialSpec(7, {**made.config, "seed_everything": 1}, tmp_path, LOSS)
     assert train(spec, made, SilentReporter()).reason is StopReason.COMPLETED
     assert (tmp_path / "config.yaml").read_text() == "the study's"
-
-
-def test_a_rehearsal_saves_no_config(tmp_path):
-    forgets = {"logger": {"class_path": f"{DummyLogger.__module__}.DummyLogger"}}
-    fit = build(tmp_path, clis.noting, {"trainer": forgets})
-    with quiet_lightning():
-        fit.run()
-    assert not [*tmp_path.iterdir()]
 
 
 class OwnFit(LightningCLI):
