@@ -60,13 +60,14 @@ def _is_count(guess: Guess) -> bool:
     return all(type(value) is int for value in values.get("choices", [values.get("low")]))
 
 
-def draft_of(model: Part, data: Part | None, brings_data: bool = False) -> Draft:
+def draft_of(model: Part, data: Part | None, brings_data: bool = False, cli: str | None = None) -> Draft:
     """Write a study file for a model.
 
     Args:
         model: the model.
         data: its data, where that is known.
         brings_data: whether the model has dataloaders of its own.
+        cli: the script or the name of a LightningCLI, which builds both.
 
     Example:
         >>> def net(lr: float = 1e-3): ...
@@ -84,7 +85,7 @@ def draft_of(model: Part, data: Part | None, brings_data: bool = False) -> Draft
         for part, guess in guesses
         if guess.is_required and guess.value is None
     ]
-    if data is None and not brings_data:
+    if data is None and not brings_data and cli is None:
         missing.append("datamodule_class, the data that the model trains on")
     if chosen is None:
         missing.append(f"metric: nothing that a validation logs was found in {model.name}")
@@ -93,8 +94,8 @@ def draft_of(model: Part, data: Part | None, brings_data: bool = False) -> Draft
         missing.append("search_space: nothing could be guessed")
     lines = [
         *_head(model),
-        *_named(model, data, brings_data),
-        *_config(guesses, parts),
+        *(_named(model, data, brings_data) if cli is None else (f"cli: {cli}", "")),
+        *_config(guesses, parts, has_cli=cli is not None),
         *(_declared(parts) if declared else _space(guesses, bool(tuned))),
         *_objective(logged, chosen),
         *_search(),
@@ -121,8 +122,8 @@ def _named(model: Part, data: Part | None, brings_data: bool) -> Iterator[str]:
     yield ""
 
 
-def _config(guesses: list[tuple[Part, Guess]], parts: list[Part]) -> Iterator[str]:
-    yield "# What is the same in every trial."
+def _config(guesses: list[tuple[Part, Guess]], parts: list[Part], has_cli: bool) -> Iterator[str]:
+    yield "# What is the same in every trial." + (" It may be the path of a config of the CLI." if has_cli else "")
     yield "base_config:"
     yield "  trainer:"
     yield "    max_epochs: 10"

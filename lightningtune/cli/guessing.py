@@ -167,10 +167,10 @@ def _of_real(name: str, given: float | None) -> dict[str, Any] | None:
         middle = 0.5 if given is None else given
         return _range(_rounded(middle / 2), _rounded((1 + middle) / 2))
     if _matches(_FACTORS, name):
-        return _log((given or 0.0) / 10, min(1.0, (given or 0.0) * 10))
+        return _log((given or 0.0) / 10, _below_one(given or 0.0, (given or 0.0) * 10))
     if _matches(_SHARES, name):
-        return _range(0.0, max(0.3, min(1.0, _rounded(2 * (given or 0.0)))))
-    return _log(given / 10, given * 10) if given else None
+        return _range(0.0, max(0.3, _below_one(given or 0.0, 2 * (given or 0.0))))
+    return _log(given / 10, _below_one(given, given * 10)) if given else None
 
 
 def _of_integer(name: str, given: float | None) -> dict[str, Any] | None:
@@ -191,6 +191,12 @@ def _of_integer(name: str, given: float | None) -> dict[str, Any] | None:
         top = middle * factors[len(factors) // 2]
         return {"type": "categorical", "choices": sorted({max(1, top // factor) for factor in factors})}
     return {"type": "int_log" if middle >= 8 else "int", "low": max(1, middle // 4), "high": middle * 4}
+
+
+def _below_one(given: float, high: float) -> float:
+    """Return the high end of a range; below one where the default is, which may be a probability or a factor."""
+    high = _rounded(min(high, (1 + given) / 2) if given < 1 else high)
+    return given if given < 1 <= high else high
 
 
 def _log(low: float, high: float) -> dict[str, Any] | None:
@@ -222,6 +228,8 @@ def _unknown(name: str, hint: Any, kind: Any) -> str:
         return f"say a range, as {{type: {'int' if kind is int else 'uniform'}, low: …, high: …}}"
     if kind is str:
         return "say the choices, as {type: categorical, choices: […, …]}"
+    if inspect.isclass(kind) and kind.__module__ != "builtins":
+        return f"a class, as {{class_path: package.{kind.__name__}, init_args: {{…}}}}"
     annotation = "" if hint is None else f"{inspect.formatannotation(hint)}: "
     return f"{annotation}not guessed"
 

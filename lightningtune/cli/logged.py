@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _HIGHER_IS_BETTER = r"acc|f1|auc|auroc|ap|precision|recall|dice|iou|r2|psnr|ssim|bleu|rouge|score|reward|kappa|mcc"
@@ -15,7 +15,8 @@ _HIGHER_IS_BETTER = r"acc|f1|auc|auroc|ap|precision|recall|dice|iou|r2|psnr|ssim
 def logged_metrics(model: Any) -> list[str]:
     """Return the names that a model's methods hand to ``log`` and ``log_dict``, its own before its bases'.
 
-    A name that is put together while it runs is not found.
+    Where a name is an f-string of one stage, as ``f"{stage}_loss"``, the stages are those that the class names in its
+    calls, as in ``self.step(batch, "val")``. A name that is put together in another way is not found.
 
     Example:
         >>> class Net:
@@ -36,7 +37,14 @@ def logged_metrics(model: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+_STAGES = ("train", "training", "val", "valid", "validation", "dev", "test")
+
+
 def _logged(tree: ast.AST) -> Iterator[str]:
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    handed = [value for call in calls for value in (*call.args, *(keyword.value for keyword in call.keywords))]
+    texts = [value.value for value in handed if isinstance(value, ast.Constant)]
+    stages = [stage for stage in dict.fromkeys(texts) if stage in _STAGES]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
             first = node.args[0]
@@ -46,6 +54,16 @@ def _logged(tree: ast.AST) -> Iterator[str]:
             for key in named:
                 if isinstance(key, ast.Constant) and isinstance(key.value, str):
                     yield key.value
+                elif isinstance(key, ast.JoinedStr):
+                    yield from _of_each_stage(key, stages)
+
+
+def _of_each_stage(name: ast.JoinedStr, stages: Sequence[Any]) -> Iterator[str]:
+    """Return the names that an f-string has, where all it puts together is text and one variable, the stage."""
+    inserted = [part for part in name.values if isinstance(part, ast.FormattedValue)]
+    if len(inserted) == 1 and isinstance(inserted[0].value, ast.Name):
+        for stage in stages:
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else stage for part in name.values)
 
 
 def best_guess(metrics: list[str]) -> tuple[str, str] | None:

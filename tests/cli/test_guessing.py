@@ -56,7 +56,7 @@ TUNED = [
     ("num_layers", 2, int, ["int", 1, 4]),
     ("depth", 0, int, ["int", 0, 2]),
     ("ema_decay", 0.999, float, ["uniform", 0.8, 0.9999]),
-    ("l1_ratio", 0.5, float, ["uniform", 0.0, 1.0]),
+    ("l1_ratio", 0.5, float, ["uniform", 0.0, 0.75]),
     ("l1_weight", 1e-4, float, ["loguniform", 1e-6, 1e-2]),
     ("hidden_channels", 16, int, ["categorical", [4, 8, 16, 32, 64]]),
     ("act", "relu", Literal["relu", "gelu"], ["categorical", ["relu", "gelu"]]),
@@ -116,6 +116,12 @@ def test_what_is_proposed_and_not_tuned(name, default, hint, note):
         ("sizes", [64, 64], list[int], "list[int]: not guessed; default [64, 64]"),
         ("lr", -1.0, float, "say a range, as {type: uniform, low: …, high: …}; default -1.0"),
         ("lr", float("inf"), float, "say a range, as {type: uniform, low: …, high: …}; default inf"),
+        (
+            "head",
+            None,
+            inspect.Signature | None,
+            "a class, as {class_path: package.Signature, init_args: {…}}; default null",
+        ),
         ("only", "a", Literal["a"], "Literal['a']: not guessed; default 'a'"),
     ],
 )
@@ -126,7 +132,8 @@ def test_what_cannot_be_guessed_is_said(name, default, hint, note):
 
 
 @pytest.mark.parametrize(
-    ("name", "default", "bounds"), [("lr_decay", 0.95, (0.475, 0.975)), ("lr_factor", 0.1, (0.01, 1.0))]
+    ("name", "default", "bounds"),
+    [("lr_decay", 0.95, (0.475, 0.975)), ("lr_factor", 0.1, (0.01, 0.55)), ("alpha", 0.9, (0.09, 0.95))],
 )
 def test_a_factor_stays_below_one(name, default, bounds):
     spec = one(name, default, float).spec
@@ -159,7 +166,15 @@ NAMES = st.sampled_from(
         "factor",
     ]
 )
+RATES = {"lr", "learning_rate", "lr_backbone", "head_lr", "weight_decay", "l1_weight"}
 NUMBERS = st.floats(0, 1e6, allow_nan=False) | st.integers(0, 10**6)
+
+
+@given(NAMES, st.floats(0.001, 0.999))
+def test_what_has_a_default_below_one_may_be_a_probability_and_stays_below_one(name, default):
+    guess = one(name, default, float)
+    if guess.spec is not None and name not in RATES:
+        assert parse_parameter(name, guess.spec).corners[-1] < 1
 
 
 @given(NAMES, NUMBERS)

@@ -180,6 +180,59 @@ def test_a_wrong_command_line_writes_nothing(line, message, capsys):
     assert not Path("study.yaml").exists()
 
 
+CLI_SCRIPT = """
+import lightning as L
+import nets
+from lightning.pytorch.cli import LightningCLI
+
+
+class CliNet(nets.Line):
+    def __init__(self, lr: float = 0.05, head: L.LightningModule = None):
+        super().__init__(lr)
+
+
+if __name__ == "__main__":
+    LightningCLI(CliNet, nets.Points, trainer_defaults={"accelerator": "cpu"})
+    raise AssertionError("what follows is not run")
+"""
+
+
+@pytest.mark.parametrize("named", [["--cli", "script_of_cli.py"], ["script_of_cli.py:CliNet"]])
+def test_a_script_of_a_lightning_cli_is_named_as_one(named, capsys, monkeypatch):
+    Path("script_of_cli.py").write_text(CLI_SCRIPT)
+    monkeypatch.delitem(sys.modules, "script_of_cli", raising=False)
+    assert main(["init", *named, "--output", "conf/study.yaml"]) == 0
+    assert "Fill in" not in capsys.readouterr().out
+    text = Path("conf/study.yaml").read_text()
+    assert "  # model.head:  # a class, as {class_path: package.LightningModule, init_args: {…}}; default null" in text
+    read = load_yaml(text)
+    assert read["cli"] == "../script_of_cli.py"
+    assert not {"model_class", "datamodule_class"} & read.keys()
+    assert {"model.lr", "data.batch_size"} <= read["search_space"].keys()
+    sys.modules.pop("script_of_cli", None)
+
+
+@pytest.mark.parametrize("line", [[], ["nets.Line", "--cli", "own_script.py"]])
+def test_either_a_model_or_a_cli_is_named(line, capsys):
+    assert main(["init", *line]) == 1
+    assert "init takes a model, as train.py:Net, or --cli" in capsys.readouterr().err
+
+
+def test_the_stages_of_a_shared_step_are_read_from_its_calls():
+    class Shared(nets.Line):
+        def step(self, batch, stage):
+            self.log(f"{stage}/loss", 0.0)
+            self.log(f"{stage}_{batch}", 0.0)
+
+        def training_step(self, batch, batch_idx):
+            self.step(batch, "train")
+
+        def validation_step(self, batch, batch_idx):
+            self.step(batch, stage="val")
+
+    assert logged_metrics(Shared)[:2] == ["train/loss", "val/loss"]
+
+
 def test_metrics_are_read_from_the_source():
     assert logged_metrics(nets.Line) == ["val_loss", "val_acc", "size"]
     assert logged_metrics(nets.loaders) == []
