@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime
 import functools
 import inspect
+import os
 import pkgutil
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 REQUIRED: Any = inspect.Parameter.empty
 """The default of a parameter that has none."""
+UNKNOWN: Any = object()
+"""The default of a parameter of an object that is not built by default, or was built elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ def signature_of(target: Callable[..., Any]) -> Signature:
 
 
 def _own_signature(target: Callable[..., Any]) -> Signature:
+    if typing.is_typeddict(target):
+        return Signature(dict.fromkeys(typing.get_type_hints(target), REQUIRED))
     own = _parameters(target)
     defaults = {p.name: p.default for p in own.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return Signature(defaults, any(p.kind is p.VAR_KEYWORD for p in own.values()))
@@ -83,6 +91,8 @@ def type_hints(target: Callable[..., Any]) -> dict[str, Any]:
     """Return the annotations of a callable's parameters, those that can be resolved."""
     while isinstance(target, functools.partial):
         target = target.func
+    if typing.is_typeddict(target):
+        return typing.get_type_hints(target)
     owners = target.__mro__ if inspect.isclass(target) else (target,)
     hints: dict[str, Any] = {}
     for owner in reversed(owners):
@@ -103,6 +113,81 @@ def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
             hints |= typing.get_type_hints(alone, names)
     hints.pop("return", None)
     return hints
+
+
+_VALUES = (Enum, os.PathLike, str, bytes, int, float, complex, tuple, list, dict, set, frozenset, datetime.date)
+"""Classes whose instances stand in a config as values."""
+
+
+def inner_class(target: Callable[..., Any], name: str) -> type | None:
+    """Return the class of which a parameter takes an instance, where a config can give that its own arguments.
+
+    Args:
+        target: has the parameter.
+        name: the parameter's.
+
+    Example:
+        >>> def build(optimizer: Signature | None = None, lr: float = 0.1): ...
+        >>> inner_class(build, "optimizer"), inner_class(build, "lr")
+        (<class 'lightningtune.signatures.Signature'>, None)
+    """
+    default = signature_of(target).defaults.get(name)
+    hint = type_hints(target).get(name, type(default) if is_structure(type(default)) else None)
+    members = [hint]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not types.NoneType]
+    found = members[0] if len(members) == 1 and inspect.isclass(members[0]) else None
+    if found is None or is_structure(found):
+        return found
+    is_built = inspect.isfunction(found.__init__) and not issubclass(found, _VALUES)
+    return found if is_built and typing.get_origin(hint) is not type else None
+
+
+def is_structure(target: Any) -> bool:
+    """Whether a config gives the fields of a class without a ``class_path``: of a dataclass or a TypedDict."""
+    return inspect.isclass(target) and (dataclasses.is_dataclass(target) or typing.is_typeddict(target))
+
+
+def with_defaults_of(target: Callable[..., Any], default: Any) -> Signature:
+    """Return what a class accepts, with the defaults that a parameter's own default gives.
+
+    Args:
+        target: the class.
+        default: an instance of it, None, or `REQUIRED`.
+    """
+    signature = signature_of(target)
+    defaults: dict[str, Any] = dict.fromkeys(signature.defaults, UNKNOWN)
+    if dataclasses.is_dataclass(target) and (default is REQUIRED or isinstance(default, target)):
+        for field in dataclasses.fields(target):
+            made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            held = made if default is REQUIRED else getattr(default, field.name)
+            defaults[field.name] = REQUIRED if held is dataclasses.MISSING else held
+    return Signature(defaults, signature.open)
+
+
+def class_path_of(target: type) -> str | None:
+    """Return the name by which a config names a class; None where it cannot, or where the class is abstract.
+
+    A class of a script goes by its name alone: in the script itself it is ``__main__``'s.
+
+    Example:
+        >>> class_path_of(functools.partial), class_path_of(Signature)
+        ('partial', 'lightningtune.signatures.Signature')
+    """
+    if "<locals>" in target.__qualname__ or inspect.isabstract(target):
+        return None
+    return f"{target.__module__}.{target.__qualname__}" if "." in target.__module__ else target.__qualname__
+
+
+def subclass_named(base: type, name: str) -> type | None:
+    """Return the class of that name that derives from another, or is it, among those that have been imported."""
+    left = [base]
+    while left:
+        found = left.pop()
+        if found.__name__ == name:
+            return found
+        left += found.__subclasses__()
+    return None
 
 
 def import_class(class_path: str) -> Callable[..., Any] | None:

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lightningtune.errors import ConfigError, did_you_mean
-from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
+from lightningtune.signatures import (
+    REQUIRED,
+    UNKNOWN,
+    Signature,
+    class_path_of,
+    import_class,
+    inner_class,
+    is_structure,
+    signature_of,
+    subclass_named,
+    with_defaults_of,
+)
 from lightningtune.values import plain
 
 SECTIONS = ("model", "data", "trainer")
@@ -62,7 +73,7 @@ class Schema:
             head, rest = self._section_of(config, path), [path]
         place = self._walk(config, head, rest) if head in self.sections else None
         if place is None:
-            known = [known for known in self.paths(config) if known != path]
+            known = [known for known in (*self.paths(config), *self._beside(config, path)) if known != path]
             beside = [name for name in known if name.startswith(f"{head}.") and rest]
             hint = did_you_mean(path, known) or (f" There: {', '.join(beside)}." if 0 < len(beside) <= _FEW else "")
             raise ConfigError(f"'{path}' leads nowhere in the config.{hint}")
@@ -80,6 +91,9 @@ class Schema:
         except LookupError:
             signature = self._signature(config, place)
             default = signature.defaults.get(str(place[-1]), REQUIRED) if signature else REQUIRED
+            if default is UNKNOWN:
+                owner = ".".join(map(str, _owner_of(place)))
+                raise ConfigError(f"the config does not give '{owner}', so that '{path}' has no default.") from None
             if default is REQUIRED:
                 raise ConfigError(f"'{path}' has no default, and the config gives no value for it.") from None
             return default
@@ -92,11 +106,12 @@ class Schema:
         """
         merged: dict[str, Any] = copy.deepcopy(dict(config))
         taken: dict[Place, str] = {}
-        for path in sorted(overrides, key=lambda path: path.count(".")):
+        for path in sorted(overrides, key=lambda path: (path.count("."), not path.endswith(".class_path"))):
             place = self.locate(merged, path)
             if place in taken:
                 raise ConfigError(f"'{path}' and '{taken[place]}' are the same place in the config.")
             taken[place] = path
+            self._name_classes(merged, place)
             try:
                 _set_at(merged, place, plain(overrides[path], path))
             except TypeError as error:
@@ -106,6 +121,15 @@ class Schema:
     def paths(self, config: Mapping[str, Any]) -> list[str]:
         """List the paths that lead somewhere, for suggestions."""
         return [path for section in self.sections for path in self._paths(config, (section,))]
+
+    def _beside(self, config: Mapping[str, Any], path: str) -> list[str]:
+        """List what the path could end with, where the config does not mention what stands before its last name."""
+        before = path.rpartition(".")[0]
+        head, *rest = before.split(".")
+        place = self._walk(config, head, rest) if rest and head in self.sections else None
+        is_left_out = place is not None and _get(config, place) is None
+        signature = self._signature(config, (*place, "?")) if place is not None and is_left_out else None
+        return [f"{before}.{name}" for name in signature.defaults] if signature else []
 
     def _section_of(self, config: Mapping[str, Any], name: str) -> str:
         """Return whether a bare name belongs to the model or to the data."""
@@ -137,7 +161,7 @@ class Schema:
                 place += (int(part),)
                 continue
             signature = self._signature(config, (*place, part))
-            is_block = isinstance(node, Mapping) and "class_path" in node
+            is_block = _is_block(node) or self._named_class(config, place) is not None
             if is_block and part == "class_path" and not parts:
                 return (*place, part)
             if signature is not None or is_block:
@@ -157,12 +181,47 @@ class Schema:
 
     def _signature(self, config: Mapping[str, Any], place: Place) -> Signature | None:
         """Return what the class accepts whose parameter ``place`` is, where it is one and can be told."""
-        owner = place[:-2] if len(place) > 1 and place[-2] == "init_args" else place[:-1]
+        owner = _owner_of(place)
+        own = None if _is_block(_get(config, owner)) else self._own_signature(owner)
+        target = self._target(config, owner) if own is None else None
+        if target is None:
+            return own
         node = _get(config, owner)
-        if isinstance(node, Mapping) and "class_path" in node:
-            target = self.class_at(str(node["class_path"]))
-            return signature_of(target) if target is not None else None
-        return self._own_signature(owner)
+        if len(owner) == 1 or (node is not None and not is_structure(target)):
+            return signature_of(target)
+        outer = self._signature(config, owner)
+        default = outer.defaults.get(str(owner[-1]), REQUIRED) if outer else REQUIRED
+        return with_defaults_of(
+            target, REQUIRED if (default is None or default is UNKNOWN) and node is not None else default
+        )
+
+    def _target(self, config: Mapping[str, Any], place: Place) -> Callable[..., Any] | None:
+        """Return what is built at a place: what the config names there, or the class of the parameter's annotation."""
+        node, annotated = _get(config, place), self._annotated(config, place)
+        name = node.get("class_path") if isinstance(node, Mapping) else node if len(place) > 1 else None
+        if isinstance(name, str):
+            return self.class_at(name) or (subclass_named(annotated, name) if annotated is not None else None)
+        return annotated if len(place) > 1 else getattr(self, str(place[0]), None)
+
+    def _annotated(self, config: Mapping[str, Any], place: Place) -> type | None:
+        """Return the class of a parameter's annotation whose own parameters a config can give."""
+        name = place[-1]
+        outer = self._target(config, _owner_of(place)) if len(place) > 1 and isinstance(name, str) else None
+        return None if outer is None else inner_class(outer, str(name))
+
+    def _named_class(self, config: Mapping[str, Any], place: Place) -> str | None:
+        """Return the ``class_path`` that is meant where a config gives only the name of a class, or nothing at all."""
+        node, annotated = _get(config, place), self._annotated(config, place)
+        if annotated is None or is_structure(annotated) or not (node is None or isinstance(node, str)):
+            return None
+        return node or class_path_of(annotated)
+
+    def _name_classes(self, config: dict[str, Any], place: Place) -> None:
+        """Write the ``class_path`` that a place within its ``init_args`` needs."""
+        for i, key in enumerate(place):
+            named = self._named_class(config, place[:i]) if key == "init_args" else None
+            if named is not None:
+                _set_at(config, place[:i], {"class_path": named})
 
     def class_at(self, class_path: str) -> Callable[..., Any] | None:
         """Return the class that a ``class_path`` names, where that can be told."""
@@ -191,6 +250,15 @@ class Schema:
             ]
             for name in dict.fromkeys(names):
                 yield from self._paths(config, (*inner, name))
+
+
+def _is_block(node: Any) -> bool:
+    return isinstance(node, Mapping) and "class_path" in node
+
+
+def _owner_of(place: Place) -> Place:
+    """Return the place of what has the parameter at a place."""
+    return place[:-2] if len(place) > 1 and place[-2] == "init_args" else place[:-1]
 
 
 def get_at(config: Any, place: Place) -> Any:

@@ -1,5 +1,8 @@
 import copy
+import dataclasses
 import functools
+from pathlib import Path
+from typing import TypedDict
 
 import pytest
 from hypothesis import given
@@ -162,3 +165,111 @@ def test_a_default_is_looked_up_where_the_config_is_silent():
 
 def test_real_classes_have_real_parameters():
     assert Schema(Line, Points).locate({}, "act") == ("model", "act")
+
+
+@dataclasses.dataclass
+class Inner:
+    depth: int = 1
+
+
+@dataclasses.dataclass
+class Options:
+    batch: int = 8
+    inner: Inner = dataclasses.field(default_factory=Inner)
+
+
+class Backbone:
+    def __init__(self, hidden: int = 128, act: str = "relu"):
+        self.hidden = hidden
+
+
+class Wide(Backbone):
+    def __init__(self, hidden: int = 256, extra: int = 3):
+        super().__init__(hidden)
+
+
+class Limits(TypedDict, total=False):
+    low: int
+
+
+class Nested:
+    def __init__(
+        self,
+        opts: Options = Options(batch=16),  # noqa: B008
+        chosen: Options | None = None,
+        bare=Options(4),  # noqa: B008
+        backbone: Backbone | None = None,
+        made: Backbone = Backbone(5),  # noqa: B008
+        limits: Limits | None = None,
+        root: Path = Path(),
+        lr: float = 0.1,
+    ): ...
+
+
+NESTED = Schema(model=Nested)
+BACKBONE = {"class_path": f"{__name__}.Backbone" if "." in __name__ else "Backbone"}
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "model"),
+    [
+        ({}, {"model.opts.batch": 2}, {"opts": {"batch": 2}}),
+        ({}, {"model.opts.inner.depth": 2}, {"opts": {"inner": {"depth": 2}}}),
+        ({}, {"model.chosen.inner.depth": 2}, {"chosen": {"inner": {"depth": 2}}}),
+        ({}, {"model.bare.batch": 2}, {"bare": {"batch": 2}}),
+        ({}, {"model.limits.low": 2}, {"limits": {"low": 2}}),
+        ({}, {"model.backbone.hidden": 2}, {"backbone": {**BACKBONE, "init_args": {"hidden": 2}}}),
+        (
+            {"backbone": None},
+            {"model.backbone.init_args.act": "x"},
+            {"backbone": {**BACKBONE, "init_args": {"act": "x"}}},
+        ),
+        (
+            {"backbone": "Wide"},
+            {"model.backbone.extra": 2},
+            {"backbone": {"class_path": "Wide", "init_args": {"extra": 2}}},
+        ),
+        ({"backbone": {"hidden": 2}}, {"model.backbone.act": "x"}, {"backbone": {"hidden": 2, "act": "x"}}),
+        (
+            {},
+            {"model.backbone.extra": 2, "model.backbone.class_path": "Wide"},
+            {"backbone": {"class_path": "Wide", "init_args": {"extra": 2}}},
+        ),
+        ({}, {"model.made.hidden": 2}, {"made": {**BACKBONE, "init_args": {"hidden": 2}}}),
+    ],
+)
+def test_a_path_leads_into_what_an_annotation_names(config, overrides, model):
+    assert NESTED.merge({"model": config}, overrides) == {"model": model}
+
+
+@pytest.mark.parametrize(
+    ("config", "path", "default"),
+    [
+        ({}, "model.opts.batch", 16),
+        ({"opts": {"inner": {"depth": 2}}}, "model.opts.batch", 16),
+        ({"chosen": {}}, "model.chosen.batch", 8),
+        ({}, "model.opts.inner.depth", 1),
+        ({}, "model.bare.batch", 4),
+        ({"backbone": BACKBONE}, "model.backbone.hidden", 128),
+        ({"backbone": "Wide"}, "model.backbone.hidden", 256),
+    ],
+)
+def test_a_default_within_an_annotation_is_found(config, path, default):
+    assert NESTED.lookup({"model": config}, path) == default
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("model.chosen.batch", "does not give 'model.chosen', so that 'model.chosen.batch' has no default"),
+        ("model.chosen.inner.depth", "does not give 'model.chosen.inner', so that"),
+        ("model.made.hidden", "does not give 'model.made', so that 'model.made.hidden' has no default"),
+        ("model.opts.bach", "Did you mean 'model.opts.batch'"),
+        ("model.backbone.hiden", "Did you mean 'model.backbone.hidden'"),
+        ("model.root.name", "leads nowhere"),
+        ("model.lr.real", "leads nowhere"),
+    ],
+)
+def test_what_an_annotation_does_not_tell_is_an_error(path, said):
+    with pytest.raises(ConfigError, match=said):
+        NESTED.lookup({}, path)
