@@ -38,6 +38,9 @@ class TuneCallback(TrialCallback):
     then ``optuna.TrialPruned`` comes out of ``Trainer.fit``. Ctrl-C and SIGTERM fail the trial of a fit, and end the
     process.
 
+    The objective makes the data, so the callback cannot seed it: a random split needs a generator with a fixed seed,
+    for all trials to have the same validation set.
+
     Args:
         trial: the trial of a hand-written objective.
         monitor: the metric to tune; or several, in a study with several objectives.

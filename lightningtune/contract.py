@@ -92,6 +92,8 @@ class TrialSpec:
         objective: what is tuned.
         callbacks: fresh Lightning callbacks of the user's, for this trial only.
         save_checkpoints: whether ``best.ckpt`` and ``last.ckpt`` are written.
+        data_seed: the study's, for what makes the data; None for a trial from before there was one, whose data draws
+            from the trial's random state.
         data_is_prepared: whether ``prepare_data`` has been called for this config's data.
         checkpoint: from where the trial goes on, a ``last.ckpt`` with its ``best.ckpt`` beside it; None from the
             beginning.
@@ -106,6 +108,7 @@ class TrialSpec:
     objective: Objective
     callbacks: tuple[Any, ...] = ()
     save_checkpoints: bool = True
+    data_seed: int | None = None
     data_is_prepared: bool = False
     checkpoint: Path | None = None
     study: str = ""

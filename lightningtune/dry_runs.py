@@ -192,8 +192,8 @@ class _Trials:
         dry_run = DryRun(directory, self._how.saves, _WHOLE if is_whole else None)
         logger = self._how.blueprint.schema.lookup(config, "trainer.logger")
         config = with_local_loggers(config, logger, directory)
-        callbacks, goal = (*own, dry_run), self._how.objective
-        spec = TrialSpec(0, config, directory, goal, callbacks, save_checkpoints=False, pruned_by=PRUNED_BY)
+        callbacks, goal, seed = (*own, dry_run), self._how.objective, self._how.seed
+        spec = TrialSpec(0, config, directory, goal, callbacks, False, data_seed=seed, pruned_by=PRUNED_BY)
         try:
             outcome = self._trained(spec, ranks)
         except Exception as error:
@@ -215,14 +215,14 @@ class _Trials:
         how, processes, slot = self._how, self._processes, self._how.slot
         if processes is not None:
             try:
-                is_prepared = self._prepared(spec, lambda: processes.prepare_data(spec.config, slot, spec.directory))
+                is_prepared = self._prepared(spec, lambda: processes.prepare_data(spec, slot, ranks))
                 spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
                 return processes.run(spec, slot, SilentReporter(), ranks, _EACH)
             except ConfigurationError:  # the classes cannot be loaded there, and need not
                 if how.is_apart or ranks > 1:
                     raise
                 self._processes = None
-        is_prepared = self._prepared(spec, lambda: prepare_data(how.blueprint, spec.config))
+        is_prepared = self._prepared(spec, lambda: prepare_data(how.blueprint, spec))
         return run_inline(dataclasses.replace(spec, data_is_prepared=is_prepared), how.blueprint, SilentReporter())
 
     def _prepared(self, spec: TrialSpec, prepare: Callable[[], bool]) -> bool:

@@ -52,10 +52,6 @@ from lightningtune.workers.processes import TrialProcesses
 StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]
 
 
-def _nothing() -> None:
-    """There is nothing to be ended."""
-
-
 def _finished(outcome: TrialOutcome) -> Future[TrialOutcome]:
     future: Future[TrialOutcome] = Future()
     future.set_result(outcome)
@@ -194,7 +190,7 @@ class Host:
         start: Callable[[optuna.Trial], Future[TrialOutcome]],
         callbacks: Sequence[StudyCallback],
         options: Mapping[str, Any],
-        end: Callable[[], None] = _nothing,
+        end: Callable[[], Any] = bool,
         n_jobs: int = 1,
     ) -> None:
         ask_and_tell(
@@ -245,29 +241,31 @@ class Host:
         except ConfigError as damage:
             self.view.note(f"best/ stays as it is. {damage}")
 
-    def freeze(self, number: int, config: Mapping[str, Any], directory: Path) -> TrialSpec:
+    def freeze(self, number: int, config: Mapping[str, Any], directory: Path, data_seed: int | None) -> TrialSpec:
         """Write down what will be trained."""
         self.directory.begin(directory, config)
         callbacks = tuple(copy.deepcopy(callback) for callback in self.callbacks)
         return TrialSpec(
-            number, config, directory, self.objective, callbacks, self.save_checkpoints, pruned_by=PRUNED_BY
+            number, config, directory, self.objective, callbacks, self.save_checkpoints, data_seed, pruned_by=PRUNED_BY
         )
 
     def refit(
         self,
+        study: optuna.Study,
         config: Mapping[str, Any],
         number: int,
         seed: int,
         max_epochs: int | None,
         train: Callable[[TrialSpec], TrialOutcome],
     ) -> Refit:
-        """Train a trial's config again.
+        """Train a trial's config again, on the data of the trial.
 
         Raises:
             TrialError: when it fails.
         """
         directory = self.directory.refit(number, seed, max_epochs)
-        outcome = train(self.freeze(0, {**config, "seed_everything": seed}, directory))
+        data_seed = definition.data_seed(study, number)
+        outcome = train(self.freeze(0, {**config, "seed_everything": seed}, directory, data_seed))
         self.directory.drop_last(directory)
         if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
             raise outcome.error
@@ -277,7 +275,7 @@ class Host:
 
     def _train_inline(self, trial: optuna.Trial, spec: TrialSpec) -> TrialOutcome:
         try:
-            spec = self._with_data(spec, lambda: prepare_data(self.blueprint, spec.config))
+            spec = self._with_data(spec, lambda: prepare_data(self.blueprint, spec))
             return run_inline(spec, self.blueprint, TimedReporter(self._reporter(trial), self.trial_timeout))
         except BaseException as error:  # the data may fail to be prepared
             return failure(error, PRUNED_BY)
@@ -294,7 +292,7 @@ class Host:
         try:
             record_placement(trial, dataclasses.asdict(slot))
             self.view.trial_placed(trial.number, ",".join(f"device {device}" for device in slot.devices))
-            spec = self._with_data(spec, lambda: processes.prepare_data(spec.config, slot, spec.directory))
+            spec = self._with_data(spec, lambda: processes.prepare_data(spec, slot, ranks))
             outcome = processes.run(spec, slot, self._reporter(trial), ranks, self.trial_timeout)
         except BaseException as error:  # the data may fail to be prepared, the storage may be away
             outcome = failure(error, PRUNED_BY)
@@ -324,6 +322,7 @@ class Host:
             config = self.blueprint.schema.merge(self.blueprint.config, overrides)
             directory, before = self.directory.trial(trial.number), trial.user_attrs.get(CONTINUES)
             recorded = None if before is None else self._recovery.config_of(before)
+            data_seed = definition.data_seed(trial.study, None if recorded is None else before)
             if recorded is not None:
                 config = with_limits_of(recorded, config)
             else:
@@ -332,8 +331,8 @@ class Host:
                 seed = definition.derive_seed(trial.study, place) if seed is True else seed
                 config = {"seed_everything": seed, **config}
             self.view.trial_trains(trial.number, config.get("trainer"))
-            spec = self.freeze(trial.number, config, directory)
-            record_config(trial, self.directory.sum_of_config(trial.number), self._provenance)
+            spec = self.freeze(trial.number, config, directory, data_seed)
+            record_config(trial, self.directory.sum_of_config(trial.number), data_seed, self._provenance)
             # a checkpoint of another training is noticed when it is read
             checkpoint = None if before is None else self._recovery.checkpoint_of(before)
             study = trial.study.study_name

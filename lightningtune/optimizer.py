@@ -237,7 +237,7 @@ class OptunaDrivenOptimizer(Checkable):
                 check_subject(study, subject, self._directory.how_to_remove(self._optuna_kwargs))
             if self._optuna_kwargs.get("storage") is None:
                 self._directory.check_belongs(study.user_attrs[SEED], len(study.get_trials(deepcopy=False)))
-            self._study = study
+            self._study, self._blueprint.data_seed = study, definition.data_seed(study)
         return self._study
 
     def optimize(self) -> optuna.Study:
@@ -339,7 +339,7 @@ class OptunaDrivenOptimizer(Checkable):
                     return run_inline(spec, self._blueprint, SilentReporter())
                 return processes.run(spec, self._slots[0], SilentReporter(), ranks)
 
-            return tuple(self._host.refit(config, number, seed, max_epochs, train) for seed in chosen)
+            return tuple(self._host.refit(self.study, config, number, seed, max_epochs, train) for seed in chosen)
 
     def replay(self, number: int, tolerance: float = 1e-5) -> Replay:
         """Train trial ``number`` again, as far as it was recorded, and say whether it comes to the same.

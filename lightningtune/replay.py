@@ -19,7 +19,16 @@ from lightningtune.files import write_text
 from lightningtune.study.comparison import Replay, Training, differences
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.provenance import provenance_here
-from lightningtune.study.reporter import DETAIL, PLACEMENT, PRUNED_BY, REASON, config_sum, facts_of, provenance_of
+from lightningtune.study.reporter import (
+    DETAIL,
+    PLACEMENT,
+    PRUNED_BY,
+    REASON,
+    config_sum,
+    data_seed_of,
+    facts_of,
+    provenance_of,
+)
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
 from lightningtune.workers.devices import Slot
@@ -63,12 +72,15 @@ def replay(
     recorded = _recorded(trial)
     config = directory.read_config(number, config_sum(study, number))
     _, _, facts = facts_of(trial)
+    blueprint = copy.copy(blueprint)
+    blueprint.data_seed = data_seed_of(trial)
     try:
         ranks = blueprint.check_trainer(config)
         folder = directory.replay(number)
         directory.begin(folder, config)
         copies = tuple(copy.deepcopy(callback) for callback in callbacks)
-        spec = TrialSpec(number, config, folder, objective, copies, save_checkpoints=False, pruned_by=PRUNED_BY)
+        seed = blueprint.data_seed
+        spec = TrialSpec(number, config, folder, objective, copies, False, data_seed=seed, pruned_by=PRUNED_BY)
         follower = _Follower(recorded, len(study.directions) == 1)
         placement = trial.user_attrs.get(PLACEMENT)
         threads = facts.threads or (placement and placement["threads"] // ranks) or torch.get_num_threads()
@@ -159,7 +171,7 @@ def _train_here(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threa
             if blueprint.share_data:
                 load_data(blueprint)
             else:
-                is_prepared = Preparation(blueprint).of(spec.config, lambda: prepare_data(blueprint, spec.config))
+                is_prepared = Preparation(blueprint).of(spec.config, lambda: prepare_data(blueprint, spec))
                 spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
             return run_inline(spec, blueprint, reporter)
         except Exception as error:  # the classes may not fit, the data may fail to be prepared
@@ -172,7 +184,7 @@ def _train_apart(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, thre
         try:
             if not blueprint.share_data:
                 prepare = Preparation(blueprint).of
-                is_prepared = prepare(spec.config, lambda: processes.prepare_data(spec.config, slot, spec.directory))
+                is_prepared = prepare(spec.config, lambda: processes.prepare_data(spec, slot, ranks))
                 spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
             return processes.run(spec, slot, reporter, ranks)
         except Exception as error:  # the data may fail to be prepared

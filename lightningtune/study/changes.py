@@ -17,12 +17,14 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.search.spaces import SearchSpace, SimpleSearchSpace
 from lightningtune.search.suggest import DryStudy
-from lightningtune.study.definition import has_value, is_new, is_over
+from lightningtune.study.definition import data_seed, has_value, is_new, is_over
 from lightningtune.study.provenance import name_of, names_of, script, versions
 from lightningtune.study.reporter import SEED
 
 _BUILDERS = ("cli", "model_class", "datamodule_class")
-_COMPARED = (*_BUILDERS, "search_space", "parameters", "base_config", "score", "sampler", "pruner", "versions")
+_COMPARED = (
+    *(*_BUILDERS, "search_space", "parameters", "base_config", "score", "data_seed", "sampler", "pruner", "versions"),
+)
 """The other parts of a definition may not change, or change nothing of a trial."""
 _SHOWN = 8
 _DRY_TRIALS = 20
@@ -153,6 +155,7 @@ def define(
         "score": objective.score if isinstance(objective.score, str) else name_of(objective.score),
         "n_trials": n_trials,
         "seed": study.user_attrs[SEED],
+        "data_seed": data_seed(study),
         "sampler": type(study.sampler).__name__,
         "pruner": type(study.pruner).__name__,
         **names_of(schema),

@@ -20,7 +20,7 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.search.distributions import Parameter
 from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.outage import is_away
-from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED
+from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED, data_seed_of
 from lightningtune.study.succession import CONTINUES, successors
 
 VOID = "lightningtune:void"
@@ -127,6 +127,16 @@ def derive_seed(study: optuna.Study, purpose: str | int) -> int:
     """
     text = f"{study.user_attrs[SEED]}:{purpose}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+
+
+def data_seed(study: optuna.Study, number: int | None = None) -> int | None:
+    """Return the seed of the data, which all trials of a study share.
+
+    Args:
+        study: the study.
+        number: of a trial; what was recorded of it is returned, which is None for a trial of an older version.
+    """
+    return derive_seed(study, "data") if number is None else data_seed_of(study.get_trials(deepcopy=False)[number])
 
 
 def queue_baseline(study: optuna.Study, point: Mapping[str, Any]) -> None:

@@ -78,14 +78,21 @@ def record_placement(trial: optuna.Trial, placement: Mapping[str, Any]) -> None:
     trial.set_user_attr(PLACEMENT, dict(placement))
 
 
-def record_config(trial: optuna.Trial, sum_of_file: str, provenance: Provenance) -> None:
-    """Keep on a trial what its config's file is, so that no other is taken for it, and with what code it is trained."""
-    trial.set_user_attr(PROVENANCE, {"config": sum_of_file, **dataclasses.asdict(provenance)})
+def record_config(trial: optuna.Trial, sum_of_file: str, data_seed: int | None, provenance: Provenance) -> None:
+    """Record the checksum of a trial's config, the seed of its data, and the code that trains it."""
+    kept = {"config": sum_of_file, "data_seed": data_seed, **dataclasses.asdict(provenance)}
+    trial.set_user_attr(PROVENANCE, kept)
 
 
 def config_sum(study: optuna.Study, number: int) -> str | None:
     """Return what is kept of a trial's config; None where the trial never had one."""
     kept: str | None = study.get_trials(deepcopy=False)[number].user_attrs.get(PROVENANCE, {}).get("config")
+    return kept
+
+
+def data_seed_of(trial: FrozenTrial) -> int | None:
+    """Return the seed of a trial's data; None where its data drew from the trial's own, as in older versions."""
+    kept: int | None = trial.user_attrs.get(PROVENANCE, {}).get("data_seed")
     return kept
 
 

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.training.class_names import check_classes
 from lightningtune.training.data import (
+    Loaded,
     give,
     has_preparation,
     load,
-    prepare,
     refuse_other_data,
     skip_preparation,
     which_data,
 )
+from lightningtune.training.data_seed import data_seeded, seed_hooks
 from lightningtune.training.resumption import Start
 from lightningtune.training.sections import BASES, Section
 from lightningtune.training.tracker_names import refuse_shared_runs, with_folders
@@ -38,7 +39,6 @@ from lightningtune.training.trainers import (
     check_settings,
     launched_by_us,
     refuse_barebones,
-    refuse_processes,
     settings_left_alone,
 )
 
@@ -78,22 +78,26 @@ class Blueprint:
         schema: what the sections build.
         config: any config of that form.
         share_data: whether all trials have the data of ``config``.
+        data_seed: the study's, for the data that all trials share.
 
     Raises:
         ConfigError: when a section cannot be built at all.
     """
 
-    def __init__(self, schema: Schema, config: Mapping[str, Any], share_data: bool = False) -> None:
+    def __init__(
+        self, schema: Schema, config: Mapping[str, Any], share_data: bool = False, data_seed: int | None = None
+    ) -> None:
         self.schema = schema
         self.config = config
         self.share_data = share_data
+        self.data_seed = data_seed
         self._sections = {name: Section(schema, name, config.get(name)) for name in (*BASES, "trainer")}
         self._shared = which_data(config.get("data")) if share_data else None
-        self._loaded: Mapping[str, Any] | None = None
+        self._loaded: Loaded | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what it is made from; the data is loaded where it is needed."""
-        return Blueprint, (self.schema, self.config, self.share_data)
+        return type(self), (self.schema, self.config, self.share_data, self.data_seed)
 
     @property
     def parts(self) -> Mapping[str, Any]:
@@ -130,17 +134,25 @@ class Blueprint:
         """Whether the datamodule has a ``prepare_data`` of its own, as far as that can be told without building it."""
         return has_preparation(self.schema.data, config.get("data"))
 
-    def prepare_data(self, config: Mapping[str, Any]) -> bool:
-        """Call ``prepare_data`` of a config's datamodule, and return whether that has done it for all trials."""
-        return prepare(self._datamodule(config))
-
     def load_data(self) -> None:
         """Load the data of the base config: every fit of this blueprint's shares it.
 
+        The datamodule has a Trainer without a model, callbacks and loggers.
+
         Raises:
-            ConfigurationError: when there is no datamodule.
+            ConfigurationError: when there is no datamodule, or it holds what processes cannot share.
         """
-        self._loaded = load(self._datamodule(self.config))
+        built = None
+        if self.schema.data is not None or self.config.get("data"):
+            with data_seeded(self.data_seed, "construction"):
+                built = self._call("data", self.config)
+        if not isinstance(built, LightningDataModule):
+            raise ConfigurationError(f"share_data takes a LightningDataModule, but datamodule_class builds {built!r}.")
+        without = {name: None for name in ("callbacks", "profiler") if name in (self.config.get("trainer") or {})}
+        section = {**(self.config.get("trainer") or {}), **without, "logger": False}
+        settings, _ = self._settings({**self.config, "trainer": section}, Path())
+        seed_hooks(built, self.data_seed)
+        self._loaded = load(_trainer(settings, Path(), (), Callback()), None, built)
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build only the model, without the compilation of a compiled one."""
@@ -150,7 +162,8 @@ class Blueprint:
         """Build the model, and have Lightning set it up with the config's data, as at the beginning of a fit."""
         trainer = {**(config.get("trainer") or {}), **_SET_UP_ONLY}
         with tempfile.TemporaryDirectory() as directory:
-            fit = self.build({**config, "trainer": trainer}, Path(directory), (), _EndAtStart())
+            config, seed = {**config, "trainer": trainer}, self.data_seed
+            fit = self.build(config, Path(directory), (), _EndAtStart(), data_seed=seed)
             with contextlib.suppress(_Started):
                 fit.run()
         return without_compilation(fit.model)
@@ -163,6 +176,7 @@ class Blueprint:
         own: Callback,
         data_is_prepared: bool = False,
         trackers: Trackers | None = None,
+        data_seed: int | None = None,
     ) -> Fit:
         """Build a fit.
 
@@ -173,25 +187,43 @@ class Blueprint:
             own: the callback that watches the trial.
             data_is_prepared: whether ``prepare_data`` has been called for this config's data.
             trackers: makes and guards the loggers.
+            data_seed: the study's, with which the data is made.
         """
+        settings, users = self._settings(config, directory, trackers)
+        users += callbacks
+        model = self._model(config)
+        with data_seeded(data_seed, "construction"):
+            source = self._data(config, model)
+        self._ready(source, model, config, data_is_prepared, data_seed)
+        return Fit(model, _trainer(settings, directory, users, own, trackers), source)
+
+    def _settings(
+        self, config: Mapping[str, Any], directory: Path, trackers: Trackers | None = None
+    ) -> tuple[dict[str, Any], list[Callback]]:
+        """Build what the trainer's section of a config asks for: settings, and callbacks."""
         instantiators = trackers.instantiators if trackers else ()
         built = self._sections["trainer"].build(_with_folders(config, directory), instantiators)
         # a whole config, as LightningCLI prints it, holds null for each setting that is left alone
         settings = {key: built[key] for key, given in (config.get("trainer") or {}).items() if given is not None}
         listed = settings.pop("callbacks", None) or []
-        users = [*(listed if isinstance(listed, list) else [listed]), *callbacks]
         refuse_barebones(settings)
-        model = self._model(config)
-        source = self._data(config, model)
-        self._ready(source.get("datamodule"), config, data_is_prepared)
-        settings = {**settings_left_alone(directory, users), **launched_by_us(settings)}
-        settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
-        trainer = Trainer(**settings, callbacks=[*users, own])
-        refuse_processes(trainer)
-        return Fit(model, trainer, source)
+        return settings, [*(listed if isinstance(listed, list) else [listed])]
 
-    def _ready(self, datamodule: Any, config: Mapping[str, Any], is_prepared: bool) -> None:
-        """Leave out what has been done for the data: by this blueprint, or for all trials."""
+    def _ready(
+        self,
+        source: Mapping[str, Any],
+        model: LightningModule,
+        config: Mapping[str, Any],
+        is_prepared: bool,
+        data_seed: int | None,
+    ) -> None:
+        """Seed the hooks that make the data; skip those whose work is done: by this blueprint, or for all trials."""
+        if not source:
+            seed_hooks(model, data_seed)
+        datamodule = source.get("datamodule")
+        if datamodule is None:
+            return
+        seed_hooks(datamodule, data_seed)
         if self._shared is not None and self._loaded is not None:
             refuse_other_data(self._shared, config.get("data"))
             give(datamodule, self._loaded)
@@ -214,12 +246,6 @@ class Blueprint:
             return {"datamodule": built}
         return _loaders_by_name(built)
 
-    def _datamodule(self, config: Mapping[str, Any]) -> LightningDataModule:
-        built = self._call("data", config) if self.schema.data is not None or config.get("data") else None
-        if not isinstance(built, LightningDataModule):
-            raise ConfigurationError(f"share_data takes a LightningDataModule, but datamodule_class builds {built!r}.")
-        return built
-
     def _call(self, section: str, config: Mapping[str, Any]) -> Any:
         values = config.get(section) or {}
         built = self._sections[section].build(config)
@@ -231,6 +257,18 @@ class Blueprint:
             return target(**arguments)
         with given_hyperparameters({**self._sections[section].as_plain(config), **_swallowed(values, built)}):
             return target(**arguments)
+
+
+def _trainer(
+    settings: Mapping[str, Any],
+    directory: Path,
+    callbacks: Sequence[Callback],
+    own: Callback,
+    trackers: Trackers | None = None,
+) -> Trainer:
+    settings = {**settings_left_alone(directory, callbacks), **launched_by_us(settings)}
+    settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
+    return Trainer(**settings, callbacks=[*callbacks, own])
 
 
 def _with_folders(config: Mapping[str, Any], directory: str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import copy
 import functools
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from torch.utils.data import Dataset
 
 from lightningtune.errors import ConfigurationError
+from lightningtune.training.data_seed import seeded
 from lightningtune.training.messages import one_line
 from lightningtune.training.quiet import quiet_lightning
 
@@ -123,6 +126,7 @@ class CliCall:
         config: Mapping[str, Any],
         make_trainer: Callable[..., Trainer] | None = None,
         instantiators: Sequence[Any] = (),
+        data_seed: int | None = None,
     ) -> BuiltCli:
         """Have the CLI build model, data and Trainer from a config, as ``fit`` does before it trains.
 
@@ -131,6 +135,7 @@ class CliCall:
             make_trainer: called with the CLI's own ``trainer_class``, and with each of its arguments by name; without
                 it there is no Trainer.
             instantiators: what the CLI's parser is to make instances with.
+            data_seed: the study's, with which the datamodule and datasets are made.
 
         Raises:
             ConfigurationError: when the CLI's parser refuses the config.
@@ -151,8 +156,20 @@ class CliCall:
 
         def init_parser(**kwargs: Any) -> LightningArgumentParser:
             parser = make_parser(**kwargs)
-            instantiate = functools.partial(parser.instantiate, instantiators=instantiators)
-            parser.instantiate = instantiate
+            ours = [*instantiators, (seeded(_construct, data_seed), Dataset, True)]
+            by_us = (seeded(_construct, data_seed), LightningDataModule, True)
+            parser.instantiate = functools.partial(parser.instantiate, instantiators=[*ours, by_us])
+            add = parser.add_instantiator
+
+            def add_instantiator(make: Callable[..., Any], kind: type, *args: Any, **kwargs: Any) -> None:
+                is_data = isinstance(kind, type) and issubclass(kind, LightningDataModule)
+                if is_data:  # Lightning's, which notes the arguments
+                    parser.instantiate = functools.partial(parser.instantiate, instantiators=ours)
+                with warnings.catch_warnings():  # jsonargparse deprecates what Lightning calls here
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    add(seeded(make, data_seed) if is_data else make, kind, *args, **kwargs)
+
+            parser.add_instantiator = add_instantiator
             return parser
 
         given_to_fit: dict[str, Any] = {}
@@ -162,7 +179,7 @@ class CliCall:
             raise _Enough
 
         cli.instantiate_trainer = with_ours  # type: ignore[method-assign]
-        cli.init_parser = init_parser if instantiators else make_parser  # type: ignore[method-assign]
+        cli.init_parser = init_parser  # type: ignore[method-assign]
         given: dict[str, Any] = {**(arguments.get("parser_kwargs") or {})}
         args: dict[str, Any] = copy.deepcopy({**config})
         if arguments.get("run", True):
@@ -192,6 +209,10 @@ class CliCall:
     def _construct(self, cli: LightningCLI, arguments: Mapping[str, Any]) -> None:
         with contextlib.suppress(_Enough), with_argv(sys.argv[:1]):
             LightningCLI.__init__(cli, **arguments)
+
+
+def _construct(kind: type, *args: Any, **kwargs: Any) -> Any:
+    return kind(*args, **kwargs)
 
 
 class _Enough(BaseException):  # it is no error, and nothing but this file is to catch it

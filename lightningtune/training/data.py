@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+import pickle
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torch.utils.data import DataLoader
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.signatures import import_class
+from lightningtune.training.data_seed import HOOKS
+from lightningtune.training.shareable import held, refuse_unshareable
 
 _LOADING = frozenset(inspect.signature(DataLoader).parameters) - {"dataset"}
 """The parameters of a DataLoader: they say how data is loaded, and not which."""
+_LARGE = 64 * 1024**2
+"""Bytes of a tensor that is not looked at to see whether it changes."""
 
 
 def which_data(section: Mapping[str, Any] | None) -> str:
@@ -39,16 +52,20 @@ def has_preparation(target: Callable[..., Any] | None, section: Mapping[str, Any
     return is_class and target.prepare_data is not LightningDataModule.prepare_data  # type: ignore[union-attr]
 
 
-def prepare(data: LightningDataModule) -> bool:
-    """Call ``prepare_data``.
+def prepare(trainer: Trainer, model: LightningModule, data: LightningDataModule) -> bool:
+    """Call ``prepare_data`` as a fit does.
 
     Returns:
-        Whether that has done it for every datamodule of the same data. It has not where something was kept on the
-        datamodule, which ``setup`` may count on, although Lightning advises against it.
+        Whether it is certain that this has done it for every datamodule of the same data: nothing was left on the
+        datamodule, inside an object that it holds, or in the Trainer's folder. ``setup`` may need what was left,
+        although Lightning advises against it.
     """
-    before = _state(data)
+    _attach(trainer, model, data)
+    folder = Path(trainer.default_root_dir)
+    before, files = _digests(data), sorted(folder.rglob("*"))
     data.prepare_data()
-    return not _changed(data, before)
+    after = _digests(data)
+    return before == after and None not in after.values() and files == sorted(folder.rglob("*"))
 
 
 def skip_preparation(data: LightningDataModule) -> None:
@@ -56,17 +73,58 @@ def skip_preparation(data: LightningDataModule) -> None:
     data.prepare_data = _done  # type: ignore[method-assign]
 
 
-def load(data: LightningDataModule) -> Mapping[str, Any]:
-    """Prepare and set up a datamodule for training, and return what that has set on it."""
-    before = _state(data)
+@dataclass(frozen=True)
+class Loaded:
+    """What all trials share.
+
+    Attributes:
+        values: attributes of the datamodule. Of a dictionary that was there before, what was added to it.
+        generators: random generators that the values hold, with their states.
+    """
+
+    values: Mapping[str, Any]
+    generators: Sequence[tuple[Any, Any]] = ()
+
+
+def load(trainer: Trainer, model: LightningModule | None, data: LightningDataModule) -> Loaded:
+    """Prepare and set up a datamodule for training as a fit does, and return what that has left on it.
+
+    Raises:
+        ConfigurationError: when trials cannot share it.
+    """
+    _attach(trainer, model, data)
+    before = {name: (value, _items(value)) for name, value in _attributes(data).items()}
+    digests = _digests(data)
     data.prepare_data()
+    if trainer.world_size > 1:
+        trainer.__class__ = type(type(trainer).__name__, (_OfAllRanks, type(trainer)), {})
     data.setup("fit")
-    return _changed(data, before)
+    data.trainer = None  # it is no trial's
+    values: dict[str, Any] = {}
+    for name, value in _attributes(data).items():
+        was, items = before.get(name, (before, {}))
+        if value is not was:
+            values[name] = value
+        elif isinstance(value, dict):  # such as hparams, of which trials have their own values
+            added = {key: item for key, item in value.items() if items.get(key) != _digest(item)}
+            values |= {name: _Added(added)} if added else {}
+        elif (digest := _digest(value)) != digests[name] or (digest is None and name not in _LOADING):
+            values[name] = value
+    refuse_unshareable(values)
+    generators = [(found, state) for _, found in held(values) if (state := _state_of(found)) is not None]
+    return Loaded(values, generators)
 
 
-def give(data: LightningDataModule, loaded: Mapping[str, Any]) -> None:
+def give(data: LightningDataModule, loaded: Loaded) -> None:
     """Have a datamodule take what another one of the same data has loaded."""
-    vars(data).update(loaded)
+    for generator, state in loaded.generators:  # the trial before may have drawn from it
+        _set_state(generator, state)
+    own = vars(data)
+    for name, value in loaded.values.items():
+        if isinstance(value, _Added) and isinstance(own.get(name), dict):
+            own[name].update(value)
+        else:
+            own[name] = value
     skip_preparation(data)
     data.setup = _done  # type: ignore[method-assign]
 
@@ -84,21 +142,90 @@ def refuse_other_data(which: str, section: Mapping[str, Any] | None) -> None:
         )
 
 
-def _state(data: LightningDataModule) -> dict[str, Any]:
-    """Return what tells whether an attribute has been set, or a container filled."""
-    return {name: (value, _contents(value)) for name, value in vars(data).items()}
+class _Added(dict[Any, Any]):
+    """Items that were added to a dictionary."""
 
 
-def _contents(value: Any) -> list[Any]:
-    items = [*value.items()] if isinstance(value, dict) else [*value] if isinstance(value, (list, set)) else []
-    return [tuple(map(id, item)) if isinstance(item, tuple) else id(item) for item in items]
+class _OfAllRanks:
+    """A Trainer that is asked for its rank where the data is that of all ranks."""
+
+    @property
+    def global_rank(self) -> int:
+        raise ConfigurationError(
+            "share_data loads the data once for all ranks, but setup asks the Trainer for its rank. Divide the data "
+            "among ranks in the dataloaders, as Lightning does by itself, or leave share_data out."
+        )
+
+    local_rank = global_rank
 
 
-def _changed(data: LightningDataModule, before: Mapping[str, Any]) -> dict[str, Any]:
-    def is_as_before(name: str, value: Any) -> bool:
-        return name in before and before[name][0] is value and before[name][1] == _contents(value)
+def _attach(trainer: Trainer, model: LightningModule | None, data: LightningDataModule) -> None:
+    """Introduce a Trainer, a model and a datamodule to each other, as ``Trainer.fit`` does before its hooks."""
+    if model is not None:
+        trainer.strategy.connect(model)
+        model.trainer = trainer
+    trainer.datamodule, data.trainer = data, trainer  # type: ignore[attr-defined]
+    trainer.state.fn, trainer.state.status, trainer.training = TrainerFn.FITTING, TrainerStatus.RUNNING, True
 
-    return {name: value for name, value in vars(data).items() if not is_as_before(name, value)}
+
+def _attributes(data: LightningDataModule) -> dict[str, Any]:
+    """Return the state of a datamodule: what is neither its Trainer nor one of its hooks."""
+    return {name: value for name, value in vars(data).items() if name not in ("trainer", *HOOKS)}
+
+
+def _digests(data: LightningDataModule) -> dict[str, bytes | None]:
+    return {name: _digest(value) for name, value in _attributes(data).items()}
+
+
+def _items(value: Any) -> dict[Any, bytes | None]:
+    return {key: _digest(item) for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def _digest(value: Any) -> bytes | None:
+    """Return what changes with an object, or with anything inside it; None where that cannot be told."""
+    found = hashlib.blake2b()
+    try:
+        _Picture(_Sink(found.update)).dump(value)
+    except Exception:  # what cannot be pickled says so in any way it likes
+        return None
+    return found.digest()
+
+
+class _Sink:
+    """A file that passes on what is written."""
+
+    def __init__(self, write: Callable[[Any], None]) -> None:
+        self.write = write
+
+
+class _Picture(pickle.Pickler):
+    """Pickles state; classes, modules and functions, which may not be importable, stand for themselves."""
+
+    def persistent_id(self, value: Any) -> Any:
+        if isinstance(value, (torch.Tensor, np.ndarray)) and value.nbytes > _LARGE:
+            raise pickle.PicklingError
+        is_closure = isinstance(value, FunctionType) and value.__closure__
+        return id(value) if isinstance(value, (type, ModuleType, FunctionType)) and not is_closure else None
+
+
+def _state_of(generator: Any) -> Any:
+    """Return the state of a random generator; None for what is none."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state()
+    return generator.getstate() if isinstance(generator, random.Random) else None
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)
 
 
 def _done(*args: Any, **kwargs: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -17,7 +17,7 @@ from lightningtune.training.callback_list import callbacks_of
 from lightningtune.training.class_names import check_classes
 from lightningtune.training.cli_call import BuiltCli
 from lightningtune.training.cli_schema import SEED, CliSchema
-from lightningtune.training.data import has_preparation, refuse_other_data, which_data
+from lightningtune.training.data import has_preparation, load, refuse_other_data, which_data
 from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.tracker_names import refuse_shared_runs
 from lightningtune.training.trackers import Trackers
@@ -25,7 +25,6 @@ from lightningtune.training.trainers import (
     check_settings,
     launched_by_us,
     refuse_barebones,
-    refuse_processes,
     settings_left_alone,
 )
 
@@ -40,6 +39,7 @@ class CliBlueprint(Blueprint):
         schema: the CLI's.
         config: any config of its ``fit``.
         share_data: whether all trials have the data of ``config``.
+        data_seed: the study's, for the data that all trials share.
 
     Raises:
         ConfigurationError: when the data cannot be shared.
@@ -47,10 +47,13 @@ class CliBlueprint(Blueprint):
 
     schema: CliSchema
 
-    def __init__(self, schema: CliSchema, config: Mapping[str, Any], share_data: bool = False) -> None:
+    def __init__(
+        self, schema: CliSchema, config: Mapping[str, Any], share_data: bool = False, data_seed: int | None = None
+    ) -> None:
         self.schema = schema
         self.config = config
         self.share_data = share_data
+        self.data_seed = data_seed
         self._shared = which_data(config.get("data")) if share_data else None
         self._loaded = None
         self._data_links = [target for target in schema.form.links if target.partition(".")[0] == "data"]
@@ -59,10 +62,6 @@ class CliBlueprint(Blueprint):
                 f"share_data loads the data once, but {schema.call.name} links '{self._data_links[0]}' to another part "
                 "of the config, so that it may vary from trial to trial. Leave share_data out."
             )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as what it is made from."""
-        return CliBlueprint, (self.schema, self.config, self.share_data)
 
     @property
     def parts(self) -> Mapping[str, Any]:
@@ -95,6 +94,21 @@ class CliBlueprint(Blueprint):
         """Whether the datamodule has a ``prepare_data`` of its own, which depends on nothing but the data's section."""
         return not self._data_links and has_preparation(self.schema.data, config.get("data"))
 
+    def load_data(self) -> None:
+        """Load the data of the base config: every fit of this blueprint's shares it.
+
+        The datamodule has a Trainer and a model that the CLI builds from the base config.
+
+        Raises:
+            ConfigurationError: when there is no datamodule, or it holds what processes cannot share.
+        """
+        if self.schema.data is None and not self.config.get("data"):
+            raise ConfigurationError(f"share_data takes a LightningDataModule, and {self.schema.call.name} has none.")
+        config = {**self.config, SEED: False, "trainer": {**(self.config.get("trainer") or {}), "logger": False}}
+        self._loaded = None
+        fit = self.build(config, Path(), (), Callback(), data_seed=self.data_seed)
+        self._loaded = load(fit.trainer, fit.model, fit.data["datamodule"])
+
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build the model, without the compilation of a compiled one, and the data, but no Trainer."""
         return without_compilation(self._without_trainer(config).model)
@@ -107,6 +121,7 @@ class CliBlueprint(Blueprint):
         own: Callback,
         data_is_prepared: bool = False,
         trackers: Trackers | None = None,
+        data_seed: int | None = None,
     ) -> Fit:
         """Have the CLI build a fit, with a Trainer that has our callback too.
 
@@ -117,6 +132,7 @@ class CliBlueprint(Blueprint):
             own: the callback that watches the trial.
             data_is_prepared: whether ``prepare_data`` has been called for this config's data.
             trackers: makes and guards the loggers.
+            data_seed: the study's, with which the data is made.
         """
         is_given = (config.get("trainer") or {}).get("devices") is not None
 
@@ -133,20 +149,20 @@ class CliBlueprint(Blueprint):
             settings |= {"callbacks": [*users, own]} if "callbacks" in settings else {}
             return trainer_class(**launched_by_us(settings))
 
-        built = self._checked(self.schema.call.build(config, make_trainer, trackers.instantiators if trackers else ()))
+        instantiators = trackers.instantiators if trackers else ()
+        built = self._checked(self.schema.call.build(config, make_trainer, instantiators, data_seed))
         if built.trainer is None or own not in callbacks_of(built.trainer):
             raise ConfigurationError(
                 f"{self.schema.call.name} must build its Trainer by calling self.trainer_class with callbacks, as "
                 "super().instantiate_trainer(...) does: a trial adds its own."
             )
-        refuse_processes(built.trainer)
         if built.datamodule is None and not is_overridden("train_dataloader", built.model):
             raise ConfigurationError(
                 f"There is no data: {self.schema.call.name} has no datamodule, and {type(built.model).__name__} has no "
                 "train_dataloader."
             )
         data = {} if built.datamodule is None else {"datamodule": built.datamodule}
-        self._ready(built.datamodule, config, data_is_prepared)
+        self._ready(data, built.model, config, data_is_prepared, data_seed)
         return Fit(built.model, built.trainer, data, built.fit)
 
     def _without_trainer(self, config: Mapping[str, Any]) -> BuiltCli:
@@ -157,12 +173,6 @@ class CliBlueprint(Blueprint):
     def _checked(self, built: BuiltCli) -> BuiltCli:
         built.model = as_lightning_module(built.model, self.schema.call.name)
         return built
-
-    def _datamodule(self, config: Mapping[str, Any]) -> LightningDataModule:
-        datamodule = self._without_trainer(config).datamodule
-        if datamodule is None:
-            raise ConfigurationError(f"share_data takes a LightningDataModule, and {self.schema.call.name} has none.")
-        return datamodule
 
 
 def _place_of(settings: Mapping[str, Any]) -> str | None:

@@ -10,26 +10,41 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities.seed import isolate_rng
 
 
 @contextlib.contextmanager
-def own_random_state() -> Iterator[None]:
-    """Give back the random state that was there before; Lightning's `isolate_rng` does not where something raises.
+def own_random_state(seed: int | None = None) -> Iterator[None]:
+    """Restore the random state of Python, numpy and torch at the end, also where something raises.
+
+    Unlike Lightning's `isolate_rng` it does not start CUDA, which no forked process could use then.
+
+    Args:
+        seed: with which the block begins; the state stays as it is where there is none.
 
     Example:
         >>> before = torch.initial_seed()
-        >>> with contextlib.suppress(ValueError), own_random_state():
-        ...     raise ValueError(torch.manual_seed(before + 1))
+        >>> with own_random_state(seed=1):
+        ...     torch.rand(3), random.random()
+        (tensor([0.7576, 0.2793, 0.4031]), 0.13436424411240122)
         >>> torch.initial_seed() == before
         True
     """
-    apart = isolate_rng()
-    apart.__enter__()
+    python, arrays, tensors = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    if seed is not None:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
     try:
         yield
     finally:
-        apart.__exit__(None, None, None)
+        random.setstate(python)
+        np.random.set_state(arrays)
+        torch.set_rng_state(tensors)
+        torch.manual_seed(torch.initial_seed())  # of accelerators that nothing was drawn on the seed is the state
+        torch.set_rng_state(tensors)
+        if devices is not None:
+            torch.cuda.set_rng_state_all(devices)
 
 
 def random_states(trainer: Trainer) -> list[dict[str, Any]]:

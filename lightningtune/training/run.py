@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import logging
 import math
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from lightning.pytorch import seed_everything
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.memory import is_oom_error
 
@@ -26,8 +23,11 @@ from lightningtune.training.callback import TrialCallback
 from lightningtune.training.callback_list import callbacks_of
 from lightningtune.training.checkpoint_file import training_of
 from lightningtune.training.checkpoints import KeepCheckpoints
+from lightningtune.training.data import prepare
+from lightningtune.training.data_seed import own_seed_variables
 from lightningtune.training.dead_worker import is_of_dead_worker
 from lightningtune.training.decisions import score_of
+from lightningtune.training.dry_run import with_local_loggers
 from lightningtune.training.facts import begin_peaks, facts_of
 from lightningtune.training.metrics_table import go_on_with_table
 from lightningtune.training.missing import is_waited_for, missing
@@ -35,6 +35,7 @@ from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_ligh
 from lightningtune.training.random_state import own_random_state
 from lightningtune.training.resumption import Start, find_start
 from lightningtune.training.trackers import Trackers, best_values, refuse_default_logger
+from lightningtune.training.trainers import refuse_processes
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +83,15 @@ def _fitted(
     above = begin_peaks()
     fit: Fit | None = None
     error: BaseException | None = None
-    with own_random_state(), _own_seed_variables(), quiet_lightning(), own_interrupts():
+    with own_random_state(), own_seed_variables(), quiet_lightning(), own_interrupts():
         try:
             seed = spec.config.get("seed_everything")
             if isinstance(seed, int) and not isinstance(seed, bool):
                 seed_everything(seed, workers=True, verbose=False)
             callbacks = (*spec.callbacks, *own_sigterm())
-            fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, spec.data_is_prepared, trackers)
+            prepared, data_seed = spec.data_is_prepared, spec.data_seed
+            fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, prepared, trackers, data_seed)
+            refuse_processes(fit.trainer)
             start = _start_of(spec, fit)
             if spec.checkpoint is not None and fit.trainer.is_global_zero:
                 if keep is not None:
@@ -135,29 +138,26 @@ def _start_of(spec: TrialSpec, fit: Fit) -> Start | None:
     return start
 
 
-def prepare_data(blueprint: Blueprint, config: Mapping[str, Any]) -> bool:
-    """Call ``prepare_data`` of a config's datamodule, and return whether that has done it for all trials."""
-    with own_random_state(), quiet_lightning():
-        return blueprint.prepare_data(config)
+def prepare_data(blueprint: Blueprint, spec: TrialSpec) -> bool:
+    """Call ``prepare_data`` of a trial's datamodule, and return whether that has done it for all trials of that data.
+
+    The datamodule has a Trainer like the trial's, but for callbacks that are not in the config, and for trackers.
+    """
+    with own_random_state(), own_seed_variables(), quiet_lightning():
+        logger = blueprint.schema.lookup(spec.config, "trainer.logger")
+        config = with_local_loggers(spec.config, logger, spec.directory)
+        fit = blueprint.build(config, spec.directory, (), Callback(), data_seed=spec.data_seed)
+        return prepare(fit.trainer, fit.model, fit.data["datamodule"])
 
 
 def load_data(blueprint: Blueprint) -> None:
-    """Load the data that all trials share."""
-    with own_random_state(), quiet_lightning():
+    """Load the data that all trials share.
+
+    Raises:
+        ConfigurationError: when there is no datamodule, or it holds what processes cannot share.
+    """
+    with own_random_state(), own_seed_variables(), quiet_lightning():
         blueprint.load_data()
-
-
-@contextlib.contextmanager
-def _own_seed_variables() -> Iterator[None]:
-    """Give back the environment in which Lightning notes the seed: later fits of the user's would follow it."""
-    before = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _outcome(spec: TrialSpec, watcher: TrialCallback, error: BaseException | None) -> TrialOutcome:

@@ -15,7 +15,7 @@ from multiprocessing import active_children, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
 import numpy as np
 import torch
@@ -119,9 +119,9 @@ def train_as_rank(blueprint: Blueprint, connection: Connection, spec: TrialSpec,
     return outcome
 
 
-def prepare_here(blueprint: Blueprint, connection: Connection, config: Mapping[str, Any]) -> bool:
-    """Prepare the data of a trial's config."""
-    return prepare_data(blueprint, config)
+def prepare_here(blueprint: Blueprint, connection: Connection, spec: TrialSpec) -> bool:
+    """Prepare the data of a trial."""
+    return prepare_data(blueprint, spec)
 
 
 def work(connection: Connection, load: Callable[[], Blueprint]) -> None:

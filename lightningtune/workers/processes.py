@@ -7,10 +7,8 @@ import functools
 import pickle
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
 
 import cloudpickle
 
@@ -120,15 +118,23 @@ class TrialProcesses:
         assert isinstance(outcome, TrialOutcome)
         return outcome
 
-    def prepare_data(self, config: Mapping[str, Any], slot: Slot, directory: Path) -> bool:
-        """Call ``prepare_data`` of a config's datamodule, and return whether that has done it for all trials.
+    def prepare_data(self, spec: TrialSpec, slot: Slot, ranks: int = 1) -> bool:
+        """Call ``prepare_data`` as the first of a trial's processes does.
+
+        Args:
+            spec: the trial's.
+            slot: where.
+            ranks: how many processes train the trial.
+
+        Returns:
+            Whether that has done it for all trials of the same data.
 
         Raises:
             KeyboardInterrupt: when the study was interrupted.
             Exception: what it raised.
         """
-        task = cloudpickle.dumps(functools.partial(prepare_here, config=config))
-        job = Job(slot, {}, slot.threads, output_of(directory), task)
+        task = cloudpickle.dumps(functools.partial(prepare_here, spec=spec))
+        job = Job(slot, _ranks(ranks)[0], slot.threads, output_of(spec.directory), task)
         result = self._result([job], SilentReporter(), None, self._preparing)
         if not isinstance(result, TrialOutcome):
             return result

@@ -15,6 +15,7 @@ from lightningtune.study.reporter import (
     PROVENANCE,
     OptunaReporter,
     config_sum,
+    data_seed_of,
     facts_of,
     provenance_of,
     record_config,
@@ -121,9 +122,10 @@ def test_an_outcome_without_a_detail_has_none_kept():
 @pytest.mark.parametrize("commit", [("c0ffee", True), (None, None)])
 def test_where_a_trial_comes_from_is_kept_on_it(storage, commit):
     study = optuna.create_study(storage=storage)
-    record_config(study.ask(), "sum", Provenance({"torch": "2.9"}, *commit))
+    record_config(study.ask(), "sum", 5, Provenance({"torch": "2.9"}, *commit))
     study.ask()
     assert [config_sum(study, number) for number in (0, 1)] == ["sum", None]
+    assert [*map(data_seed_of, study.trials)] == [5, None]
     assert [*map(provenance_of, study.trials)] == [Provenance({"torch": "2.9"}, *commit), None]
 
 

@@ -21,7 +21,7 @@ from lightningtune.training.cli_schema import CliSchema, read_cli_config
 from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
 from lightningtune.training.quiet import quiet_lightning
-from lightningtune.training.run import train
+from lightningtune.training.run import prepare_data, train
 
 CPU = {"accelerator": "cpu", "max_epochs": 1}
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}
@@ -151,7 +151,7 @@ class DataLinkedCLI(LightningCLI):
 def test_data_is_prepared_once_unless_links_may_change_it(tmp_path):
     made = blueprint(lambda: LightningCLI(Line, Prepared))
     assert made.has_preparation(made.config)
-    assert made.prepare_data(made.config)
+    assert prepare_data(made, TrialSpec(0, {**made.config, "trainer": CPU}, tmp_path, LOSS))
     assert Prepared.prepared == 1
     assert not blueprint(lambda: DataLinkedCLI(Line, Prepared)).has_preparation({})
     with pytest.raises(ConfigurationError, match="DataLinkedCLI links 'data.batch_size'"):
