@@ -43,8 +43,13 @@ from lightningtune.workers.travel import check_travels
 
 
 class Checkable:
-    """A study that can be checked before it runs."""
+    """A study that can be checked before it runs.
 
+    Attributes:
+        told: notes that a person has seen in a check's report; the study does not repeat them.
+    """
+
+    told: frozenset[str] = frozenset()
     _host: Host
     _study_name: str
     _pruner: optuna.pruners.BasePruner | None

@@ -386,12 +386,12 @@ class OptunaDrivenOptimizer(Checkable):
     def _prepare(self, study: optuna.Study) -> None:
         """Correct what an abrupt end left, and queue the untuned defaults of a new study."""
         self._host.set_right(study)
-        for notice in notices(self._objective, self._config):
-            self._view.note(notice)
-        if not definition.is_new(study):
-            return
-        point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
-        if note is not None:
-            self._view.note(note)
+        notes, point = [*notices(self._objective, self._config)], None
+        if definition.is_new(study):
+            point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
+            notes += [] if note is None else [note]
+        for note in notes:
+            if note not in self.told:
+                self._view.note(note)
         if point is not None:
             definition.queue_baseline(study, point)

@@ -118,6 +118,9 @@ def test_what_is_good_to_know_is_told_of_before_a_study_too(check, capfd):
     assert line == "Checked with 2 runs of two batches: no errors, no warnings."
     assert notes[0] == "  note     The space has 1 point, fewer than the 2 trials."
     assert " ".join(notes[1].split()[:5]) == "note MedianPruner prunes nothing in"
+    assert main(["tune", "study.yaml", "--n_trials", "3", "--isolate", "false", "--direction", "maximize",
+                 "--study_name", "other"]) == 0  # fmt: skip
+    assert capfd.readouterr().out.count("is maximized: is that meant?") == 1, "the check has said it"
     shutil.rmtree("lightningtune_runs")
 
 
