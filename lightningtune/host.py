@@ -30,6 +30,7 @@ from lightningtune.study.patience import give_up
 from lightningtune.study.pause import latest_request, watched_for_pause
 from lightningtune.study.provenance import provenance_here
 from lightningtune.study.recovery import Recovery
+from lightningtune.study.refits import Refit, keep_result
 from lightningtune.study.reporter import (
     BASELINE,
     PRUNED_BY,
@@ -39,7 +40,7 @@ from lightningtune.study.reporter import (
     record_outcome,
     record_placement,
 )
-from lightningtune.study.results import Refit, best_numbers, kept_numbers, trial_result
+from lightningtune.study.results import best_numbers, kept_numbers, trial_result
 from lightningtune.study.succession import CONTINUES, place_of, successors
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
@@ -271,7 +272,7 @@ class Host:
             raise outcome.error
         if outcome.score is None:
             raise TrialError(f"The refit with seed {seed} ended without a score: {outcome.detail}") from outcome.error
-        return Refit(seed, outcome.score, outcome.checkpoint, directory)
+        return keep_result(self.directory, number, seed, outcome.score, outcome.checkpoint, directory)
 
     def _train_inline(self, trial: optuna.Trial, spec: TrialSpec) -> TrialOutcome:
         try:

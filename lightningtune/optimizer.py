@@ -42,8 +42,8 @@ from lightningtune.study.comparison import Replay, check_tolerance
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, objective_of
+from lightningtune.study.refits import Refit
 from lightningtune.study.reporter import SEED, config_sum
-from lightningtune.study.results import Refit
 from lightningtune.study.storage import open_storage
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.trainers import prints_itself

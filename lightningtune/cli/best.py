@@ -59,6 +59,7 @@ def run(arguments: Sequence[str]) -> int:
                 "params": trial.params,
                 "baseline": None if results.baseline is None else results.baseline.values,
                 "improvement": results.improvement if number in results.best_numbers else None,
+                "refits": [refit for refit in results.refits if refit.number == number],
                 "checkpoint": trial.checkpoint,
                 "config_file": directory.config(number) if has_config else None,
                 "config": config,

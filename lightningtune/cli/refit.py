@@ -11,7 +11,7 @@ from lightningtune.cli.studies import JSON, add_study, open_study
 from lightningtune.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from lightningtune.study.results import Refit
+    from lightningtune.study.refits import Refit
 
 _EPILOG = """\
 The report compares what several seeds come to with the untuned defaults, once

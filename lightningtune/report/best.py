@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightningtune.files import dump_yaml
-from lightningtune.report.status import gain
+from lightningtune.report.status import gain, trained_again
 from lightningtune.search.corners import shown
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
@@ -42,6 +42,7 @@ def _lines(
     baseline = results.baseline
     rows = {
         "Defaults": "  ".join(_values(results, baseline)) if baseline is not None and baseline.values else "",
+        "Again": trained_again(results, trial),
         "Took": ", ".join(_costs(trial)),
         "Checkpoint": str(trial.checkpoint or ""),
         "Config": "" if config is None else str(directory.config(trial.number)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 from collections.abc import Iterator
 
 from lightningtune.report.tables import cut, table
@@ -47,6 +48,9 @@ def _summary(progress: StudyProgress) -> Iterator[str]:
     yield f"Trials: {progress.done}{total} done ({counts})"
     if len(results.best_numbers) == 1:
         yield f"Best: trial {results.best.number} with {_values(results, results.best)}{gain(results)}"
+        again = trained_again(results, results.best)
+        if again:
+            yield f"Trained again: {again}"
     elif results.best_numbers:
         yield f"Best: {len(results.best_numbers)} trials on the Pareto front"
     elif results.counts.get("complete"):
@@ -72,6 +76,24 @@ def gain(results: StudyResults) -> str:
     if results.improvement == 0:
         return ", no better than the untuned defaults"
     return f", better than the untuned defaults by {number(results.improvement)}"
+
+
+def trained_again(results: StudyResults, trial: TrialResult) -> str:
+    """Say what the refits of a trial came to, beside those of the untuned defaults; nothing where there are none."""
+    baseline = results.baseline
+    own = _repetitions(results, trial)
+    others = _repetitions(results, baseline) if baseline is not None and baseline.number != trial.number else ""
+    return f"{own}; the untuned defaults: {others}" if own and others else own
+
+
+def _repetitions(results: StudyResults, trial: TrialResult) -> str:
+    texts = []
+    for index, metric in enumerate(results.metrics):
+        scores = results.repetitions(trial.number, index)
+        if scores:
+            spread = f" ± {number(statistics.stdev(scores))}" if len(scores) > 1 else ""
+            texts.append(f"{metric} {number(statistics.fmean(scores))}{spread}")
+    return f"{', '.join(texts)} ({counted(len(scores), 'training')})" if texts else ""
 
 
 def _values(results: StudyResults, trial: TrialResult) -> str:

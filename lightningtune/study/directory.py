@@ -186,7 +186,10 @@ class StudyDirectory:
         _remove_checkpoints(directory)
         left = [path for pattern in ("output*.log", "events.out.tfevents.*") for path in directory.glob(pattern)]
         for path in (
-            *(directory / name for name in ("error.txt", "metrics.csv", "hparams.yaml", "trackers.json")),
+            *(
+                directory / name
+                for name in ("error.txt", "metrics.csv", "hparams.yaml", "trackers.json", "result.json")
+            ),
             *left,
         ):
             _remove(path)

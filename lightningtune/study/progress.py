@@ -102,6 +102,7 @@ class StudyProgress:
             "counts": results.counts,
             "best": [{"number": trial.number, "values": trial.values} for trial in results.best_trials],
             "improvement": results.improvement,
+            "refits": results.refits,
             "trials_per_hour": self.rate,
             "seconds_left": self.seconds_left,
             "running": self.running,

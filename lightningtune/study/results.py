@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lightningtune.contract import StopReason, TrialFacts, Values
+from lightningtune.contract import StopReason, TrialFacts
 from lightningtune.errors import NoResultError
 from lightningtune.study.constraints import is_feasible
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.epochs import epochs_in, last_sign, trainer_section
 from lightningtune.study.provenance import Provenance
+from lightningtune.study.refits import Refit, read_refits
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, facts_of, provenance_of
 from lightningtune.study.succession import ATTEMPTS, CONTINUES, line_of, next_attempt, successors
 from lightningtune.wording import Readable, listed
@@ -87,6 +89,7 @@ class StudyResults(Readable):
         directions: "minimize" or "maximize" for each.
         trials: all trials, by number.
         best_numbers: the best trial; in a study with several objectives, those no other beats in every metric.
+        refits: more trainings of the trials' configs.
     """
 
     study_name: str
@@ -94,6 +97,7 @@ class StudyResults(Readable):
     directions: tuple[str, ...]
     trials: tuple[TrialResult, ...]
     best_numbers: tuple[int, ...]
+    refits: tuple[Refit, ...] = ()
 
     @property
     def best_trials(self) -> tuple[TrialResult, ...]:
@@ -140,6 +144,15 @@ class StudyResults(Readable):
     def counts(self) -> Mapping[str, int]:
         """How many trials have each outcome; one that another goes on from is counted there only."""
         return dict(Counter(trial.outcome for trial in self.trials if trial.continued_by is None))
+
+    def repetitions(self, number: int, metric: int = 0) -> tuple[float, ...]:
+        """Return the scores of the refits that were trained as a trial was, but for the seed.
+
+        Args:
+            number: the trial's.
+            metric: which metric's, by its index.
+        """
+        return tuple(refit.score[metric] for refit in self.refits if refit.number == number and refit.is_repetition)
 
     def choose(self, number: int | None = None) -> int:
         """Return ``number`` if it is a completed trial's, and the best trial's when it is None.
@@ -189,6 +202,7 @@ class StudyResults(Readable):
             | dict(zip(map(column_of, self.metrics), trial.values or (None,) * len(self.metrics), strict=True))
             | {f"params.{name}": trial.params.get(name) for name in names}
             | {"epochs": trial.epochs, "duration": trial.duration}
+            | _refit_columns(self.repetitions(trial.number))
             | {"baseline": trial.is_baseline, "feasible": trial.is_feasible}
             | {"device": trial.facts.device, "parameters": trial.facts.parameters, "memory": trial.facts.memory}
             | {"reason": trial.reason, "detail": trial.detail, "continued_by": trial.continued_by}
@@ -206,9 +220,13 @@ class StudyResults(Readable):
         return frame
 
 
+def _refit_columns(scores: Sequence[float]) -> dict[str, Any]:
+    return {"refits": len(scores), "refit_mean": statistics.fmean(scores) if scores else None}
+
+
 _COLUMNS = frozenset(
     ("number", "state", "epochs", "duration", "baseline", "feasible", "device", "parameters", "memory", "reason")
-) | {"detail", "continued_by", "validations", "config"}
+) | {"detail", "continued_by", "refits", "refit_mean", "validations", "config"}
 """What a row, or an export, has beside metrics and sampled parameters."""
 
 
@@ -222,23 +240,6 @@ def column_of(metric: str) -> str:
     return f"metric.{metric}" if metric in _COLUMNS or metric.startswith("params.") else metric
 
 
-@dataclass(frozen=True)
-class Refit:
-    """One more training of the best config.
-
-    Attributes:
-        seed: what it was seeded with.
-        score: one value for each metric.
-        checkpoint: the checkpoint of its best validation.
-        directory: its folder.
-    """
-
-    seed: int
-    score: Values
-    checkpoint: Path | None
-    directory: Path
-
-
 def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: StudyDirectory) -> StudyResults:
     """Read a study's trials into frozen data."""
     trials = study.get_trials(deepcopy=False)
@@ -249,6 +250,7 @@ def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: St
         directions=tuple(direction.name.lower() for direction in study.directions),
         trials=tuple(trial_result(trial, directory, replaced.get(trial.number)) for trial in trials),
         best_numbers=tuple(best_numbers(study)),
+        refits=read_refits(directory),
     )
 
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import jinja2
 
-from lightningtune.report.html.answer import Answer, find_answer
+from lightningtune.report.html.answer import find_answer
 from lightningtune.report.html.certainty import gain_line, how_sure
 from lightningtune.report.html.cost import Cost, find_cost, find_failures
 from lightningtune.report.html.environment import environment_of
 from lightningtune.report.html.record import Record
-from lightningtune.report.html.retrained import retrained
 from lightningtune.report.html.running import commands, to_run
 from lightningtune.report.html.sections import sections_of
 from lightningtune.report.html.table import columns_of, link_to, rows_of, shown
@@ -41,7 +40,8 @@ def render(record: Record, directory: StudyDirectory, page: Path, now: datetime.
     """
     results, definition = record.results, directory.read_definition() if record.is_ours else {}
     lanes = lanes_of(record, now)
-    answer = _answer(record, directory, definition)
+    results = record.results
+    answer = find_answer(results, {refit.number: results.repetitions(refit.number) for refit in results.refits})
     cost = find_cost(results.trials, lanes)
     best = results.best_trials
     copied, purpose = (
@@ -107,13 +107,6 @@ def _template() -> jinja2.Template:
 
 def _aims(record: Record) -> list[tuple[str, str]]:
     return list(zip(record.results.directions, record.results.metrics, strict=True))
-
-
-def _answer(record: Record, directory: StudyDirectory, definition: dict[str, Any]) -> Answer | None:
-    results = record.results
-    score = definition.get("score") or ""
-    refits = retrained(directory, results.metrics[0], results.directions[0], score) if record.is_ours else {}
-    return find_answer(results, refits)
 
 
 def _folder(record: Record, trial: TrialResult, page: Path) -> str:
