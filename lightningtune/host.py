@@ -41,6 +41,7 @@ from lightningtune.study.reporter import (
     record_placement,
 )
 from lightningtune.study.results import best_numbers, kept_numbers, trial_result
+from lightningtune.study.sampling import is_exhausted
 from lightningtune.study.succession import CONTINUES, place_of, successors
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
@@ -199,7 +200,9 @@ class Host:
             start,
             self._record,
             end=end,
-            is_wanted=lambda running: definition.count_finished(study) + running < self.n_trials,
+            is_wanted=lambda running: (
+                definition.count_finished(study) + running < self.n_trials and not is_exhausted(study, self.space)
+            ),
             n_jobs=n_jobs,
             timeout=options.get("timeout"),
             catch=and_pauses(options["catch"]),
@@ -216,20 +219,19 @@ class Host:
             yield
         if self._mistake is not None:
             raise self._mistake.with_traceback(None) from None
-        if interruption.is_paused and (done := definition.count_finished(study)) < self.n_trials:
+        if (done := definition.count_finished(study)) >= self.n_trials:
+            return
+        if interruption.is_paused:
             self.view.note(f"{done} of {self.n_trials} trials are done; run again to go on.")
+        elif is_exhausted(study, self.space):
+            name = type(study.sampler).__name__
+            self.view.note(f"{name} has tried all its points: the study ends with {done} of {self.n_trials} trials.")
 
-    def rescue(self, study: optuna.Study, reseed: bool) -> None:
-        """Give out again what an earlier run has left: trials whose process has died, and those it has interrupted.
-
-        Args:
-            study: the study.
-            reseed: whether the sampler is seeded anew where another host works on the study, whose points it would
-                repeat else.
-        """
+    def rescue(self, study: optuna.Study) -> None:
+        """Give out again what an earlier run has left: trials whose process has died, and those it has interrupted."""
         self._paused_before = latest_request(study)  # from now on a request counts, however long the start takes
         self._recovery = Recovery(study, self.directory, self.n_trials, self.view.note)
-        self._recovery.begin(reseed)
+        self._recovery.begin()
 
     def set_right(self, study: optuna.Study) -> None:
         """Make the folder agree with the study, whose end may have been abrupt."""

@@ -254,7 +254,7 @@ class OptunaDrivenOptimizer(Checkable):
         asked_for = define(study, self._objective, self._n_trials, self._schema, self._space, self._config)
         if (changed := changes_since(self._directory.read_definition(), asked_for, study)) is not None:
             self._view.note(changed)
-        self._host.rescue(study, reseed=self._sampler is None)
+        self._host.rescue(study)
         definition.start_over(study)
         done = definition.count_finished(study)
         line = headline(self._study_name, self._objective, done, self._n_trials)

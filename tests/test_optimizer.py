@@ -790,6 +790,29 @@ def test_a_trial_is_pruned_wherever_its_code_raises_the_signal(tune, isolate):
     assert not list(optimizer.directory.glob("trials/*/error.txt"))
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_study_whose_sampler_has_no_point_left_ends_and_trains_nothing_when_it_is_run_again(tune, fixed, capsys):
+    def exhaustive():
+        grid = optuna.samplers.GridSampler({"width": [2, 3]})
+        whole = optuna.samplers.PartialFixedSampler({"width": 3}, optuna.samplers.BruteForceSampler(seed=1))
+        return tune(
+            search_space={"width": ("int", 2, 3)},
+            sampler=whole if fixed else grid,
+            n_trials=9,
+            baseline=False,
+            verbose=True,
+        )
+
+    for _ in range(2):
+        study = exhaustive().optimize()
+        assert {trial.params["width"] for trial in study.trials} == ({3} if fixed else {2, 3})
+        assert len(study.trials) == 2 - fixed
+        name = "PartialFixedSampler" if fixed else "GridSampler"
+        said = f"{name} has tried all its points: the study ends with {2 - fixed} of 9 trials."
+        assert capsys.readouterr().out.count(said) == 1
+
+
 def test_a_space_may_stop_the_study(tune):
     def space(trial):
         if trial.number == 1 and trial.study.study_name == "ends":

@@ -177,9 +177,11 @@ def short(folder, **changed):
     return OptunaDrivenOptimizer({"trainer": {"max_epochs": 1, "accelerator": "cpu"}}, **{**given, **changed})
 
 
-def test_a_second_host_does_not_repeat_the_points_of_the_first(tmp_path):
+@pytest.mark.parametrize("sampler", [None, optuna.samplers.RandomSampler])
+def test_a_second_host_does_not_repeat_the_points_of_the_first(tmp_path, sampler):
     def points(name, worker):
-        optimizer = short(tmp_path, study_name=name, n_trials=3)
+        own = None if sampler is None else sampler(seed=1)
+        optimizer = short(tmp_path, study_name=name, n_trials=3, sampler=own)
         study = optimizer.study
         study.set_user_attr(word_of(worker), {**dataclasses.asdict(worker), "word": "here"})
         return [trial.params["lr"] for trial in optimizer.optimize().trials]

@@ -13,7 +13,7 @@ from lightningtune.search.distributions import Parameter, parse_parameter
 
 
 class DryStudy(optuna.Study):
-    """A study in memory, whose trials try a search space: a function that stops the study stops nothing here.
+    """A study in memory, whose trials try a search space. That it was stopped is noted, and stops nothing.
 
     Args:
         sampler: samples its trials; at random, and always the same ones, when not given.
@@ -21,6 +21,8 @@ class DryStudy(optuna.Study):
     Example:
         >>> study = DryStudy()
         >>> study.ask().study.stop()
+        >>> study.is_stopped
+        True
     """
 
     def __init__(self, sampler: optuna.samplers.BaseSampler | None = None) -> None:
@@ -28,8 +30,11 @@ class DryStudy(optuna.Study):
         storage = optuna.storages.InMemoryStorage()
         super().__init__(optuna.create_study(storage=storage).study_name, storage, sampler)
 
+    is_stopped = False
+
     def stop(self) -> None:
-        """Go on."""
+        """Note that the study was to end."""
+        self.is_stopped = True
 
 
 class RecordingTrial:

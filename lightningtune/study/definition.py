@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import re
 import secrets
 import warnings
@@ -21,7 +22,10 @@ from lightningtune.search.distributions import Parameter
 from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.outage import is_away
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED, data_seed_of
+from lightningtune.study.sampling import move_on
 from lightningtune.study.succession import CONTINUES, successors
+
+log = logging.getLogger(__name__)
 
 VOID = "lightningtune:void"
 """How many trials at the beginning of a study do not count."""
@@ -43,9 +47,9 @@ def open_study(
 ) -> optuna.Study:
     """Create a study, or continue the one of that name.
 
-    The study's seed is kept on it, so that a trial's seed is the same wherever the trial runs. A sampler that is not
-    given is TPE; it is seeded from the study's seed and the number of trials so far, since a sampler that starts again
-    from one seed would repeat its points.
+    The study's seed is kept on it, so that a trial's seed is the same wherever the trial runs. In a study that goes on,
+    the sampler is seeded from the study's seed and the number of trials so far, since a sampler that starts again from
+    its own seed would repeat its points. A sampler that is not given is TPE.
 
     Raises:
         ConfigurationError: when the stored study has other directions or metrics.
@@ -87,9 +91,16 @@ def open_study(
             f"The study '{study_name}' exists with seed {study.user_attrs[SEED]}, but seed={seed} is asked for. "
             "Leave the seed out, or give it another study_name."
         )
+    trials = study.get_trials(deepcopy=False)
+    seed = derive_seed(study, f"sampler:{len(trials)}")
     if sampler is None:
-        trials = len(study.get_trials(deepcopy=False))
-        study.sampler = optuna.samplers.TPESampler(seed=derive_seed(study, f"sampler:{trials}"))
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
+    elif any(trial.state is not TrialState.WAITING for trial in trials) and not move_on(sampler, seed):
+        log.warning(
+            "%s has neither a random state that can be seeded nor a reseed_rng(). If it was made with a seed, it now "
+            "proposes the points of the first run again.",
+            type(sampler).__name__,
+        )
     return study
 
 

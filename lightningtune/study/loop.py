@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.errors import redact
 from lightningtune.study.liveness import SharedStudy
+from lightningtune.study.sampling import tell
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +116,11 @@ def _end(
         _tell(study, trial, record(trial, future.result()))
     except Exception as error:
         log.warning("Trial %d could not be recorded: %s", trial.number, redact(str(error)))
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        tell(study, trial, state=TrialState.FAIL)
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
     if outcome.score is not None:
-        return study.tell(trial, list(outcome.score), skip_if_finished=True)
+        return tell(study, trial, values=list(outcome.score))
     pruned = outcome.error is None and outcome.reason is not StopReason.COMPLETED
-    return study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL, skip_if_finished=True)
+    return tell(study, trial, state=TrialState.PRUNED if pruned else TrialState.FAIL)

@@ -45,15 +45,13 @@ class Recovery:
         self._told: set[int] = set()
         self._given_up: set[int] = set()
 
-    def begin(self, reseed: bool) -> None:
+    def begin(self) -> None:
         """Give out again what the runs before have left.
 
-        Args:
-            reseed: whether the sampler is seeded anew where another host works on the study, whose points it would
-                repeat else.
+        Where another host works on the study, whose sampler may have the same seed, this one's gets a random state.
         """
         self._look(interrupted=True)
-        if reseed and self._watch.has_others():
+        if self._watch.has_others():
             self._study.sampler.reseed_rng()
 
     def kept(self) -> contextlib.AbstractContextManager[None]:

@@ -54,7 +54,7 @@ def recover(study, directory, n_trials=5):
 def test_a_trial_that_an_earlier_run_left_is_told_of(study, tmp_path, reason):
     cut_short(study, reason)
     recovery, told = recover(study, tmp_path)
-    recovery.begin(reseed=False)
+    recovery.begin()
     assert told == ["Trial 0 was cut short; trial 1 starts afresh with its parameters."]
 
 
@@ -74,7 +74,7 @@ def test_a_trial_of_a_study_that_is_full_waits(study, tmp_path):
     cut_short(study)
     study.add_trial(optuna.create_trial(value=1.0))
     recovery, told = recover(study, tmp_path, n_trials=1)
-    recovery.begin(reseed=False)
+    recovery.begin()
     assert told == ["Trial 0 was cut short; trial 2 waits, for the study has its 1 trials."]
 
 
@@ -84,7 +84,7 @@ def test_a_host_that_dies_beside_this_one_is_noticed_by_the_next_look(tmp_path):
     sampler = optuna.samplers.RandomSampler()
     study = open_study("s", open_storage(None, journal), ["minimize"], ["val_loss"], True, sampler, None, 1)
     recovery, told = recover(study, tmp_path)
-    recovery.begin(reseed=False)
+    recovery.begin()
     command = [sys.executable, "-c", BESIDE, str(journal)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as other:
         assert other.stdout.readline() == "claimed\n"
@@ -98,7 +98,7 @@ def test_a_host_that_dies_beside_this_one_is_noticed_by_the_next_look(tmp_path):
 
 def test_what_is_interrupted_now_waits_for_the_next_run(study, tmp_path):
     recovery, told = recover(study, tmp_path)
-    recovery.begin(reseed=False)
+    recovery.begin()
     recovery.give_again(cut_short(study, StopReason.INTERRUPTED))()
     recovery.look()
     assert (told, len(study.trials)) == ([], 1)
@@ -120,7 +120,7 @@ def test_a_trial_that_is_given_up_is_told_of_once(study, tmp_path):
     text = "Trial 2 was cut short too often without getting further, and is given up."
     assert told[-1] == text
     recovery.look()
-    recovery.begin(reseed=False)
+    recovery.begin()
     assert told.count(text) == 1
     assert recovery.config_of(2) is None
 
@@ -130,7 +130,7 @@ def test_a_trial_that_its_host_gave_up_on_is_told_of_by_the_next_once_whatever_i
         requeue(study, cut_short(study).number)
     (tmp_path / "trials").touch()  # nothing can be written there
     recovery, told = recover(study, tmp_path)
-    recovery.begin(reseed=False)
+    recovery.begin()
     recovery.look()
     assert [line for line in told if "given up" in line] == [
         "Trial 2 was cut short too often without getting further, and is given up."
@@ -139,7 +139,7 @@ def test_a_trial_that_its_host_gave_up_on_is_told_of_by_the_next_once_whatever_i
 
 def test_a_storage_that_is_away_is_looked_at_again(study, tmp_path, monkeypatch, caplog):
     recovery, told = recover(study, tmp_path)
-    recovery.begin(reseed=False)
+    recovery.begin()
 
     class Away(type(study)):
         def get_trials(self, *args, **kwargs):

@@ -1,0 +1,119 @@
+"""What a study that goes on asks of its sampler: other points than before, and an end where there are none."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, PartialFixedSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from lightningtune.search.base import SearchSpace
+from lightningtune.search.suggest import DryStudy
+
+
+def move_on(sampler: BaseSampler, seed: int) -> bool:
+    """Give a sampler another random state: one that starts again from its own seed would repeat its points.
+
+    Args:
+        sampler: the user's.
+        seed: decides the new state.
+
+    Returns:
+        Whether that is possible; a sampler of somebody's own may hide its random state.
+    """
+    sampler.reseed_rng()  # also makes states that are made when they are first used; but it draws from the system
+    states = list(_random_states(sampler, set()))
+    for number, state in enumerate(states):
+        state.seed((seed + number) % 2**32)
+    return bool(states) or type(sampler).reseed_rng is not BaseSampler.reseed_rng
+
+
+def _random_states(holder: Any, seen: set[int]) -> Iterator[np.random.RandomState | random.Random]:
+    """Yield the random states that an object holds, itself or in what it holds."""
+    if id(holder) in seen or isinstance(holder, (type, optuna.Study)):
+        return
+    seen.add(id(holder))
+    if isinstance(holder, (np.random.RandomState, random.Random)):
+        yield holder
+    elif isinstance(holder, Mapping):
+        for inner in holder.values():
+            yield from _random_states(inner, seen)
+    elif isinstance(holder, (list, tuple)):
+        for inner in holder:
+            yield from _random_states(inner, seen)
+    elif hasattr(holder, "__dict__"):
+        yield from _random_states(vars(holder), seen)
+
+
+def is_exhausted(study: optuna.Study, space: SearchSpace) -> bool:
+    """Whether the sampler is one that tries each point once, and has no other left.
+
+    Optuna ends a study when that happens, but begins again when the study is run again, and does not see it through a
+    `PartialFixedSampler`. So a copy of the sampler is asked what it would try next, in a copy of the study.
+
+    Args:
+        study: the study.
+        space: what is sampled.
+    """
+    base = _base_of(study.sampler)
+    trials = study.get_trials(deepcopy=False)
+    if not isinstance(base, (GridSampler, BruteForceSampler)) or any(t.state is TrialState.WAITING for t in trials):
+        return False
+    dry = DryStudy(copy.deepcopy(study.sampler))
+    for trial in trials:
+        dry.add_trial(_without_outcome(trial))
+    # a grid has its points, whatever was queued beside them
+    is_grid = isinstance(base, GridSampler)
+    tried = [trial.params for trial in trials if not (is_grid and "fixed_params" in trial.system_attrs)]
+    while not dry.is_stopped:
+        asked = dry.ask()
+        with contextlib.suppress(Exception):  # a trial will tell what the space raises
+            space.suggest(asked)
+        if not asked.params or asked.params not in tried:
+            return False
+        if not is_grid:  # it proposes a point again only where it knows no other
+            return True
+        dry.tell(asked, state=TrialState.FAIL)  # a point of the grid that differs in what is fixed
+    return True
+
+
+def _without_outcome(trial: FrozenTrial) -> FrozenTrial:
+    """Return what these samplers read of a trial; how it ended does not matter to them."""
+    state = TrialState.RUNNING if trial.state is TrialState.RUNNING else TrialState.FAIL
+    attrs = trial.system_attrs
+    try:
+        return create_trial(state=state, params=trial.params, distributions=trial.distributions, system_attrs=attrs)
+    except ValueError:  # a baseline outside of the space
+        return create_trial(state=state, system_attrs=attrs)
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, **outcome: Any) -> FrozenTrial:
+    """Tell a study how a trial ended; one that has ended already stays as it is.
+
+    Optuna's `GridSampler` raises at the end of a trial that was queued, while one point of its grid is left. The trial
+    has been told then.
+
+    Args:
+        study: the study.
+        trial: the trial.
+        **outcome: ``values`` or ``state``, as ``Study.tell`` takes them.
+    """
+    try:
+        return study.tell(trial, **outcome, skip_if_finished=True)
+    except KeyError as error:
+        if error.args != ("grid_id",) or not isinstance(_base_of(study.sampler), GridSampler):
+            raise
+        return study.get_trials(deepcopy=False)[trial.number]
+
+
+def _base_of(sampler: BaseSampler) -> BaseSampler:
+    """Return the sampler that proposes points; Optuna has no public way to the one within a `PartialFixedSampler`."""
+    while isinstance(sampler, PartialFixedSampler):
+        sampler = sampler._base_sampler
+    return sampler
