@@ -392,10 +392,7 @@ class Host:
             self._ends_alike = True
             study.stop()
             count, detail = alike
-            error = self.directory.trial(trial.number) / "error.txt"
-            self.view.stopped(
-                f"The study ends: {count} trials in a row failed alike. {detail} See {error}\n"
-                "If some points of the space are impossible, say so in the space: a function of the trial can raise "
-                "optuna.TrialPruned or call trial.set_constraint, and one parameter can have the allowed combinations "
-                "as its choices. max_failures= sets how many failures end a study."
+            why = (
+                f"{count} trials in a row failed alike. {detail} See {self.directory.trial(trial.number) / 'error.txt'}"
             )
+            self.view.stopped(f"The study ends: {why}\n{definition.SAY_WHAT_IS_IMPOSSIBLE}")

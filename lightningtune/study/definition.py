@@ -31,6 +31,12 @@ VOID = "lightningtune:void"
 """How many trials at the beginning of a study do not count."""
 ONCE_ONE_WORKED = 10
 """How many times ``max_failures`` trials may fail alike in a row once a trial has worked."""
+SAY_WHAT_IS_IMPOSSIBLE = (
+    "If some points of the space are impossible, say so in the space: a function of the trial can raise "
+    "optuna.TrialPruned or call trial.set_constraint, and one parameter can have the allowed combinations as its "
+    "choices. max_failures= sets how many failures end a study."
+)
+"""What to do where trials fail alike."""
 STUDY_FILE = "lightningtune:study_file"
 """With which study file ``lightningtune tune`` runs it."""
 
