@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import uuid
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -22,13 +26,19 @@ from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
 from lightningtune.study.objective import objective_of
 from lightningtune.study.reporter import DETAIL, REASON, OptunaReporter
 from lightningtune.training.callback import TrialCallback
+from lightningtune.training.callback_list import callbacks_of
+from lightningtune.training.checkpoints import KeepCheckpoints, Need
 from lightningtune.training.decisions import score_of
 from lightningtune.training.ending import raise_at_end_of_fit, reraise_at_end_of_fit
 from lightningtune.training.mixture import refuse_mixed_names
 from lightningtune.training.orphan import end_training_processes, when_orphaned
 from lightningtune.training.sigterm import SigtermGuard, ended_by_sigterm
 
-_HISTORY = "lightningtune:history"
+_FROM_WORKERS = "lightningtune:from_workers"
+"""The trial's attribute in which rank 0 of a spawned or forked fit leaves its results for the parent process."""
+
+_CALLBACKS: weakref.WeakValueDictionary[str, TuneCallback] = weakref.WeakValueDictionary()
+"""The callbacks that were constructed in this process, by their keys: unpickling one returns the original."""
 
 
 class TuneCallback(TrialCallback):
@@ -41,18 +51,33 @@ class TuneCallback(TrialCallback):
     The objective makes the data, so the callback cannot seed it: a random split needs a generator with a fixed seed,
     for all trials to have the same validation set.
 
+    A trial may consist of several fits, for folds or stages: pass one callback to all of them, or a new one to each.
+    Steps go on from fit to fit, so that the trial has one curve; `score`, `history` and `best_model_path` are those of
+    the callback's latest fit. A copy of a callback, by ``copy`` or ``pickle``, is the callback itself, for some
+    libraries copy what they are given; in another process it is a callback that reports to the same trial.
+
+    Files are the script's own concern: give each trial's loggers and checkpoints a folder of their own, for example
+    ``ModelCheckpoint(dirpath=f"checkpoints/{trial.number}")``, or they overwrite those of other trials.
+
     Args:
         trial: the trial of a hand-written objective.
-        monitor: the metric to tune; or several, in a study with several objectives.
+        monitor: the metric to tune; or several, in a study with several objectives. Not every validation must log it:
+            one that does not reports nothing, and a fit in which none does raises `MetricError` at its end.
         mode: "min" or "max", one for each metric where there are several; taken from the study's directions when
             not given.
         score: which of the fit's values `score` is: "best", "last", or a function of all of them.
         non_finite: what NaN or infinity in the metric or the training loss does: "prune" ends the trial as pruned,
             "fail" as failed, "ignore" goes on. The loss is looked at with each validation and, in a fit of one
             process, every 50 batches; Lightning validates once more as it ends the fit.
+        step_offset: the step of the first validation. By default steps begin at 0 and go on from fit to fit; where
+            folds differ in length, as with early stopping, ``step_offset=fold * max_epochs`` lets the pruner
+            compare each with its like.
+        save_best: a folder in which to keep the checkpoint of the validation that gives the score, in a folder of its
+            own for each fit.
 
     Raises:
         MetricError: when the mode contradicts the study's direction.
+        ConfigurationError: when ``trial`` is none, or ``step_offset`` is negative.
 
     Example:
         ::
@@ -70,23 +95,60 @@ class TuneCallback(TrialCallback):
         mode: Mode | Sequence[Mode] | None = None,
         score: ScorePolicy = "best",
         non_finite: NonFinitePolicy = "prune",
+        step_offset: int | None = None,
+        save_best: str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(trial, optuna.trial.BaseTrial):
             raise ConfigurationError(f"TuneCallback takes the trial of an objective, but got {trial!r}.")
+        if step_offset is not None and step_offset < 0:
+            raise ConfigurationError(f"step_offset cannot be negative but got {step_offset}.")
         refuse_mixed_names(sys._getframe(1).f_globals)
         self.trial = trial
         self._process = os.getpid()
         study: optuna.Study | None = getattr(trial, "study", None)
         directions = [direction.name.lower() for direction in study.directions] if study else None
         objective = objective_of(monitor, mode, directions, score=score, non_finite=non_finite)
-        super().__init__(objective, OptunaReporter(trial))
+        super().__init__(objective, OptunaReporter(trial), after_report=None if save_best is None else self._save_best)
+        self._step_offset = step_offset
+        self._saves_to = None if save_best is None else Path(save_best)
+        self._best_model_path = ""
+        self._has_fitted_here = False
+        self._key = uuid.uuid4().hex
+        _CALLBACKS[self._key] = self
         self._forget_parent: Callable[[], Any] = bool
         self._ending: BaseException | None = None
         self._sigterm = SigtermGuard()
 
+    def __copy__(self) -> TuneCallback:
+        return self
+
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> TuneCallback:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _original_or_new, (type(self), self._key), vars(self)
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        if not vars(self):  # else it is the original, which knows better
+            vars(self).update(state)
+            if self._process == os.getpid():  # the original is gone, and the trial is a copy here too
+                self._process = -1
+
+    @property
+    def best_model_path(self) -> str:
+        """The path of the latest fit's best checkpoint; empty where there is none.
+
+        With ``save_best`` it is the checkpoint of the best validation of the monitored metric, or of the last one
+        where ``score="last"``. Otherwise it is that of a ``ModelCheckpoint`` of the Trainer: of the first
+        one that has the same ``monitor``, else of the first one. That is best by its own monitor, and without a
+        monitor, as in the one that Lightning adds by default, it is the latest checkpoint.
+        """
+        self._recover_from_workers()
+        return self._best_model_path
+
     @property
     def score(self) -> Any:
-        """The score of the fit: a float, or a tuple where several metrics are monitored.
+        """The score of the latest fit: a float, or a tuple where several metrics are monitored.
 
         Raises:
             optuna.TrialPruned: when the trial was pruned.
@@ -121,7 +183,10 @@ class TuneCallback(TrialCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start afresh."""
         if stage == "fit":
-            self._ending = None
+            if any(isinstance(other, TuneCallback) and other is not self for other in callbacks_of(trainer)):
+                raise ConfigurationError(_TWO_IN_A_FIT)
+            self._ending, self._best_model_path = None, ""
+            self._has_fitted_here = os.getpid() == self._process
             self._sigterm.follow(trainer)
         super().setup(trainer, pl_module, stage)
 
@@ -139,14 +204,21 @@ class TuneCallback(TrialCallback):
             same = mine == trainer.strategy.broadcast(mine)
             if not trainer.strategy.reduce_boolean_decision(same, all=True):
                 raise ConfigurationError(_EACH_RANK_ITS_OWN.format(*mine))
+        if trainer.is_global_zero:
+            self._step = self._first_step()
+        if self._saves_to is not None:
+            self._folder = trainer.strategy.broadcast(_new_folder(self._saves_to, getattr(self.trial, "number", 0)))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Have an early end, or a SIGTERM that came after the last batch, come out of ``Trainer.fit``."""
         super().on_fit_end(trainer, pl_module)
         in_worker = os.getpid() != self._process
+        if self._saves_to is None:
+            self._best_model_path = _best_model_path(trainer, self.objective.monitor[0])
         if trainer.is_global_zero:
             if in_worker:
-                self.trial.set_user_attr(_HISTORY, self.history)
+                found = {"history": self.history, "step": self._step, "best_model_path": self._best_model_path}
+                self.trial.set_user_attr(_FROM_WORKERS, {"callback": self._key, **found})
             self._forget_parent()
         sigterm = None if in_worker else ended_by_sigterm(trainer)  # the parent of a worker hears it too
         self._ending = sigterm or self._error()
@@ -176,7 +248,7 @@ class TuneCallback(TrialCallback):
 
     def _error(self) -> Exception | None:
         if self.stop is None:
-            return None
+            return self.absence
         fails = self.stop.reason is StopReason.NON_FINITE and self.objective.non_finite == "fail"
         return NonFiniteError(self.stop.detail) if fails else optuna.TrialPruned(self.stop.detail)
 
@@ -187,12 +259,33 @@ class TuneCallback(TrialCallback):
 
     def _recover_from_workers(self) -> None:
         """Read what rank 0 of a spawned or forked fit has left: the callback of this process saw nothing of it."""
-        if self.history or self.stop is not None or not isinstance(self.trial, optuna.Trial):
+        if self._has_fitted_here or not isinstance(self.trial, optuna.Trial):
             return
         attrs = _stored(self.trial).user_attrs
-        if _HISTORY in attrs:
-            self.history = [tuple(values) for values in attrs[_HISTORY]]
+        found = attrs.get(_FROM_WORKERS, {})
+        if found.get("callback") == self._key:
+            self.history = [tuple(values) for values in found["history"]]
+            self._step, self._best_model_path = found["step"], found["best_model_path"]
             self.stop = Stop(StopReason(attrs[REASON]), attrs[DETAIL]) if REASON in attrs else None
+
+    def _first_step(self) -> int:
+        """Return the step of the fit's first validation: after all that the trial has had."""
+        reported = _stored(self.trial).intermediate_values if isinstance(self.trial, optuna.Trial) else {}
+        after = max(self._step, max(reported, default=-1) + 1)
+        if self._step_offset is None:
+            return after
+        if self._step_offset < after and not self._step:
+            raise ConfigurationError(
+                f"step_offset={self._step_offset}, but the trial already has values up to step {after - 1}. "
+                f"Give {after} or more, or leave it out: steps go on by themselves."
+            )
+        return max(self._step_offset, after)
+
+    def _save_best(self, trainer: Trainer, is_best: bool, last: Need) -> None:
+        if is_best:
+            keep = KeepCheckpoints(self._folder)
+            keep(trainer, is_best, "never")
+            self._best_model_path = str(keep.best)
 
     def _reraise_from_workers(self, trainer: Trainer, exception: ProcessRaisedException) -> None:
         if isinstance(getattr(self.trial, "storage", None), optuna.storages.InMemoryStorage):
@@ -229,6 +322,23 @@ class TuneCallback(TrialCallback):
             self.trial.study.tell(self.trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
 
+def _original_or_new(kind: type[TuneCallback], key: str) -> TuneCallback:
+    """Return the callback that was pickled; one that is to be filled where it is of another process, or gone."""
+    return _CALLBACKS.get(key) or kind.__new__(kind)
+
+
+def _best_model_path(trainer: Trainer, monitor: str) -> str:
+    savers = [saver for saver in trainer.checkpoint_callbacks if getattr(saver, "best_model_path", "")]
+    savers.sort(key=lambda saver: getattr(saver, "monitor", None) != monitor)  # a stable sort
+    return str(savers[0].best_model_path) if savers else ""  # type: ignore[attr-defined]
+
+
+def _new_folder(parent: Path, number: int) -> Path:
+    """Return a folder for a trial that is not there yet, named by versions as Lightning does."""
+    names = itertools.chain([f"trial_{number:04d}"], (f"trial_{number:04d}-v{i}" for i in itertools.count(1)))
+    return next(parent / name for name in names if not (parent / name).exists())
+
+
 def _stored(trial: optuna.Trial) -> optuna.trial.FrozenTrial:
     """Return the trial as the storage has it: what other processes wrote, the trial itself does not see."""
     return trial.study.get_trials(deepcopy=False)[trial.number]
@@ -238,6 +348,11 @@ _IN_MEMORY = (
     "The training processes of ddp_spawn and ddp_fork cannot report to a study in memory. "
     "Give the study a storage, for example "
     "optuna.create_study(storage=JournalStorage(JournalFileBackend('study.log')))."
+)
+
+_TWO_IN_A_FIT = (
+    "The Trainer has several TuneCallbacks, and a fit has one. For several objectives, give one of them all metrics: "
+    "TuneCallback(trial, monitor=['val_loss', 'val_acc'])."
 )
 
 _EACH_RANK_ITS_OWN = (

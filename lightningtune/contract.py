@@ -63,12 +63,18 @@ class Reporter(Protocol):
             The decision to stop, or None to go on.
         """
 
+    def notice(self, text: str) -> None:
+        """Tell a person of something that all trials of a study have in common."""
+
 
 class SilentReporter:
     """A reporter for trainings that belong to no trial: it keeps nothing, and never stops them."""
 
     def report(self, values: Values, step: int) -> None:
         """Go on."""
+
+    def notice(self, text: str) -> None:
+        """Tell nobody."""
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,9 @@ class _Follower:
         self.has_stopped = True
         return Stop(StopReason.PRUNED, "it was trained as far as its record goes")
 
+    def notice(self, text: str) -> None:
+        """Tell nobody: the study has told it."""
+
 
 def _train_here(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threads: int) -> TrialOutcome:
     with _threads(threads):

@@ -48,7 +48,7 @@ def _trial(number, epochs, lanes, chance, distributions):
         outcome = TrialOutcome(StopReason.COMPLETED, score=(max(curve),), epochs=epochs, duration=50.0, facts=facts)
         value = max(curve)
     elif ending == "pruned":
-        text = f"pruned by MedianPruner at validation {len(curve) - 1} with {curve[-1]:.6g}"
+        text = f"pruned by MedianPruner with {curve[-1]:.6g} at validation {len(curve)}"
         outcome = TrialOutcome(StopReason.PRUNED, text, epochs=len(curve), duration=20.0, facts=facts)
         state = optuna.trial.TrialState.PRUNED
     else:

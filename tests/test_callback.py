@@ -1,13 +1,16 @@
 """`TuneCallback` in real fits: what is reported, what the score is, and which mistakes are refused."""
 
 import contextlib
+import copy
+import gc
 import logging
+import pickle
 import sys
 
 import optuna
 import pytest
+import torch
 from fits import (
-    BATCHES,
     Manual,
     PruneAt,
     Scripted,
@@ -167,21 +170,121 @@ def test_a_trial_that_is_evaluated_again_has_a_score_too(frozen):
         TuneCallback(trial)
 
 
+# --- several fits, and copies ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one_callback", [True, False])
+def test_steps_go_on_from_fit_to_fit_and_the_score_is_that_of_the_latest(one_callback):
+    study = optuna.create_study()
+    trial = study.ask()
+    made = [TuneCallback(trial)] * 3 if one_callback else [TuneCallback(trial) for _ in range(3)]
+    scores = []
+    for fold, tune in enumerate(made):
+        trainer(tune, max_epochs=2).fit(Scripted([3.0 + fold, 2.0 + fold]), data(), data())
+        scores.append(tune.score)
+    assert study.trials[0].intermediate_values == dict(enumerate([3.0, 2.0, 4.0, 3.0, 5.0, 4.0]))
+    assert scores == [2.0, 3.0, 4.0]
+
+
+def test_the_first_step_may_be_given_so_that_folds_of_different_lengths_are_compared():
+    study = optuna.create_study(pruner=PruneAt(99))
+    trial = study.ask()
+    for fold in range(2):
+        tune = TuneCallback(trial, step_offset=fold * 10)
+        trainer(tune, max_epochs=2 - fold).fit(Scripted(), data(), data())
+    assert list(study.trials[0].intermediate_values) == [0, 1, 10]
+    with pytest.raises(ConfigurationError, match="step_offset=3, but the trial already has values up to step 10"):
+        trainer(TuneCallback(trial, step_offset=3)).fit(Scripted(), data(), data())
+    with pytest.raises(ConfigurationError, match="step_offset cannot be negative but got -1"):
+        TuneCallback(trial, step_offset=-1)
+
+
+def test_two_callbacks_in_one_fit_are_refused():
+    trial = optuna.create_study().ask()
+    with pytest.raises(ConfigurationError, match="several TuneCallbacks, and a fit has one"):
+        trainer(TuneCallback(trial), TuneCallback(trial, "size")).fit(Scripted(), data(), data())
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda tune: pickle.loads(pickle.dumps(tune))])
+def test_a_copy_reports_to_the_trial_and_the_original_knows_the_score(copied):
+    study = optuna.create_study(pruner=PruneAt(1))
+    tune = TuneCallback(study.ask())
+    with pytest.raises(optuna.TrialPruned):
+        trainer(copied(tune)).fit(Scripted(), data(), data())
+    assert study.trials[0].intermediate_values == {0: 5.0, 1: 4.0}
+    with pytest.raises(optuna.TrialPruned):
+        tune.check_pruned()
+
+
+def test_a_pickled_callback_whose_original_is_gone_reports_to_a_stored_trial_and_to_no_other(tmp_path):
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
+    stored = optuna.create_study(storage=optuna.storages.JournalStorage(backend))
+    pickled = [pickle.dumps(TuneCallback(study.ask())) for study in (stored, optuna.create_study())]
+    gc.collect()
+    kept, lost = map(pickle.loads, pickled)
+    trainer(kept, max_epochs=1).fit(Scripted(), data(), data())
+    assert kept.score == 5.0
+    assert stored.trials[0].intermediate_values == {0: 5.0}
+    with pytest.raises(ConfigurationError, match="cannot report to a study in memory"):
+        trainer(lost, max_epochs=1).fit(Scripted(), data(), data())
+
+
+# --- the best checkpoint -----------------------------------------------------------------------------------------
+
+
+def of_epoch(path):
+    return torch.load(path, weights_only=False)["epoch"]
+
+
+def test_the_best_checkpoint_is_that_of_the_trainer_s_model_checkpoint(tmp_path):
+    ours = ModelCheckpoint(tmp_path / "ours", monitor="val_loss")
+    other = ModelCheckpoint(tmp_path / "other", monitor="size", mode="max")
+
+    class Two(Scripted):
+        def on_validation_epoch_end(self):
+            self.log("size", float(self.validations))
+            super().on_validation_epoch_end()
+
+    def best(*callbacks):
+        _, tune = run(Two([2.0, 1.0, 3.0]), callbacks=callbacks, max_epochs=3)
+        return tune.best_model_path
+
+    assert best(other, ours) == ours.best_model_path
+    assert of_epoch(ours.best_model_path) == 1
+    other = ModelCheckpoint(tmp_path / "alone", monitor="size", mode="max")
+    assert best(other) == other.best_model_path, "best by its own monitor"
+    assert best() == ""
+
+
+def test_a_folder_may_be_given_in_which_the_checkpoint_of_the_score_is_kept(tmp_path):
+    trial = optuna.create_study().ask()
+    tune = TuneCallback(trial, "costly", mode="min", save_best=tmp_path)
+
+    class Late(Scripted):
+        def on_validation_epoch_end(self):
+            if self.current_epoch in (1, 2):
+                self.log("costly", float(self.current_epoch))
+
+    for folder, epochs, kept in (("trial_0000", 5, 1), ("trial_0000-v1", 2, 1)):
+        trainer(tune, max_epochs=epochs).fit(Late(), data(), data())
+        assert tune.best_model_path == str(tmp_path / folder / "best.ckpt")
+        assert of_epoch(tune.best_model_path) == kept
+        assert [path.name for path in (tmp_path / folder).iterdir()] == ["best.ckpt"]
+
+
 # --- mistakes ----------------------------------------------------------------------------------------------------
 
 
-def test_a_metric_that_is_never_logged_is_an_error_after_the_first_validation():
-    model = Scripted()
-    with pytest.raises(MetricError, match="'val_los' was not logged. Logged: val_loss. Did you mean 'val_loss'"):
-        run(model, tune={"monitor": "val_los"})
-    assert model.validations == 1
-
-
-def test_a_metric_that_is_missing_within_an_epoch_is_an_error_at_its_end():
-    model = Scripted()
-    with pytest.raises(MetricError, match="'val_los' was not logged. Logged: val_loss. Did you mean 'val_loss'"):
-        run(model, tune={"monitor": "val_los"}, val_check_interval=1)
-    assert model.global_step == BATCHES
+def test_a_metric_that_is_never_logged_is_an_error_at_the_end_of_the_fit_and_a_notice_before(caplog):
+    watch, study = Watch(), optuna.create_study()
+    for _ in range(2):
+        tune = TuneCallback(study.ask(), monitor="val_los")
+        with pytest.raises(MetricError, match="'val_los' was not logged. Logged: val_loss. Did you mean 'val_loss'"):
+            trainer(watch, tune, max_epochs=2).fit(Scripted(), data(), data())
+        with pytest.raises(MetricError, match="'val_los' was not logged"):
+            tune.score  # noqa: B018
+    assert watch.seen == ["on_train_end", "on_fit_end", "teardown"] * 2
+    assert caplog.text.count("'val_los' was not logged by the first validation") == 1
 
 
 @pytest.mark.parametrize(

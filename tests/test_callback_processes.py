@@ -186,8 +186,10 @@ class OneExplodes(Ranks):
         return super().training_step(batch, batch_idx) * (float("nan") if explodes else 1.0)
 
 def objective(trial, model):
-    tune = TuneCallback(trial)
-    trainer(tune, strategy="{strategy}", devices=2, num_sanity_val_steps=0).fit(model(), data(), data())
+    tune = TuneCallback(trial, save_best="kept")
+    for _ in range({fits} if model is Ranks else 1):
+        trainer(tune, strategy="{strategy}", devices=2, num_sanity_val_steps=0).fit(model(), data(), data())
+    print(tune.best_model_path)
     return tune.score
 
 def study(name, step, model):
@@ -207,9 +209,9 @@ STORAGES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "storage"), [("ddp_spawn", "journal"), ("ddp_fork", "sqlite")])
-def test_spawned_and_forked_ranks_report_one_value_and_stop_together(tmp_path, strategy, storage):
-    body = RANKS.format(strategy=strategy, storage=STORAGES[storage])
+@pytest.mark.parametrize(("strategy", "storage", "fits"), [("ddp_spawn", "journal", 1), ("ddp_fork", "sqlite", 2)])
+def test_spawned_and_forked_ranks_report_one_value_and_stop_together(tmp_path, strategy, storage, fits):
+    body = RANKS.format(strategy=strategy, storage=STORAGES[storage], fits=fits)
     done, folder = run_script(tmp_path, body)
     assert done.returncode == 0, done.stderr
 
@@ -219,7 +221,10 @@ def test_spawned_and_forked_ranks_report_one_value_and_stop_together(tmp_path, s
     )
     values = [5.5, 4.5, 3.5, 2.5, 1.5]  # the mean over the ranks
     assert (complete.state.name, complete.value) == ("COMPLETE", 1.5)
-    assert complete.intermediate_values == dict(enumerate(values))
+    assert complete.intermediate_values == dict(enumerate(values * fits))
+    best = "kept/trial_0000/best.ckpt" if fits == 1 else "kept/trial_0000-v1/best.ckpt"
+    assert done.stdout.splitlines()[-1] == best
+    assert (folder / best).exists()
     assert (pruned.state.name, pruned.value) == ("PRUNED", 4.5)
     assert pruned.intermediate_values == dict(enumerate(values[:2]))
     assert pruned.user_attrs["lightningtune:reason"] == "pruned"
@@ -262,7 +267,7 @@ def test_what_goes_wrong_after_spawned_ranks_were_pruned_is_not_hidden(tmp_path,
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
 def test_a_study_in_memory_is_refused_under_spawned_and_forked_ranks(tmp_path, strategy):
-    body = RANKS.format(strategy=strategy, storage=STORAGES["memory"])
+    body = RANKS.format(strategy=strategy, storage=STORAGES["memory"], fits=1)
     done, _ = run_script(tmp_path, body)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("lightningtune.errors.ConfigurationError: The training processes of")

@@ -98,7 +98,7 @@ def test_callback(run, tmp_path):
     assert pruned + states.count(TrialState.COMPLETE) == len(states) == 10
     assert 0 < pruned < 10
     assert f"10 trials, {pruned} of them pruned" in out
-    assert out.count("pruned by SuccessiveHalvingPruner at validation") == pruned
+    assert out.count("pruned by SuccessiveHalvingPruner with") == pruned
     best = study.best_trial
     assert best.value == max(best.intermediate_values.values()), "the score is the best value, not the last"
 

@@ -956,7 +956,7 @@ def test_pruned_trials_leave_no_weights_and_no_score(tune):
     assert {p.parent.name for p in optimizer.directory.glob("trials/*/*.ckpt")} == {"0000"}
     assert (
         optimizer.results().trials[1].detail
-        == f"pruned by PruneAfterFirst at validation 0 with {study.trials[1].value:.6g}"
+        == f"pruned by PruneAfterFirst with {study.trials[1].value:.6g} at validation 1"
     )
 
 

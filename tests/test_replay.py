@@ -87,7 +87,7 @@ def test_where_the_code_has_changed_the_curves_part(tune, monkeypatch):
     found = optimizer.replay(0)
     assert (found.agreement, found.parts_at) == (Agreement.DIFFERENT, 2)
     assert len(found.replayed.curve) == EPOCHS, "the whole new curve is there to look at"
-    assert str(found).startswith("Trial 0, trained again, parts from its record at validation 2: ")
+    assert str(found).startswith("Trial 0, trained again, parts from its record at validation 3: ")
 
 
 def test_a_difference_within_the_tolerance_is_none(tune, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_trial_that_completed_and_now_fails_has_not_reached_the_rest(tune, mon
     optimizer = tune(n_trials=1)
     optimizer.optimize()
     monkeypatch.setattr(Changing, "fails", ValueError("new"))
-    assert "at validation 2, which it did not reach: ValueError: new." in str(optimizer.replay(0))
+    assert "at validation 3, which it did not reach: ValueError: new." in str(optimizer.replay(0))
 
 
 def test_of_several_objectives_the_scores_are_compared(tune, monkeypatch):

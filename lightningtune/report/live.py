@@ -67,6 +67,7 @@ class LiveView:
         self._said = clock()
         self._drawn = -math.inf
         self._urgent = ""
+        self._warned: set[str] = set()
         self._is_lost = False
         self._written = contextlib.ExitStack()
 
@@ -180,6 +181,12 @@ class LiveView:
         self._log(text, logging.WARNING)
         self._say(text, "yellow")
 
+    def warn_once(self, text: str) -> None:
+        """Print a note that every trial of the study would repeat."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.warn(text)
+
     def stopped(self, text: str) -> None:
         """Say why the study ends early; in the log where nothing is shown, since it must be seen."""
         self._log(text, logging.ERROR)
@@ -279,3 +286,7 @@ class WatchedReporter:
         """Report, and show."""
         self._view.value_reported(self._number, values, step)
         return self._reporter.report(values, step)
+
+    def notice(self, text: str) -> None:
+        """Show what all trials have in common, once."""
+        self._view.warn_once(text)

@@ -200,7 +200,7 @@ def _moment(trial: Running) -> str:
     """Say when its latest values were reported: after which epoch, or at which validation where that is not sure."""
     epochs, limit = epochs_in(trial.step + 1, trial.trainer), max_epochs_of(trial.trainer)
     if epochs is None:
-        return f"validation {trial.step}"
+        return f"validation {trial.step + 1}"
     return f"epoch {epochs}" + (f"/{limit}" if limit is not None else "")
 
 

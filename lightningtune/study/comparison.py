@@ -87,7 +87,7 @@ class Replay(Readable):
     Example:
         >>> curves = Training({0: 0.5, 1: 0.25}), Training({0: 0.5, 1: 0.3})
         >>> print(Replay(3, *curves, tolerance=1e-5, differences=(Difference("torch", "2.5.0", "2.6.0"),)))
-        Trial 3, trained again, parts from its record at validation 1: 0.25 then, 0.3 now. \
+        Trial 3, trained again, parts from its record at validation 2: 0.25 then, 0.3 now. \
 What differs: torch 2.5.0 then, 2.6.0 now.
     """
 
@@ -146,9 +146,9 @@ What differs: torch 2.5.0 then, 2.6.0 now.
         if step is not None:
             old, new = self.recorded.curve.get(step), self.replayed.curve.get(step)
             if new is None:
-                return f"parts from its record at validation {step}, which it did not reach: {self.replayed.ending}"
+                return f"parts from its record at validation {step + 1}, which it did not reach: {self.replayed.ending}"
             then = "where the record ends" if old is None else f"{old:.6g} then"
-            return f"parts from its record at validation {step}: {then}, {_shown(new, old)} now"
+            return f"parts from its record at validation {step + 1}: {then}, {_shown(new, old)} now"
         old_values, new_values = self.recorded.values, self.replayed.values
         if old_values is not None and new_values is not None:
             pairs = zip(old_values, new_values, strict=True)

@@ -169,13 +169,14 @@ def progress_of(study: optuna.Study, directory: StudyDirectory, now: datetime | 
 
 def _running(trial: FrozenTrial, directory: StudyDirectory, sign: int, now: datetime) -> RunningTrial:
     values = trial.intermediate_values
+    passed = max(values, default=-1) + 1  # some validations may not log the metric
     worker = read_worker(trial.user_attrs.get(WORKER))
     trainer = trainer_section(directory, trial.number)
     return RunningTrial(
         number=trial.number,
         params=dict(trial.params),
-        validations=len(values),
-        epoch=epochs_in(len(values), trainer),
+        validations=passed,
+        epoch=epochs_in(passed, trainer),
         max_epochs=max_epochs_of(trainer),
         value=values[max(values)] if values else None,
         best=min(values.values(), key=lambda value: sign * value) if values else None,

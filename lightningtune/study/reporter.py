@@ -31,8 +31,8 @@ PLACEMENT = "lightningtune:placement"
 PRUNED_BY = (optuna.TrialPruned,)
 """What a trial's own code raises to have the trial pruned; see `TrialSpec.pruned_by`."""
 
-_NOTICED: set[str] = set()
-"""The studies whose several objectives have been told of."""
+_NOTICED: set[tuple[str, str]] = set()
+"""The notices that were logged, each with its study."""
 
 
 class OptunaReporter:
@@ -51,9 +51,8 @@ class OptunaReporter:
         self._is_baseline = BASELINE in trial.user_attrs
         self._study: optuna.Study | None = getattr(trial, "study", None)
         self._single = self._study is None or len(self._study.directions) == 1
-        if not self._single and self._study is not None and self._study.study_name not in _NOTICED:
-            _NOTICED.add(self._study.study_name)
-            log.warning("Study '%s' has several objectives, and Optuna prunes none of them.", self._study.study_name)
+        if not self._single and self._study is not None:
+            self.notice(f"Study '{self._study.study_name}' has several objectives, and Optuna prunes none of them.")
 
     def report(self, values: Values, step: int) -> Stop | None:
         """Report the first value; return the decision to prune, or None."""
@@ -64,7 +63,14 @@ class OptunaReporter:
         if self._is_baseline or not self._should_prune():
             return None
         pruner = type(self._study.pruner).__name__ if self._study is not None else "the pruner"
-        return Stop(StopReason.PRUNED, f"pruned by {pruner} at validation {step} with {values[0]:.6g}")
+        return Stop(StopReason.PRUNED, f"pruned by {pruner} with {values[0]:.6g}")
+
+    def notice(self, text: str) -> None:
+        """Log a notice, once for each study."""
+        key = (self._study.study_name if self._study is not None else "", text)
+        if key not in _NOTICED:
+            _NOTICED.add(key)
+            log.warning("%s", text)
 
     def _should_prune(self) -> bool:
         storage = getattr(self._trial, "storage", None)

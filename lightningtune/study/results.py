@@ -306,7 +306,7 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
     if trial.state.is_finished() and not seconds:  # it was killed with its host, and could not say
         seconds = _seconds_until(last_sign(directory, trial.number), trial)
     if trial.state.is_finished() and not epochs and trial.intermediate_values:
-        epochs = epochs_in(len(trial.intermediate_values), trainer_section(directory, trial.number)) or 0
+        epochs = epochs_in(max(trial.intermediate_values) + 1, trainer_section(directory, trial.number)) or 0
     return TrialResult(
         number=trial.number,
         state=trial.state.name.lower(),

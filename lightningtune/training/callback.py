@@ -22,10 +22,10 @@ from lightningtune.training.loops import (
     is_last_value,
     stop_softly,
 )
-from lightningtune.training.missing import missing, notice_missing, why_never_validated
+from lightningtune.training.missing import cannot_come, missing, not_yet_logged, why_never_validated
 from lightningtune.training.mixture import refuse_mixed_objects
 from lightningtune.training.moments import AfterTrainEpochEnd, before_all_others, go_on
-from lightningtune.training.monitored import read_values
+from lightningtune.training.monitored import MonitoredMetrics
 from lightningtune.training.random_state import random_states
 from lightningtune.training.resumption import TrialState
 
@@ -47,6 +47,11 @@ class TrialCallback(Callback):
     again, with another order if it shuffles, so that some samples come twice in that epoch and others not. Schedulers
     that follow a metric by the epoch leave this one out.
 
+    A metric may be logged by some validations only, or from a later one on. A validation that does not log all
+    monitored metrics reports nothing, and its step is left out: steps count validations. Where no validation logs the
+    metric and a training epoch does, values come from training epochs, and steps count those. A notice after the first
+    epoch names what was logged instead, and a fit that ends without any value has an `absence`.
+
     Args:
         objective: what is monitored, and how.
         reporter: where values go, and where the decision to stop comes from.
@@ -57,8 +62,10 @@ class TrialCallback(Callback):
             fit that starts from one goes on with its history; without it a checkpoint is taken for another training's.
 
     Attributes:
-        history: the values of each validation of this fit, and of those that it goes on from, one tuple for each.
+        history: the values of each validation of this fit, and of those that it goes on from, one tuple for each that
+            logged the metrics.
         stop: why the fit was ended early, if it was.
+        absence: what to raise for a fit that was trained to its end and logged no value.
         has_validated: whether a validation of this fit has begun.
     """
 
@@ -75,11 +82,15 @@ class TrialCallback(Callback):
         self.training = training
         self.history: list[Values] = []
         self.stop: Stop | None = None
+        self.absence: MetricError | None = None
         self.interruption: BaseException | None = None
         self.has_validated = False
+        self._metrics = MonitoredMetrics(objective.monitor)
         self._step = 0
+        self._steps: list[int] = []
+        self._first = (0, 0)
+        self._is_noticed = False
         self._at_epoch_end = False
-        self._undecided = False
         self._epoch_batches: float = math.inf
         self._verdict: Stop | None = None
         self._loss: Any = None
@@ -96,7 +107,8 @@ class TrialCallback(Callback):
             return
         refuse_mixed_objects(trainer, pl_module)
         self.history, self.stop, self.interruption, self.has_validated = [], None, None, False
-        self._undecided, self._verdict, self._loss, self._unseen = False, None, None, 0
+        self._steps, self.absence, self._metrics = [], None, MonitoredMetrics(self.objective.monitor)
+        self._verdict, self._loss, self._unseen, self._is_noticed = None, None, 0, False
         self._epoch_batches = math.inf
         self._unsaved, self._between_epochs, self._start = None, False, None
         self._callbacks = callbacks_of(trainer)
@@ -109,13 +121,17 @@ class TrialCallback(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down where the trial stands."""
+        if self._between_epochs:
+            checkpoint["epoch"] -= 1  # of the validation; Lightning itself does not read it
         if self.training is None:
             return
         state = TrialState(
             training=self.training,
             monitor=self.objective.monitor,
             history=list(self.history),
+            steps=list(self._steps),
             step=self._step,
+            old=self._metrics.old(trainer),
             global_step=trainer.global_step,
             at_epoch_end=self._at_epoch_end,
             epoch_batches=self._epoch_batches,
@@ -125,15 +141,14 @@ class TrialCallback(Callback):
             random=random_states(trainer),
         )
         checkpoint[STATE] = vars(state)
-        if self._between_epochs:
-            checkpoint["epoch"] -= 1  # of the validation; Lightning itself does not read it
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with the history of the trial's own checkpoint; `find_start` has looked at it."""
         state = checkpoint.get(STATE) if self.training is not None and trainer.state.fn == "fit" else None
         if state is not None and state["history"] and self._start is None:  # others may load theirs before the first
             self._start = TrialState(**state)
-            self.history, self._step = list(self._start.history), self._start.step
+            self.history, self._steps = list(self._start.history), list(self._start.steps)
+            self._step = self._start.step
             self._epoch_batches = self._start.epoch_batches
             if self._start.between_epochs:
                 ask_for_loader_states(checkpoint)
@@ -142,8 +157,10 @@ class TrialCallback(Callback):
         """Decide whether values come from validations or from training epochs, and go on where the trial stood."""
         start, self._start = self._start, None
         self._at_epoch_end = why_never_validated(trainer) is not None or (start is not None and start.at_epoch_end)
+        self._first = (self._step, trainer.current_epoch)
         if start is not None:
             go_on(trainer, start)
+            self._metrics.skip(trainer, start.old)
             self._report_again(trainer)
 
     def on_train_batch_end(
@@ -165,8 +182,9 @@ class TrialCallback(Callback):
         """Report one validation of the fit."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or self._at_epoch_end:
             return
-        self._observe(trainer, more_to_come=True)
+        self._observe(trainer)
         if not trainer.is_last_batch:
+            self._notice_missing(trainer)
             self._save(trainer, _need(self._verdict))
             self._decide(trainer)
 
@@ -181,10 +199,12 @@ class TrialCallback(Callback):
         """Report one training epoch, where validation does not log the metric; decide after all other callbacks."""
         if trainer.is_last_batch:
             self._epoch_batches = trainer.fit_loop.batch_idx + 1
-        if not self._at_epoch_end and not self.history:
-            self._at_epoch_end = self._undecided or read_values(trainer, self.objective.monitor) is not None
         if self._at_epoch_end:
-            self._observe(trainer, more_to_come=False)
+            self._observe(trainer)
+        elif not self.history and self.stop is None:
+            self._look_for_training_metric(trainer)
+        self._refuse_missing(trainer)
+        self._notice_missing(trainer)
         self._decide(trainer)
         if self._unsaved is not None:
             before_all_others(trainer, self._epoch_is_over)
@@ -194,6 +214,8 @@ class TrialCallback(Callback):
         if self._start is not None:
             self._start = None
             self._report_again(trainer)
+        if self._is_missing:
+            self.absence = missing(trainer, self.objective.monitor)
         self._restore(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -202,24 +224,49 @@ class TrialCallback(Callback):
         if isinstance(exception, (KeyboardInterrupt, SystemExit)):
             self.interruption = exception
 
-    def _observe(self, trainer: Trainer, more_to_come: bool) -> None:
-        if self.stop is not None:
-            return
-        values = read_values(trainer, self.objective.monitor)
-        if values is None:
-            self._undecided = more_to_come
-            if not more_to_come:
-                raise missing(trainer, self.objective.monitor)
-            if not trainer.is_last_batch:
-                notice_missing(trainer, self.objective.monitor)
-            return
-        step, self._step = self._step, self._step + 1
+    def _observe(self, trainer: Trainer) -> None:
+        """Report what was logged since the last validation or training epoch; its step passes in any case."""
+        if self.stop is None:
+            step, self._step = self._step, self._step + 1
+            self._take(trainer, self._metrics.read(trainer), step)
+
+    def _look_for_training_metric(self, trainer: Trainer) -> None:
+        """Take values from training epochs from now on, where one has logged what no validation has."""
+        values = self._metrics.read(trainer)
+        if values is not None:
+            self._at_epoch_end = True
+            first_step, first_epoch = self._first
+            step = first_step + trainer.current_epoch - first_epoch
+            self._step = step + 1
+            self._take(trainer, values, step)
+
+    @property
+    def _is_missing(self) -> bool:
+        """Whether the metrics could have been logged by now, and were not."""
+        return not self.history and self.stop is None and (self.has_validated or self._at_epoch_end)
+
+    def _refuse_missing(self, trainer: Trainer) -> None:
+        if self._is_missing and trainer.strategy.broadcast(cannot_come(trainer, self.objective.monitor)):
+            raise missing(trainer, self.objective.monitor)
+
+    def _notice_missing(self, trainer: Trainer) -> None:
+        if self._is_missing and not self._is_noticed and trainer.is_global_zero:
+            self._is_noticed = True
+            self.reporter.notice(not_yet_logged(trainer, self.objective.monitor))
+
+    def _take(self, trainer: Trainer, values: Values | None, step: int) -> None:
         detail = self._why_not_finite(trainer, values)
         if detail is not None:
             self._end(trainer, Stop(StopReason.NON_FINITE, detail))
+        if detail is not None or values is None:
             return
         self.history.append(values)
-        self._verdict = self.reporter.report(values, step) if trainer.is_global_zero else None
+        self._steps.append(step)
+        verdict = self.reporter.report(values, step) if trainer.is_global_zero else None
+        if verdict is not None and verdict.reason is StopReason.PRUNED:
+            moment = f"{'epoch' if self._at_epoch_end else 'validation'} {step + 1}"
+            verdict = Stop(verdict.reason, f"{verdict.detail} at {moment}")
+        self._verdict = verdict
         if trainer.world_size > 1:
             self._verdict = trainer.strategy.broadcast(self._verdict)
         best = best_index(self.history, self.objective.mode[0])
@@ -228,7 +275,7 @@ class TrialCallback(Callback):
     def _report_again(self, trainer: Trainer) -> None:
         """Report what was reported before the checkpoint: the trial has a new number, and its pruner is to know."""
         if trainer.is_global_zero:
-            for step, values in enumerate(self.history):
+            for step, values in zip(self._steps, self.history, strict=True):
                 self.reporter.report(values, step)
 
     def _decide(self, trainer: Trainer) -> None:
@@ -249,10 +296,11 @@ class TrialCallback(Callback):
         if is_best is not None and self.after_report is not None:
             self.after_report(trainer, is_best, last)
 
-    def _why_not_finite(self, trainer: Trainer, values: Values) -> str | None:
+    def _why_not_finite(self, trainer: Trainer, values: Values | None) -> str | None:
         if self.objective.non_finite == "ignore":
             return None
-        detail = non_finite(self.objective.monitor, values) or self._why_loss_not_finite(trainer)
+        detail = None if values is None else non_finite(self.objective.monitor, values)
+        detail = detail or self._why_loss_not_finite(trainer)
         if trainer.world_size > 1:
             anyone = trainer.strategy.reduce_boolean_decision(detail is not None, all=False)
             detail = detail or ("the training loss is not finite on another rank" if anyone else None)

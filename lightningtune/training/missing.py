@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 
 from lightning.pytorch import Trainer
@@ -10,11 +9,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.errors import MetricError, did_you_mean
 
-log = logging.getLogger(__name__)
-
 _CONDITIONED = re.compile(r"conditioned on metric `?(\S+?)`? which is not available")
-_NOTICED: set[str] = set()
-"""The metrics that were waited for: one notice for each will do."""
+_OF_VALIDATION = re.compile(r"val(id(ation)?)?([^a-z]|$)", re.IGNORECASE)
 
 
 def why_never_validated(trainer: Trainer) -> str | None:
@@ -32,12 +28,38 @@ def why_never_validated(trainer: Trainer) -> str | None:
 
 
 def missing(trainer: Trainer, names: tuple[str, ...]) -> MetricError:
-    """Return what to raise where a monitored metric is not there, and will not come."""
+    """Return what to raise where a monitored metric has no value, and none will come."""
     name, logged, hint = _facts(trainer, names)
     why = why_never_validated(trainer)
-    if why is None:
-        return MetricError(f"The metric '{name}' was not logged. Logged: {logged}.{hint}")
-    return MetricError(f"No validation ran ({why}), so '{name}' has no value. Training logged: {logged}.{hint}")
+    if why is not None:
+        return MetricError(f"No validation ran ({why}), so '{name}' has no value. Training logged: {logged}.{hint}")
+    if len(names) > 1 and all(each in trainer.callback_metrics for each in names):
+        return MetricError(
+            f"No validation logged all of {', '.join(names)}, so this trial has no value: the metrics of one trial "
+            "must come from the same validation."
+        )
+    return MetricError(f"The metric '{name}' was not logged. Logged: {logged}.{hint}")
+
+
+def cannot_come(trainer: Trainer, names: tuple[str, ...]) -> bool:
+    """Whether it is sure, after one epoch, that a metric without a value will not get one.
+
+    That is so where its name differs from a logged one in case and punctuation only, and where the name says that it
+    is of validation in a fit that never validates. Any other name may be logged by a later validation or epoch.
+    """
+    if why_never_validated(trainer) is not None and any(map(_OF_VALIDATION.match, names)):
+        return True
+    logged = {_letters(name): name for name in trainer.callback_metrics}
+    return any(logged.get(_letters(name), name) != name for name in names)
+
+
+def not_yet_logged(trainer: Trainer, names: tuple[str, ...]) -> str:
+    """Return what a person is told of a metric that the first validation or epoch has not logged."""
+    name, logged, hint = _facts(trainer, names)
+    return (
+        f"'{name}' was not logged by the first validation. Logged: {logged}.{hint} A later one may log it: "
+        "the trial goes on, and fails at its end if none does."
+    )
 
 
 def is_waited_for(error: Exception, names: tuple[str, ...]) -> bool:
@@ -52,15 +74,11 @@ def is_waited_for(error: Exception, names: tuple[str, ...]) -> bool:
     return found is not None and found[1] in names
 
 
-def notice_missing(trainer: Trainer, names: tuple[str, ...]) -> None:
-    """Tell of a metric that is not there after a validation within an epoch: training may log it at the epoch's end."""
-    name, logged, hint = _facts(trainer, names)
-    if name not in _NOTICED:
-        _NOTICED.add(name)
-        log.warning("No '%s' so far; this training epoch has to log it. Logged: %s.%s", name, logged, hint)
-
-
 def _facts(trainer: Trainer, names: tuple[str, ...]) -> tuple[str, str, str]:
     logged = sorted(trainer.callback_metrics)
     name = next((name for name in names if name not in logged), names[0])  # there, it may be another rank's
     return name, ", ".join(logged) or "nothing", did_you_mean(name, logged)
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()

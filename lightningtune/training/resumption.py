@@ -29,8 +29,10 @@ class TrialState:
     Attributes:
         training: which training it is of, as `training_of` says it.
         monitor: the metrics that ``history`` is of.
-        history: the values of each validation so far.
-        step: how many steps have been reported.
+        history: the values of each validation so far that logged the metrics.
+        steps: the step of each of them.
+        step: how many validations, or training epochs, have passed.
+        old: the monitored metrics whose value in ``metrics`` is not new to the next validation.
         global_step: how many steps the optimizers have made.
         at_epoch_end: whether values come from training epochs instead of validations.
         epoch_batches: how many batches the last whole epoch had.
@@ -43,7 +45,9 @@ class TrialState:
     training: str
     monitor: tuple[str, ...]
     history: list[Values]
+    steps: list[int]
     step: int
+    old: list[str]
     global_step: int
     at_epoch_end: bool
     epoch_batches: float

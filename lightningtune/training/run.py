@@ -171,6 +171,8 @@ def _outcome(spec: TrialSpec, watcher: TrialCallback, error: BaseException | Non
         if reason in (StopReason.TIMED_OUT, StopReason.INTERRUPTED):
             return TrialOutcome(reason, detail, error=TrialError(detail))
         return TrialOutcome(reason, detail)
+    if watcher.absence is not None:
+        raise watcher.absence
     if not watcher.history:
         raise MetricError(
             f"No validation ran, so '{objective.monitor[0]}' has no value. "

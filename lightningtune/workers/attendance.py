@@ -115,6 +115,8 @@ class Attendance:
         for message in _received(child):
             if isinstance(message, tuple):
                 self._answer(rank, child, message)
+            elif isinstance(message, str):
+                self._reporter.notice(message)
             else:
                 self._results[rank] = message
         if code is not None:

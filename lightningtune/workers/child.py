@@ -110,6 +110,10 @@ class ConnectedReporter:
         verdict: Stop | None = self._connection.recv()
         return verdict
 
+    def notice(self, text: str) -> None:
+        """Send a notice to the host, which does not answer."""
+        self._connection.send(text)
+
 
 def train_as_rank(blueprint: Blueprint, connection: Connection, spec: TrialSpec, rank: int) -> TrialOutcome:
     """Train a trial as one of its processes, of which rank 0 reports."""

@@ -113,6 +113,11 @@ class InterruptibleReporter:
             verdict = self._reporter.report(values, step)
         return verdict or self._interruption.stop
 
+    def notice(self, text: str) -> None:
+        """Pass on a notice."""
+        with self._turn:
+            self._reporter.notice(text)
+
 
 class TimedReporter:
     """A reporter that also ends a trial whose time is up.
@@ -133,6 +138,10 @@ class TimedReporter:
         if verdict is None and self._trial_timeout is not None:
             return timed_out(self._trial_timeout) if time.monotonic() - self._started >= self._trial_timeout else None
         return verdict
+
+    def notice(self, text: str) -> None:
+        """Pass on a notice."""
+        self._reporter.notice(text)
 
 
 def timed_out(trial_timeout: float) -> Stop:

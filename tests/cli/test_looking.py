@@ -139,4 +139,4 @@ def test_a_trial_is_trained_again(run):
 
 def test_a_trial_that_comes_to_something_else_is_an_exit_code(run, monkeypatch):
     monkeypatch.setattr(Line, "on_train_start", lambda self: self.net[0].weight.data.fill_(1.0))
-    assert "parts from its record at validation 0" in run("replay digits 0", code=1)
+    assert "parts from its record at validation 1" in run("replay digits 0", code=1)

@@ -161,8 +161,8 @@ def test_a_log_is_told_now_and_then_how_far_a_long_trial_is(out):
     lines = [re.sub(" +", " ", line).strip() for line in out.getvalue().splitlines()]
     assert lines == [
         "Study 's'",
-        "0/2 trials · 0 ▁▅█ 0.2 at validation 2 5:00 lr=0.1",
-        "0/2 trials · 0 ▁▂▄▅▇█ 0.5 at validation 5 10:00 lr=0.1",
+        "0/2 trials · 0 ▁▅█ 0.2 at validation 3 5:00 lr=0.1",
+        "0/2 trials · 0 ▁▂▄▅▇█ 0.5 at validation 6 10:00 lr=0.1",
     ]
 
 

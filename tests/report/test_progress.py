@@ -136,7 +136,7 @@ def test_each_running_trial_has_a_line(clock):
     clock.now = 65.0
     assert said(progress)[1:] == [
         "   0               no validation yet  1:05  untuned defaults",
-        "   1  ▁▅█          0.3 at validation 2  1:05  device 1  lr=0.1",
+        "   1  ▁▅█          0.3 at validation 3  1:05  device 1  lr=0.1",
     ]
 
 
@@ -145,14 +145,14 @@ def test_each_running_trial_has_a_line(clock):
     [
         ({"max_epochs": 20}, "epoch 3/20"),
         ({"max_epochs": 20, "val_check_interval": 1.0}, "epoch 3/20"),
-        ({"max_epochs": 20, "val_check_interval": 1}, "validation 2"),  # a batch
-        ({"max_epochs": 20, "check_val_every_n_epoch": 5}, "validation 2"),  # each epoch reports what training logs
+        ({"max_epochs": 20, "val_check_interval": 1}, "validation 3"),  # a batch
+        ({"max_epochs": 20, "check_val_every_n_epoch": 5}, "validation 3"),  # each epoch reports what training logs
         ({"max_steps": 100}, "epoch 3"),
         ({"max_epochs": -1}, "epoch 3"),
-        ({"max_epochs": 20, "val_check_interval": 0.25}, "validation 2"),
-        ({"max_epochs": 20, "val_check_interval": 500, "check_val_every_n_epoch": None}, "validation 2"),
-        ({"max_epochs": 2}, "validation 2"),
-        ({}, "validation 2"),
+        ({"max_epochs": 20, "val_check_interval": 0.25}, "validation 3"),
+        ({"max_epochs": 20, "val_check_interval": 500, "check_val_every_n_epoch": None}, "validation 3"),
+        ({"max_epochs": 2}, "validation 3"),
+        ({}, "validation 3"),
     ],
 )
 def test_a_running_trial_tells_its_epoch_where_that_is_sure(clock, trainer, moment):

@@ -34,7 +34,7 @@ def progress(trials, best, runs=(), done=3, total=10, trial_seconds=75.0, metric
 
 TRIALS = (
     trial(0, is_baseline=True),
-    trial(1, "pruned", (0.05,), "pruned", "pruned by MedianPruner at validation 3 with 0.05"),
+    trial(1, "pruned", (0.05,), "pruned", "pruned by MedianPruner with 0.05 at validation 4"),
     trial(2),
     trial(3, "fail", reason="failed", detail="RuntimeError: no\nluck"),
     trial(4, "running"),

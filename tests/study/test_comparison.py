@@ -52,15 +52,15 @@ def test_what_is_nearly_the_same_is_within_the_tolerance():
 @pytest.mark.parametrize(
     ("replayed", "step", "said"),
     [
-        (done({0: 1.0, 1: 0.6}), 1, "parts from its record at validation 1: 0.5 then, 0.6 now"),
-        (done({0: 1.0, 1: math.nan}, 1.0), 1, "parts from its record at validation 1: 0.5 then, nan now"),
-        (done({0: -1.0, 1: 0.5}), 0, "parts from its record at validation 0: 1 then, -1 now"),
+        (done({0: 1.0, 1: 0.6}), 1, "parts from its record at validation 2: 0.5 then, 0.6 now"),
+        (done({0: 1.0, 1: math.nan}, 1.0), 1, "parts from its record at validation 2: 0.5 then, nan now"),
+        (done({0: -1.0, 1: 0.5}), 0, "parts from its record at validation 1: 1 then, -1 now"),
         (
             Training({0: 1.0}, None, "failed"),
             1,
-            "parts from its record at validation 1, which it did not reach: failed",
+            "parts from its record at validation 2, which it did not reach: failed",
         ),
-        (Training({**CURVE, 2: 0.1}), 2, "parts from its record at validation 2: where the record ends, 0.1 now"),
+        (Training({**CURVE, 2: 0.1}), 2, "parts from its record at validation 3: where the record ends, 0.1 now"),
         (done(CURVE, 0.7), None, "has another score: 0.5 then, 0.7 now"),
         (Training(CURVE, None, "ValueError: x"), None, "ended in another way: completed then, ValueError: x now"),
         (Training(CURVE), None, "ended in another way: completed then, it went on now"),

@@ -38,9 +38,7 @@ def test_values_reach_the_trial_and_the_pruners_word_comes_back(storage):
     trial = study.ask()
     reporter = OptunaReporter(trial)
     assert reporter.report((0.5,), 0) is None
-    assert reporter.report((0.123456789,), 1) == Stop(
-        StopReason.PRUNED, "pruned by PruneAt at validation 1 with 0.123457"
-    )
+    assert reporter.report((0.123456789,), 1) == Stop(StopReason.PRUNED, "pruned by PruneAt with 0.123457")
     assert study.trials[0].intermediate_values == {0: 0.5, 1: 0.123456789}
 
 

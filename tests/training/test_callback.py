@@ -19,11 +19,14 @@ class Collect:
     """A reporter that keeps what it is told, and says stop at a given step."""
 
     def __init__(self, stop_at=math.inf):
-        self.told, self.stop_at = [], stop_at
+        self.told, self.stop_at, self.notices = [], stop_at, []
 
     def report(self, values, step):
         self.told.append((step, *values))
         return Stop(StopReason.PRUNED, "told to stop") if step >= self.stop_at else None
+
+    def notice(self, text):
+        self.notices.append(text)
 
 
 def fit(model=None, stop_at=math.inf, objective=LOSS, callbacks=(), after_report=None, **given):
@@ -53,7 +56,7 @@ def test_a_reporter_is_told_all_of_several_metrics_in_order():
 
 def test_a_verdict_ends_the_fit_at_once_and_is_kept():
     watcher, run = fit(stop_at=1)
-    assert watcher.stop == Stop(StopReason.PRUNED, "told to stop")
+    assert watcher.stop == Stop(StopReason.PRUNED, "told to stop at validation 2")
     assert run.global_step == 2 * BATCHES
     assert run.state.status == "finished"
 
@@ -140,11 +143,113 @@ def test_what_a_model_logs_after_its_training_epoch_is_seen(where):
     assert watcher.reporter.told == [(0, 0.0), (1, 1.0)]
 
 
-def test_a_metric_that_neither_validation_nor_training_logs_is_an_error_at_the_end_of_the_first_epoch():
+class Sometimes(Scripted):
+    """Logs a second metric, always of the same value, in some of its validations or training epochs."""
+
+    def __init__(self, *when, name="costly", in_training=False):
+        super().__init__()
+        self.when, self.name, self.in_training = when, name, in_training
+
+    def on_validation_epoch_end(self):
+        if self.validations in self.when and not self.in_training:
+            self.log(self.name, 0.5)
+        super().on_validation_epoch_end()
+
+    def on_train_epoch_end(self):
+        if self.current_epoch in self.when and self.in_training:
+            self.log(self.name, 0.5)
+
+
+class Reads(L.Callback):
+    """Reads all metrics wherever it can: Lightning then makes their tensors anew."""
+
+    def on_validation_end(self, trainer, pl_module):
+        assert trainer.callback_metrics
+
+    on_train_batch_end = on_validation_start = on_train_epoch_end = lambda self, trainer, *_: trainer.callback_metrics
+
+
+COSTLY = Objective(("costly",), ("max",))
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "steps"),
+    [
+        (Sometimes(1, 3), {"max_epochs": 5}, [1, 3]),
+        (Sometimes(2, 3, 4), {"max_epochs": 5}, [2, 3, 4]),
+        (Sometimes(2, 3, 5), {"max_epochs": 3, "val_check_interval": 0.5}, [2, 3, 5]),
+        (Sometimes(1), {"max_epochs": 4, "check_val_every_n_epoch": 2}, [1]),
+        (Sometimes(1, 3, in_training=True), {"max_epochs": 5}, [1, 3]),
+        (Sometimes(1, 2, in_training=True), {"max_epochs": 3, "val_check_interval": 0.5}, [1, 2]),
+    ],
+)
+def test_only_validations_that_log_the_metric_are_reported_and_all_are_counted(model, given, steps):
+    watcher, _ = fit(model, objective=COSTLY, callbacks=[Reads()], num_sanity_val_steps=0, **given)
+    assert watcher.reporter.told == [(step, 0.5) for step in steps]
+    assert watcher.absence is None
+    assert len(watcher.reporter.notices) == (min(steps) > 0)
+
+
+def test_the_metric_of_one_of_several_loaders_is_reported_when_that_one_logs_it():
+    class Second(Scripted):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            if dataloader_idx == 1 and self.current_epoch % 2:
+                self.log("acc", 0.25)
+
+    name = "acc/dataloader_idx_1"
+    watcher = TrialCallback(Objective((name,), ("max",)), Collect())
+    trainer(watcher, max_epochs=4, num_sanity_val_steps=0).fit(Second(), data(), [data(), data()])
+    assert watcher.reporter.told == [(1, 0.25), (3, 0.25)]
+
+
+def test_a_training_metric_that_each_step_logs_is_new_at_each_validation():
+    class Steps(Scripted):
+        def training_step(self, batch, batch_idx):
+            self.log("step", 1.0)
+            return super().training_step(batch, batch_idx)
+
+    watcher, _ = fit(Steps(), objective=Objective(("step",), ("min",)), val_check_interval=0.5, max_epochs=2)
+    assert watcher.reporter.told == [(step, 1.0) for step in range(4)]
+
+
+def test_several_metrics_are_reported_where_one_validation_logs_them_all():
+    both = Objective(("val_loss", "costly"), ("min", "max"))
+    watcher, _ = fit(Sometimes(1, 3), objective=both, max_epochs=4)
+    assert watcher.reporter.told == [(1, 4.0, 0.5), (3, 2.0, 0.5)]
+
+
+def test_metrics_that_never_come_together_are_named():
+    class Turns(Scripted):
+        def on_validation_epoch_end(self):
+            if not self.trainer.sanity_checking:
+                self.log(f"m{self.current_epoch % 2}", 1.0)
+
+    watcher, _ = fit(Turns(), objective=Objective(("m0", "m1"), ("min", "min")), max_epochs=4)
+    assert "No validation logged all of m0, m1" in str(watcher.absence)
+
+
+def test_a_metric_that_is_never_logged_is_waited_for_to_the_end_and_told_of_after_the_first_validation():
     model = Scripted()
-    with pytest.raises(MetricError, match="'train_loss' was not logged. Logged: val_loss"):
-        fit(model, objective=Objective(("train_loss",), ("min",)))
+    watcher, _ = fit(model, objective=Objective(("train_loss",), ("min",)), max_epochs=3, val_check_interval=0.5)
+    assert str(watcher.absence) == "The metric 'train_loss' was not logged. Logged: val_loss. Did you mean 'val_loss'?"
+    assert model.global_step == 3 * BATCHES
+    assert watcher.reporter.notices == [
+        "'train_loss' was not logged by the first validation. Logged: val_loss. Did you mean 'val_loss'? A later one "
+        "may log it: the trial goes on, and fails at its end if none does."
+    ]
+
+
+@pytest.mark.parametrize("name", ["val/loss", "Val_Loss", "valloss"])
+def test_a_name_that_only_case_and_punctuation_tell_from_a_logged_one_is_an_error_after_the_first_epoch(name):
+    model = Scripted()
+    with pytest.raises(MetricError, match=f"'{name}' was not logged. Logged: val_loss. Did you mean 'val_loss'"):
+        fit(model, objective=Objective((name,), ("min",)), val_check_interval=0.5)
     assert model.global_step == BATCHES
+
+
+def test_a_pruner_s_word_names_the_validation_or_the_epoch_and_counts_from_one():
+    assert fit(Sometimes(1, 3), 3, COSTLY)[0].stop.detail == "told to stop at validation 4"
+    assert fit(Sometimes(1, 2, in_training=True), 2, COSTLY)[0].stop.detail == "told to stop at epoch 3"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -27,6 +27,8 @@ class Collect:
         self.values.append(values)
         return Stop(StopReason.PRUNED, "told to stop") if step == self.stop_at else None
 
+    def notice(self, text): ...
+
 
 class Explodes(Line):
     def training_step(self, batch, batch_idx):
@@ -88,7 +90,7 @@ def test_a_mistake_leaves_the_user_s_random_state_too(tmp_path):
 
 def test_a_stopped_trial_says_why(tmp_path):
     outcome = run(tmp_path, reporter=Collect(stop_at=0))
-    assert (outcome.reason, outcome.detail, outcome.score) == (StopReason.PRUNED, "told to stop", None)
+    assert (outcome.reason, outcome.detail, outcome.score) == (StopReason.PRUNED, "told to stop at validation 1", None)
     assert outcome.epochs == 1
 
 

@@ -119,7 +119,7 @@ def test_a_trial_gives_what_it_gives_in_this_process(run, tmp_path):
 
 def test_a_decision_comes_back(run):
     outcome = run(reporter=Collect(stop_at=1))
-    assert (outcome.reason, outcome.detail, outcome.epochs) == (StopReason.PRUNED, "told to", 2)
+    assert (outcome.reason, outcome.detail, outcome.epochs) == (StopReason.PRUNED, "told to at validation 2", 2)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ class Workers(Odd):
 def test_several_processes_train_one_trial(run, tmp_path, strategy):
     reporter = Collect(stop_at=1)
     outcome = run(reporter=reporter, ranks=2, strategy=strategy, devices=2)
-    assert (outcome.reason, outcome.detail) == (StopReason.PRUNED, "told to")
+    assert (outcome.reason, outcome.detail) == (StopReason.PRUNED, "told to at validation 2")
     assert [step for _, step in reporter.told] == [0, 1]
     assert (tmp_path / "trial" / "output_rank1.log").exists()
 
