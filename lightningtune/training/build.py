@@ -31,6 +31,7 @@ from lightningtune.training.data import (
     which_data,
 )
 from lightningtune.training.data_seed import data_seeded, seed_hooks
+from lightningtune.training.folders import own_folder
 from lightningtune.training.resumption import Start
 from lightningtune.training.sections import BASES, Section
 from lightningtune.training.tracker_names import refuse_shared_runs, with_folders
@@ -267,6 +268,7 @@ def _trainer(
     trackers: Trackers | None = None,
 ) -> Trainer:
     settings = {**settings_left_alone(directory, callbacks), **launched_by_us(settings)}
+    settings["default_root_dir"] = own_folder(settings["default_root_dir"], directory)
     settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
     return Trainer(**settings, callbacks=[*callbacks, own])
 

@@ -18,6 +18,7 @@ from lightningtune.training.class_names import check_classes
 from lightningtune.training.cli_call import BuiltCli
 from lightningtune.training.cli_schema import SEED, CliSchema
 from lightningtune.training.data import has_preparation, load, refuse_other_data, which_data
+from lightningtune.training.folders import own_folder
 from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.tracker_names import refuse_shared_runs
 from lightningtune.training.trackers import Trackers
@@ -144,6 +145,7 @@ class CliBlueprint(Blueprint):
                 settings["devices"] = None
             defaults = settings_left_alone(directory, users)
             settings |= {name: value for name, value in defaults.items() if settings.get(name, own) is None}
+            settings["default_root_dir"] = own_folder(settings.get("default_root_dir") or directory, directory)
             settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
             _keep_apart(users, directory, _place_of(settings))
             settings |= {"callbacks": [*users, own]} if "callbacks" in settings else {}

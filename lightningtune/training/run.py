@@ -20,7 +20,7 @@ from lightningtune.contract import Reporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, TrialError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
-from lightningtune.training.callback_list import callbacks_of
+from lightningtune.training.callback_list import callbacks_of, set_callbacks
 from lightningtune.training.checkpoint_file import training_of
 from lightningtune.training.checkpoints import KeepCheckpoints
 from lightningtune.training.data import prepare
@@ -29,6 +29,7 @@ from lightningtune.training.dead_worker import is_of_dead_worker
 from lightningtune.training.decisions import score_of
 from lightningtune.training.dry_run import with_local_loggers
 from lightningtune.training.facts import begin_peaks, facts_of
+from lightningtune.training.folders import OwnFolders
 from lightningtune.training.metrics_table import go_on_with_table
 from lightningtune.training.missing import is_waited_for, missing
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
@@ -92,6 +93,8 @@ def _fitted(
             prepared, data_seed = spec.data_is_prepared, spec.data_seed
             fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, prepared, trackers, data_seed)
             refuse_processes(fit.trainer)
+            folders = OwnFolders(spec.directory, watcher.reporter.notice)
+            set_callbacks(fit.trainer, [folders, *callbacks_of(fit.trainer)])  # before any other is set up
             start = _start_of(spec, fit)
             if spec.checkpoint is not None and fit.trainer.is_global_zero:
                 if keep is not None:

@@ -14,6 +14,7 @@ from lightningtune.contract import TrialSpec
 from lightningtune.errors import ConfigError
 from lightningtune.signatures import REQUIRED, signature_of
 from lightningtune.training.class_names import blocks_of, class_of
+from lightningtune.training.folders import own_folder
 
 STATE = "lightningtune.state"
 """Under which a tracker is told how a trial has ended."""
@@ -181,7 +182,8 @@ def names_for(kind: type[Logger], given: Mapping[str, Any], name: TrialName, run
         tags = {"lightningtune.study": name.study, "lightningtune.trial": name.trial, **(given.get("tags") or {})}
         return {key: value for key, value in ours.items() if is_open[key]} | {"tags": tags}
     elif "save_dir" in defaults:
-        ours = {"save_dir": os.fspath(name.directory)}
+        is_given = not is_open["save_dir"] and given["save_dir"]
+        return {"save_dir": own_folder(given["save_dir"] if is_given else name.directory, name.directory)}
     return {key: value for key, value in ours.items() if is_open.get(key)}
 
 

@@ -73,7 +73,7 @@ def test_a_file_logger_writes_to_the_trials_folder_or_is_named_after_it():
 
 def test_any_other_logger_is_told_the_folder_where_it_asks_for_one():
     assert names(Records) == {"save_dir": "/runs/mine/trials/0007"}
-    assert names(Records, save_dir="own") == {}
+    assert names(Records, save_dir="own") == {"save_dir": "own/mine/0007"}
     assert names(Fails) == {}
 
 

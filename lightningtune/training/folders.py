@@ -1,0 +1,125 @@
+"""A folder of its own for each trial, where a user's callback or profiler names one folder for all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from lightningtune.training.callback_list import callbacks_of
+
+_FOLDER = re.compile(
+    r"_*(dirpath|(save|output|out|log|checkpoints?|ckpts?|results?|predictions?|plots?|figures?|artifacts?|exports?)"
+    r"_?(dir|dirpath|directory|folder))"
+)
+"""Attributes that name a folder to write to, by the words that Lightning and its users have for it."""
+_FILE = re.compile(r"_*((save|output|out|log|results?)_?(path|file|filename|filepath)|filename)")
+"""Attributes that name a file to write to."""
+_PLACE = "lightningtune_place"
+"""The key of a checkpoint under which the place of a trial's files stands."""
+
+
+def place_in_study(directory: Path) -> Path:
+    """Return where in a shared folder the files of a training go.
+
+    Args:
+        directory: the training's own folder.
+
+    Example:
+        >>> print(place_in_study(Path("runs/mine/trials/0007")), place_in_study(Path("runs/mine/refit/0007_seed_1")))
+        mine/0007 mine/refit/0007_seed_1
+    """
+    kind, study = directory.parent, directory.parent.parent
+    return Path(study.name, *([] if kind.name == "trials" else [kind.name]), directory.name)
+
+
+def own_folder(given: str | os.PathLike[str], directory: Path) -> str:
+    """Return a folder in the given one for a single training; one within the training's own folder stays.
+
+    Example:
+        >>> own_folder("checkpoints", Path("runs/mine/trials/0007"))
+        'checkpoints/mine/0007'
+    """
+    return _apart(os.fspath(given), place_in_study(directory), directory)
+
+
+class OwnFolders(Callback):
+    """Gives the callbacks and the profiler of a fit, who write to a folder that all trials share, one in it.
+
+    They are known by their attributes, such as ``dirpath``, before any of them is set up. A trial that goes on from
+    a checkpoint keeps the folders of the trial that wrote it, so that callbacks find their files and their state.
+
+    Args:
+        directory: the trial's own folder.
+        notice: is told of each folder that was shared.
+    """
+
+    def __init__(self, directory: Path, notice: Callable[[str], None]) -> None:
+        self._directory = directory
+        self._notice = notice
+        self._place = place_in_study(directory)
+        self._shared: list[tuple[Any, str, Any]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find out who shares a folder, and move each."""
+        owners = [*callbacks_of(trainer), trainer.profiler]  # type: ignore[attr-defined]
+        self._shared = [(owner, *found) for owner in owners for found in _written(owner)]
+        self._move()
+        given = [(type(owner).__name__, name.lstrip("_"), value) for owner, name, value in self._moved()]
+        for kind, name, value in given if trainer.is_global_zero else ():
+            self._notice(
+                f"{kind} has {name}='{value}' in all trials: each writes to a folder of its own there, named by study "
+                "and trial."
+            )
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write down where the files are."""
+        if self._moved():
+            checkpoint[_PLACE] = str(self._place)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on where the files are, before callbacks load their state."""
+        self._place = Path(checkpoint.get(_PLACE, self._place))
+        self._move()
+
+    def _move(self) -> None:
+        for owner, name, value in self._shared:
+            moved = _moved(name, os.fspath(value), self._place, self._directory)
+            setattr(owner, name, type(value)(moved))
+            if Path(value).is_dir():  # its owner may have made it, and will not make another
+                Path(moved).mkdir(parents=True, exist_ok=True)
+
+    def _moved(self) -> list[tuple[Any, str, Any]]:
+        return [shared for shared in self._shared if getattr(shared[0], shared[1]) != shared[2]]
+
+
+def _written(owner: Any) -> list[tuple[str, Any]]:
+    """Return the attributes of an object that name a folder or a file to write to."""
+    held = {name: value for name, value in vars(owner).items() if isinstance(value, (str, Path)) and str(value)}
+    names = [name for name in held if _FOLDER.fullmatch(name) or _FILE.fullmatch(name)]
+    return [(name, held[name]) for name in names if _FOLDER.fullmatch(name) or _has_folder(name, str(held[name]))]
+
+
+def _has_folder(name: str, value: str) -> bool:
+    """Whether a file is a place by itself: a ``filename`` is one within a ``dirpath``, unless it is absolute."""
+    return name.lstrip("_") != "filename" or Path(value).is_absolute()
+
+
+def _moved(name: str, value: str, place: Path, directory: Path) -> str:
+    file = Path(value).name
+    if _FOLDER.fullmatch(name) or not Path(value).suffix:
+        return _apart(value, place, directory)
+    return f"{_apart(value.removesuffix(file).rstrip(_SLASHES) or os.curdir, place, directory)}/{file}"
+
+
+def _apart(folder: str, place: Path, directory: Path) -> str:
+    is_own = Path(folder).absolute().is_relative_to(directory.absolute())
+    return folder if is_own else f"{folder.rstrip(_SLASHES)}/{place.as_posix()}"  # it may be the address of a bucket
+
+
+_SLASHES = "/\\"
