@@ -97,16 +97,28 @@ def test_a_check_leaves_nothing_behind_and_the_study_as_it_is(optimizer, tmp_pat
 # --- what the runs show ------------------------------------------------------------------------------------------
 
 
-def test_a_metric_that_is_not_logged_ends_the_check(optimizer):
-    report = optimizer(base_config={"model": {"fault": "misspelt"}, "trainer": CPU}).check()
+def test_a_metric_that_no_epoch_can_log_ends_the_check(optimizer):
+    report = optimizer(metric="val/loss").check()
     (error, left) = found(report)
     assert not report.ok
     assert error == (
         "error",
-        "untuned defaults: The metric 'val_loss' was not logged. Logged: val_los. Did you mean 'val_los'?",
+        "untuned defaults: The metric 'val/loss' was not logged. Logged: size, val_acc, val_loss. "
+        "Did you mean 'val_loss'?",
     )
     assert left == ("note", "Not tried, since those before failed: all low, all high.")
     assert [one.about for one in report.findings] == ["metric", "run"]
+
+
+def test_a_metric_that_a_later_epoch_may_log_is_a_warning(optimizer):
+    report = optimizer(base_config={"model": {"fault": "misspelt"}, "trainer": CPU}).check()
+    assert found(report) == [
+        (
+            "warning",
+            "All 3 runs: The metric 'val_loss' was not logged. Logged: val_los. Did you mean 'val_los'? That was the "
+            "first epoch: a trial fails unless a later one logs it.",
+        )
+    ]
 
 
 @pytest.mark.slow

@@ -685,8 +685,8 @@ class Look(L.Callback):
 def test_user_settings_win(tune, tmp_path):
     mine = {"enable_progress_bar": True, "num_sanity_val_steps": 1, "default_root_dir": str(tmp_path), "logger": False}
     look = Look()
-    tune(base_config={"trainer": {**QUICK["trainer"], **mine}}, n_trials=1, callbacks=[look]).optimize()
-    assert look.seen == [(True, 1, str(tmp_path), 0)]
+    study = tune(base_config={"trainer": {**QUICK["trainer"], **mine}}, n_trials=1, callbacks=[look]).optimize()
+    assert look.seen == [(True, 1, str(tmp_path / study.study_name / "0000"), 0)]
 
 
 def test_a_whole_cli_config_leaves_the_defaults_as_they_are(tune, tmp_path, monkeypatch, capfd):

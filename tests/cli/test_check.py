@@ -54,9 +54,9 @@ def test_a_sound_study_is_told_of_and_leaves_nothing(check):
 
 
 def test_an_error_makes_the_exit_code_one_and_a_warning_does_not(check):
-    code, out, _ = check("--model.fault", "misspelt")
+    code, out, _ = check("--metric", "val/loss")
     assert code == 1
-    assert "  error    untuned defaults: The metric 'val_loss' was not logged. Logged:" in out
+    assert "  error    untuned defaults: The metric 'val/loss' was not logged. Logged:" in out
     code, out, _ = check("--metric", "val_acc")
     assert code == 0
     assert "  warning  'val_acc' is minimized: is that meant? See direction=." in out
@@ -99,7 +99,7 @@ def test_a_study_that_is_about_to_run_is_told_of_in_a_line_unless_something_is_f
     check_first(of(metric="val_acc"), asked_for)
     assert "warning  'val_acc' is minimized" in capfd.readouterr().out
     with pytest.raises(ConfigurationError, match="since the check found errors. Skip it with --check false."):
-        check_first(of(metric="val_los"), asked_for, "--check false")
+        check_first(of(metric="val/loss"), asked_for, "--check false")
     assert "Did you mean 'val_loss'?" in capfd.readouterr().out
     assert [*tmp_path.iterdir()] == []
 
