@@ -52,16 +52,21 @@ def has_preparation(target: Callable[..., Any] | None, section: Mapping[str, Any
     return is_class and target.prepare_data is not LightningDataModule.prepare_data  # type: ignore[union-attr]
 
 
-def prepare(trainer: Trainer, model: LightningModule, data: LightningDataModule) -> bool:
+def prepare(trainer: Trainer, model: LightningModule, data: LightningDataModule, folder: Path) -> bool:
     """Call ``prepare_data`` as a fit does.
+
+    Args:
+        trainer: of the fit.
+        model: of the fit.
+        data: the datamodule.
+        folder: the trial's own.
 
     Returns:
         Whether it is certain that this has done it for every datamodule of the same data: nothing was left on the
-        datamodule, inside an object that it holds, or in the Trainer's folder. ``setup`` may need what was left,
+        datamodule, inside an object that it holds, or in the trial's folder. ``setup`` may need what was left,
         although Lightning advises against it.
     """
     _attach(trainer, model, data)
-    folder = Path(trainer.default_root_dir)
     before, files = _digests(data), sorted(folder.rglob("*"))
     data.prepare_data()
     after = _digests(data)
@@ -98,7 +103,7 @@ def load(trainer: Trainer, model: LightningModule | None, data: LightningDataMod
     data.prepare_data()
     if trainer.world_size > 1:
         trainer.__class__ = type(type(trainer).__name__, (_OfAllRanks, type(trainer)), {})
-    data.setup("fit")
+    data.setup(stage=TrainerFn.FITTING)
     data.trainer = None  # it is no trial's
     values: dict[str, Any] = {}
     for name, value in _attributes(data).items():

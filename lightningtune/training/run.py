@@ -150,7 +150,7 @@ def prepare_data(blueprint: Blueprint, spec: TrialSpec) -> bool:
         logger = blueprint.schema.lookup(spec.config, "trainer.logger")
         config = with_local_loggers(spec.config, logger, spec.directory)
         fit = blueprint.build(config, spec.directory, (), Callback(), data_seed=spec.data_seed)
-        return prepare(fit.trainer, fit.model, fit.data["datamodule"])
+        return prepare(fit.trainer, fit.model, fit.data["datamodule"], spec.directory)
 
 
 def load_data(blueprint: Blueprint) -> None:

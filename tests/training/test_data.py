@@ -101,7 +101,7 @@ class Holds(Points):
     "where", ["nowhere", *(name.removeprefix("in_") for name in vars(Holds) if name.startswith("in_"))]
 )
 def test_what_a_preparation_leaves_is_seen_wherever_it_is(tmp_path, where):
-    assert prepare(trainer(tmp_path), Line(), Holds(where)) is (where == "nowhere")
+    assert prepare(trainer(tmp_path), Line(), Holds(where), tmp_path) is (where == "nowhere")
 
 
 class Holder(Points):
@@ -115,7 +115,7 @@ class Holder(Points):
 
 @pytest.mark.parametrize("held", [(row for row in [1]), torch.zeros(17 * 1024**2)], ids=["generator", "large"])
 def test_what_cannot_be_told_counts_as_left(tmp_path, held):
-    assert not prepare(trainer(tmp_path), Line(), Holder(held))
+    assert not prepare(trainer(tmp_path), Line(), Holder(held), tmp_path)
 
 
 class Loads(Holds):
