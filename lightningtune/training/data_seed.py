@@ -88,9 +88,9 @@ class _SeededHook:
 
     def _times_reloaded(self) -> int:
         """Count by the epoch how often dataloaders were made anew, which a trial that goes on must know, too."""
-        owner: Any = self.__wrapped__.__self__  # type: ignore[attr-defined]
+        owner = getattr(self.__wrapped__, "__self__", None)  # of a function that was set as a hook there is none
         try:
-            trainer = owner.trainer if self._name in LOADERS else None
+            trainer = getattr(owner, "trainer", None) if self._name in LOADERS else None
         except RuntimeError:  # a model without a Trainer
             return 0
         every = trainer and trainer.reload_dataloaders_every_n_epochs

@@ -86,6 +86,14 @@ def loaders(folder: str):
     return data.train_dataloader(), data.val_dataloader()
 
 
+def with_functions(folder: str):
+    """Return a datamodule as `LightningDataModule.from_datasets` makes it."""
+    data, made = Splits(folder), L.LightningDataModule()
+    data.setup("fit")
+    made.train_dataloader, made.val_dataloader = lambda: data.train_dataloader(), lambda: data.val_dataloader()
+    return made
+
+
 def of_cli():
     LightningCLI(Notes, Splits)
 
@@ -118,6 +126,7 @@ def lines(tmp_path, name):
         {"config": {"seed_everything": 42}},
         {"share_data": True},
         {"data": loaders},
+        {"data": with_functions, "trainer": {"reload_dataloaders_every_n_epochs": 3}},
         {"data": None, "model": HasData},
         {"cli": of_cli},
         pytest.param({"cli": of_own_cli}, marks=pytest.mark.slow),
