@@ -29,7 +29,7 @@ from lightningtune.config.limits import with_limits_of
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigError, ConfigurationError, TrialError
 from lightningtune.host import Host
-from lightningtune.preflight import check_sampler, check_space, notices, plan_baseline, stored_point
+from lightningtune.preflight import check_config, check_sampler, check_space, notices, plan_baseline, stored_point
 from lightningtune.replay import replay
 from lightningtune.report.html.results import DrawableResults, drawable_results
 from lightningtune.report.html.writer import ReportWriter
@@ -191,6 +191,7 @@ class OptunaDrivenOptimizer(Checkable):
         self._blueprint = blueprint(self._schema, self._config, share_data)
         with definition.quiet_optuna():
             check_space(self._space, self._schema, self._config, self._blueprint)
+            check_config(base_config, self._schema, self._config, self._blueprint)
             check_sampler(sampler, self._space, self._directions)
             self._baseline = stored_point(self._space, baseline) if isinstance(baseline, Mapping) else baseline
         prints = optuna_kwargs.get("show_progress_bar") or prints_itself(trainer, self._trainer_callbacks)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
+import datetime
+import inspect
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import optuna
 
 from lightningtune.config.base import check_names
 from lightningtune.config.limits import LIMITS
-from lightningtune.config.overrides import Schema, get_at
+from lightningtune.config.overrides import Place, Schema, get_at
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError, did_you_mean
 from lightningtune.search.distributions import NoDefault, Parameter, describe
@@ -18,6 +23,7 @@ from lightningtune.search.spaces import SearchSpace
 from lightningtune.search.suggest import DryStudy
 from lightningtune.study.objective import looks_reversed
 from lightningtune.training.build import Blueprint
+from lightningtune.values import as_python, briefly, is_kept, plain
 
 _PROBES = 5
 
@@ -40,10 +46,78 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
                 if not any(path.rpartition(".")[2] in str(error) for path in parameter.paths):
                     raise
                 raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from None
+            for path in parameter.paths:
+                _check_kept(schema.locate(merged, path), value, schema, merged, blueprint)
     for point in points:
-        blueprint.check(schema.merge(config, point))
+        merged = schema.merge(config, point)
+        blueprint.check(merged)
+        for path, value in point.items() if space.parameters is None else ():
+            _check_kept(schema.locate(merged, path), value, schema, merged, blueprint)
     for path in (path for parameter in space.parameters or () for path in parameter.paths):
         _check_given(path, points[0], schema, config, blueprint)
+
+
+def check_config(given: Any, schema: Schema, config: Mapping[str, Any], blueprint: Blueprint) -> None:
+    """Check that what a base config holds as Python's objects is what the classes get.
+
+    Args:
+        given: the base config as the user gives it; a file has no such objects.
+        schema: what the sections build.
+        config: the base config as it was read.
+        blueprint: builds configs.
+
+    Raises:
+        ConfigError: naming the first value that is not.
+    """
+    sections = vars(given) if isinstance(given, argparse.Namespace) else given
+    if not isinstance(sections, Mapping):
+        return
+    if not {*sections} & {*schema.sections} and len(sections) == 1:  # a config of a LightningCLI's whole command
+        sections = next(iter(sections.values()))
+    for name in schema.sections:
+        section = as_python(sections.get(name)) if isinstance(sections, Mapping) else None
+        if isinstance(section, Mapping) and "class_path" not in section:
+            for argument, value in section.items():
+                _check_kept((name, argument), value, schema, config, blueprint)
+        else:
+            _check_kept((name,), section, schema, config, blueprint)
+
+
+def _check_kept(place: Place, given: Any, schema: Schema, config: Mapping[str, Any], blueprint: Blueprint) -> None:
+    """Check that a class gets a value as the user gives it, or as its annotation has it."""
+    if isinstance(given, Mapping) and "class_path" in given:
+        inner = given.get("init_args")
+        for name, value in inner.items() if isinstance(inner, Mapping) else ():
+            _check_kept((*place, "init_args", name), value, schema, config, blueprint)
+        return
+    found = schema.annotation(config, place)
+    if found is None or not isinstance(given, _MAY_CHANGE):
+        return
+    got: Any = blueprint.arguments(config, str(place[0]))
+    try:
+        for key in place[1:]:
+            got = got[key]
+    except (LookupError, TypeError):  # only **kwargs takes it, as it stands in the config
+        got = get_at(config, place)
+    owner, hint = found
+    if is_kept(given, got, hint):
+        return
+    kinds = {os.PathLike: "Path", datetime.date: "str", datetime.time: "str"}  # jsonargparse reads no dates
+    kind = next((kind for base, kind in kinds.items() if isinstance(given, base)), type(given).__name__)
+    name = place[-1]
+    written = given.value if isinstance(given, Enum) else plain(given)
+    told = "has no annotation that tells" if hint is Any else f"is annotated {inspect.formatannotation(hint)}"
+    remedy = (
+        "Annotate what is in it, too" if isinstance(given, (list, Mapping)) else f"Annotate it, as '{name}: {kind}'"
+    )
+    raise ConfigError(
+        f"'{'.'.join(map(str, place))}'={briefly(given)} would be {briefly(got)} once it was written to a file: "
+        f"'{name}' of {getattr(owner, '__name__', owner)} {told}. {remedy}, or write {briefly(written)}."
+    )
+
+
+_MAY_CHANGE = (Enum, tuple, list, Mapping, os.PathLike, datetime.date, datetime.time, datetime.timedelta)
+"""What a file holds as something else, or may hold such values."""
 
 
 def _check_given(

@@ -9,7 +9,8 @@ import inspect
 import os
 from collections.abc import Mapping, MutableSequence, Sequence, Set
 from enum import Enum
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 _TOO_LONG = 10_000
 """Bits of an integer that Python may refuse to write down."""
@@ -74,10 +75,10 @@ def _plain(value: Any, path: str) -> Any:
         )
     elif is_array(value) and value.shape == ():
         return _plain(value.tolist(), path)
-    elif type(value).__module__ == "torch" and type(value).__name__ in _OF_TORCH:
+    elif _is_of_torch(value):
         return str(value)
     said = "is not a YAML value (string, number, boolean, null, list or mapping)"
-    raise _unfit(path, f"{_shown(value)} {said}. {_advice(value)}")
+    raise _unfit(path, f"{briefly(value)} {said}. {_advice(value)}")
 
 
 def _unfit(path: str, said: str) -> TypeError:
@@ -108,11 +109,20 @@ def is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "tolist") and not isinstance(value, type)
 
 
+def is_storable(text: str) -> bool:
+    """Whether every storage and every file can hold a text: NUL and half a surrogate pair are in none."""
+    return "\0" not in text and not _has_half_pair(text)
+
+
+def _has_half_pair(text: str) -> bool:
+    return any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def _text(value: str, path: str) -> str:
     text = str.__str__(value)
-    if any("\ud800" <= sign <= "\udfff" for sign in text):
+    if _has_half_pair(text):
         raise _unfit(
-            path, f"{_shown(text)} holds half a surrogate pair, which no file can hold. Write the whole character"
+            path, f"{briefly(text)} holds half a surrogate pair, which no file can hold. Write the whole character"
         )
     return text
 
@@ -129,7 +139,7 @@ def _number(value: Any, path: str) -> Any:
 def _key(key: Any, path: str) -> Any:
     if isinstance(key, (str, Enum)) or type(key) is int:
         return _plain(key, path)
-    said = f"The keys of a mapping are text or integers, but {_shown(key)} is not; quote it: '{key}'"
+    said = f"The keys of a mapping are text or integers, but {briefly(key)} is not; quote it: '{key}'"
     raise _unfit(path, said)
 
 
@@ -144,7 +154,8 @@ def _read(value: Any, kind: type, path: str = "") -> Any:
         raise _unfit(path, f"{type(value).__name__} cannot be read: {said}") from error
 
 
-def _shown(value: Any) -> str:
+def briefly(value: Any) -> str:
+    """Return a value as Python writes it, cut where it is long."""
     try:
         text = repr(value)
     except Exception:  # an object of the user's may not be able to say what it is
@@ -205,3 +216,54 @@ def index_of(values: Sequence[Any], value: Any) -> int | None:
             if same(value, other, as_numbers=as_numbers):
                 return i
     return None
+
+
+def is_kept(given: Any, got: Any, hint: Any) -> bool:
+    """Whether a class gets what a user gave, or what its annotation says of that; a file holds text and lists only.
+
+    Args:
+        given: by the user.
+        got: what is made of it, once it was written to a config and read back.
+        hint: the annotation of the parameter; Any where there is none.
+
+    Example:
+        >>> is_kept((1, 2), [1, 2], list[int]), is_kept((1, 2), [1, 2], Any)
+        (True, False)
+    """
+    if isinstance(given, Enum):
+        return bool(got == given)
+    is_open = hint in (Any, object)
+    if isinstance(given, (list, tuple)) and isinstance(got, (list, tuple)):
+        inner = _inner(hint)
+        is_list = isinstance(given, tuple) and isinstance(got, list) and is_open
+        return not is_list and all(is_kept(*pair, inner) for pair in zip(given, got, strict=False))
+    if isinstance(given, Mapping) and isinstance(got, Mapping) and "class_path" not in given:
+        inner = _inner(hint)
+        return all(is_kept(item, got.get(key), inner) for key, item in given.items())
+    kinds = (
+        os.PathLike,
+        datetime.date,
+        datetime.time,
+        datetime.timedelta,
+        *([type(given)] if _is_of_torch(given) else []),
+    )
+    kind = next((kind for kind in kinds if isinstance(given, kind)), object)
+    return isinstance(got, kind) or (isinstance(got, str) and not is_open)  # 00:30 might be read as a number
+
+
+def _inner(hint: Any) -> Any:
+    """Return the annotation of the items of what an annotation tells; None where it is no list and no mapping."""
+    members = [hint]
+    if get_origin(hint) in (Union, UnionType):
+        members = [member for member in get_args(hint) if member is not type(None)]
+    if len(members) != 1 or members[0] in (Any, object):
+        return Any if len(members) == 1 else None
+    args = get_args(members[0])
+    kind = get_origin(members[0]) or members[0]
+    if not isinstance(kind, type) or not issubclass(kind, (Sequence, Set, Mapping)):
+        return None
+    return (args[-1] if issubclass(kind, Mapping) else args[0]) if args else Any
+
+
+def _is_of_torch(value: Any) -> bool:
+    return type(value).__module__ == "torch" and type(value).__name__ in _OF_TORCH

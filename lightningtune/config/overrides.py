@@ -18,6 +18,7 @@ from lightningtune.signatures import (
     is_structure,
     signature_of,
     subclass_named,
+    type_hints,
     with_defaults_of,
 )
 from lightningtune.values import plain
@@ -202,6 +203,11 @@ class Schema:
         if isinstance(name, str):
             return self.class_at(name) or (subclass_named(annotated, name) if annotated is not None else None)
         return annotated if len(place) > 1 else getattr(self, str(place[0]), None)
+
+    def annotation(self, config: Mapping[str, Any], place: Place) -> tuple[Callable[..., Any], Any] | None:
+        """Return what has the parameter at a place, and the parameter's annotation; None where that cannot be told."""
+        target = self._target(config, _owner_of(place)) if len(place) > 1 and isinstance(place[-1], str) else None
+        return None if target is None else (target, type_hints(target).get(str(place[-1]), Any))
 
     def _annotated(self, config: Mapping[str, Any], place: Place) -> type | None:
         """Return the class of a parameter's annotation whose own parameters a config can give."""

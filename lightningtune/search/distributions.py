@@ -21,7 +21,7 @@ from optuna.trial import Trial
 from lightningtune.errors import SearchSpaceError, did_you_mean
 from lightningtune.search.choices import read_choices, storable
 from lightningtune.search.forms import FORMS, check_kind, form_of, nested_path
-from lightningtune.values import as_python, index_of, plain, same
+from lightningtune.values import as_python, briefly, index_of, is_storable, plain, same
 
 
 class NoDefault(Exception):  # noqa: N818 - a finding, not an error
@@ -123,7 +123,7 @@ class Parameter:
                 raise NoDefault(f"{self.name}={value!r} is not among its choices {list(self.choices)!r}")
             return self._stored[index]
         value = as_python(value)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
             raise NoDefault(f"{self.name}={value!r} is not a number, its range is {describe(self)}")
         if isinstance(self.distribution, IntDistribution) and value != int(value):
             raise NoDefault(f"{self.name}={value!r} is not an integer, its range is {describe(self)}")
@@ -227,12 +227,14 @@ def parse_parameter(name: str, spec: Any) -> Parameter:
     """
     if not isinstance(name, str) or not name or any(not part for part in name.split(".")):
         raise SearchSpaceError(f"A parameter's name must be a name or a dotted path, but got {name!r}.")
+    if not is_storable(name):
+        raise SearchSpaceError(f"A parameter's name must be text that can be stored, but got {name!r}.")
     if isinstance(spec, Parameter):
         return spec
     if isinstance(spec, CategoricalDistribution):
         return _categorical(name, spec.choices, (name,))
     if isinstance(spec, BaseDistribution):
-        return Parameter(name, spec, (name,))
+        return Parameter(name, _checked(name, spec), (name,))
     if isinstance(spec, Mapping):
         return _from_mapping(name, spec)
     spec = as_python(spec)
@@ -288,9 +290,33 @@ def _numerical(name: str, kind: str, spec: Mapping[str, Any]) -> BaseDistributio
         raise SearchSpaceError(f"'{name}': a logarithmic range must be above 0, but got low={low}.")
     if step is not None and step <= 0:
         raise SearchSpaceError(f"'{name}': {step_key} must be above 0, but got {step}.")
-    if integral:
-        return IntDistribution(low, high, log=kind == "int_log", step=step or 1)
-    return FloatDistribution(low, high, log=kind == "loguniform", step=step)
+    try:
+        if integral:
+            return _checked(name, IntDistribution(low, high, log=kind == "int_log", step=step or 1))
+        return _checked(name, FloatDistribution(low, high, log=kind == "loguniform", step=step))
+    except ArithmeticError:  # Optuna counts the steps
+        raise too_fine(name, step) from None
+
+
+_LONGEST = 2**63
+"""Integers below it fit 64 bits, as storages and tensors have them."""
+
+
+def _checked(name: str, distribution: BaseDistribution) -> BaseDistribution:
+    """Refuse a range from which no sampler can draw."""
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    if isinstance(distribution, IntDistribution) and not -_LONGEST <= low <= high < _LONGEST:
+        raise SearchSpaceError(f"'{name}': an integer must fit 64 bits, but got low={low}, high={high}.")
+    if not math.isfinite(high - low):
+        raise SearchSpaceError(f"'{name}': a range from {low} to {high} is wider than the largest float.")
+    if isinstance(distribution, FloatDistribution) and distribution.step and (high - low) / distribution.step > 2**53:
+        raise too_fine(name, distribution.step)
+    return distribution
+
+
+def too_fine(name: str, step: Any) -> SearchSpaceError:
+    """Return the error of a step that divides a range into more points than a float tells apart."""
+    return SearchSpaceError(f"'{name}': steps of {step} are too small for the range. Leave the step out.")
 
 
 def _real(name: str, key: str, value: Any) -> float:
@@ -309,9 +335,16 @@ def _number(name: str, key: str, value: Any, wanted: str) -> int | float:
     if isinstance(number, str):  # plain PyYAML reads 1e-5 as a string
         with contextlib.suppress(ValueError):
             number = float(number)
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-        raise SearchSpaceError(f"'{name}': {key} must be {wanted}, but got {value!r}.")
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not _is_finite(number):
+        raise SearchSpaceError(f"'{name}': {key} must be {wanted}, but got {briefly(value)}.")
     return number
+
+
+def _is_finite(number: int | float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 def _categorical(name: str, choices: Any, paths: tuple[str, ...]) -> Parameter:

@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from lightningtune.errors import SearchSpaceError
-from lightningtune.search.distributions import Parameter, parse_parameter
+from lightningtune.search.distributions import Parameter, parse_parameter, too_fine
 
 
 class DryStudy(optuna.Study):
@@ -77,6 +77,8 @@ class RecordingTrial:
             parameter = parse_parameter(name, spec())
         except SearchSpaceError:
             raise
+        except ArithmeticError:  # Optuna counts the steps
+            raise too_fine(name, "this size") from None
         except ValueError as error:
             raise SearchSpaceError(f"'{name}': {error}") from error
         value = self._fixed[name] if name in self._fixed else self._answer(parameter)

@@ -14,7 +14,7 @@ from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.search.annotations import Misfit, fit
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, override
 from lightningtune.signatures import REQUIRED, signature_of, type_hints
-from lightningtune.values import plain
+from lightningtune.values import is_kept, plain
 
 C = TypeVar("C", bound=type)
 _ATTRIBUTE = "__search_space__"
@@ -115,16 +115,18 @@ def _as_annotated(cls: type, values: Mapping[str, Any], build: bool) -> dict[str
     for name, value in values.items():
         if not signature.accepts(name):
             raise _unknown(cls, name)
+        given, hint = value, hints.get(name, Any)
         try:
-            made[name] = value = plain(value)
+            made[name] = value = plain(given)
         except TypeError:
-            made[name] = value
+            made[name] = given
             continue
         if name in signature.defaults and not (value is None and signature.defaults[name] is None):
             try:
-                made[name] = fit(hints.get(name, Any), value, build)
+                fitted = fit(hint, value, build)
+                made[name] = fitted if is_kept(given, fitted, hint) else given
             except Misfit as error:
-                annotation = inspect.formatannotation(hints.get(name, Any))
+                annotation = inspect.formatannotation(hint)
                 raise SearchSpaceError(
                     f"{cls.__name__}: '{name}' is annotated {annotation}, but its search space holds {value!r}."
                 ) from error

@@ -43,7 +43,7 @@ def check_study_name(study_name: str) -> str:
     Raises:
         ConfigurationError: when it cannot.
     """
-    is_usable = isinstance(study_name, str) and re.fullmatch(r"[^/\\:*?\"<>|\x00-\x1f]+", study_name)
+    is_usable = isinstance(study_name, str) and re.fullmatch(r"[^/\\:*?\"<>|\x00-\x1f\ud800-\udfff]+", study_name)
     if not is_usable or study_name in {".", ".."}:
         raise ConfigurationError(f"study_name={study_name!r} must be usable as a folder's name.")
     return study_name

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from lightningtune.contract import Mode, NonFinitePolicy, Objective, ScorePolicy
 from lightningtune.errors import MetricError, did_you_mean
+from lightningtune.values import is_storable
 from lightningtune.wording import counted
 
 _MODES: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
@@ -39,6 +40,8 @@ def objective_of(
     names = tuple(monitor) if isinstance(monitor, Sequence) and not isinstance(monitor, str) else (monitor,)
     if not names or not all(isinstance(name, str) and name for name in names) or len({*names}) < len(names):
         raise MetricError(f"A metric is given by its name, several by different ones, but got {monitor!r}.")
+    if not all(map(is_storable, names)):
+        raise MetricError(f"A metric's name must be text that can be stored, but got {monitor!r}.")
     _one_of("score", score, ("best", "last"), callable_too=True)
     _one_of("non_finite", non_finite, get_args(NonFinitePolicy))
     modes = _modes(names, mode, directions)

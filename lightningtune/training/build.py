@@ -118,6 +118,11 @@ class Blueprint:
         for section in self._sections.values():
             section.parse(_with_folders(config, "."))
 
+    def arguments(self, config: Mapping[str, Any], section: str) -> Any:
+        """Return a section of a config as jsonargparse reads it, before anything is built; None where it has none."""
+        parsed = self._sections[section].parse(_with_folders(config, "."))
+        return None if parsed is None else parsed[section]
+
     def check_trainer(self, config: Mapping[str, Any]) -> int:
         """Build the Trainer of a config, without callbacks and loggers, to see whether it can be had on this machine.
 

@@ -81,6 +81,10 @@ class CliBlueprint(Blueprint):
         refuse_shared_runs(config.get("trainer") or {})
         self.schema.check(config)
 
+    def arguments(self, config: Mapping[str, Any], section: str) -> Any:
+        """Return a section of a config as the CLI's own parser reads it, before anything is built."""
+        return self.schema.check(config).get(section)
+
     def check_trainer(self, config: Mapping[str, Any]) -> int:
         """Build the Trainer of a config without callbacks and loggers, and return how many processes it has.
 

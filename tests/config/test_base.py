@@ -1,11 +1,16 @@
 import json
 
+import lightning as L
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nets import Line, Points
 
 from lightningtune.config.base import check_names, load_base_config
 from lightningtune.config.overrides import Schema
-from lightningtune.errors import ConfigError
+from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.training.build import Blueprint
+from lightningtune.training.class_names import LightningSchema
 
 
 def test_a_config_comes_from_yaml_json_or_a_mapping(tmp_path):
@@ -62,3 +67,29 @@ def test_every_name_is_checked_down_to_nested_blocks(config, message):
 
 def test_free_mappings_hold_what_they_like():
     check_names(Schema(Line, Points), {"model": {"act": {"any": {"thing": 1}}}})
+
+
+wild = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just(object()) | st.just({1}),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["class_path", "init_args", "lr", "callbacks", "x"]) | st.integers(), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+sections = st.dictionaries(st.sampled_from(["model", "data", "trainer", "seed_everything", "trainr"]), wild, max_size=4)
+
+
+@settings(deadline=None)
+@given(wild | sections)
+def test_any_base_config_is_read_or_refused_in_a_sentence(given_config):
+    said = ""
+    try:
+        config = load_base_config(given_config)
+        check_names(LightningSchema(Line, Points, L.Trainer), config)
+        Blueprint(LightningSchema(Line, Points, L.Trainer), config).check(config)
+    except ConfigurationError as error:
+        said = str(error)
+    assert "\n" not in said

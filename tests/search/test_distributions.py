@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from lightningtune import SimpleSearchSpace
 from lightningtune.errors import SearchSpaceError
+from lightningtune.files import load_yaml
 from lightningtune.search.distributions import NoDefault, describe, parse_parameter
 
 
@@ -173,3 +175,55 @@ def test_a_parameter_describes_itself():
     assert describe(parse_parameter("x", {"type": "uniform", "low": 0, "high": 1, "paths": ["a", "b"]})).endswith(
         "→ a, b"
     )
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (("int", 0, 2**63), "'x': an integer must fit 64 bits"),
+        (("int", 0, 10**5000), "'x': high must be an integer, but got"),
+        (("uniform", -1e308, 1e308), "from -1e.308 to 1e.308 is wider than the largest float"),
+        (("discrete_uniform", 0, 1, 1e-320), "'x': steps of 1e-320 are too small for the range"),
+        (("discrete_uniform", 0, 1, 1e-17), "'x': steps of 1e-17 are too small for the range"),
+        (FloatDistribution(-1e308, 1e308), "wider than the largest float"),
+    ],
+)
+def test_a_range_from_which_nothing_can_be_drawn_is_refused(form, said):
+    with pytest.raises(SearchSpaceError, match=said):
+        parse_parameter("x", form)
+
+
+@pytest.mark.parametrize("name", ["a\0", "\ud800"])
+def test_a_name_that_cannot_be_stored_is_refused(name):
+    with pytest.raises(SearchSpaceError, match="text that can be stored"):
+        parse_parameter(name, ("uniform", 0, 1))
+
+
+extreme = st.sampled_from([0, 1, -1, 2**53, 2**63 - 1, 2**63, -(2**63), 10**400, 1e-320, 1e308, -1e308, 0.1])
+wild = st.recursive(
+    st.none() | st.booleans() | extreme | st.floats() | st.text(max_size=3) | st.just(object()) | st.just(b"a"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+kinds = st.sampled_from(["uniform", "loguniform", "discrete_uniform", "int", "int_log", "categorical", "flot"])
+wild_specs = (
+    wild | st.tuples(kinds, extreme, extreme) | st.tuples(kinds, extreme, extreme, extreme) | st.tuples(kinds, wild)
+)
+
+
+@given(st.text(max_size=4) | st.just("x"), wild_specs)
+def test_any_specification_can_be_sampled_and_read_back_or_is_refused_in_a_sentence(name, spec):
+    said = ""
+    try:
+        space = SimpleSearchSpace({name: spec})
+    except SearchSpaceError as error:
+        said = str(error)
+    assert "\n" not in said
+    if not said:
+        assert SimpleSearchSpace(load_yaml(space.to_yaml())) == space
+        assert str(space)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(3):
+            trial = study.ask()
+            (value,) = {**space.suggest(trial)}.values()
+            assert space.parameters[0].stored_as(value) == trial.params[name]
