@@ -161,13 +161,25 @@ def _as_json(value: Any) -> Any:
     return value if isinstance(value, (int, str, type(None))) else str(value)
 
 
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """Return a path in which ``~`` is the user's home, as a shell has it.
+
+    Every path that somebody gives goes through it: in a study file or behind a ``=`` no shell does it.
+
+    Example:
+        >>> expand_home("~/study.yaml") == Path.home() / "study.yaml"
+        True
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser() fails where there is no such user
+
+
 def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a mapping from a ``.yaml``, ``.yml`` or ``.json`` file.
 
     Raises:
         ConfigError: when the file is missing, malformed, or not a mapping at its top.
     """
-    path = Path(path)
+    path = expand_home(path)
     try:
         text = _read_text(path)
     except FileNotFoundError:

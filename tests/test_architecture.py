@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "lightningtune"
 FLOORS = [
-    {"_version", "errors", "contract"},
+    {"_version", "errors", "contract", "streams"},
     {"files", "signatures", "hyperparameters", "values", "wording"},
     {"search", "config"},
     {"study", "training"},

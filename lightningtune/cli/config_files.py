@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightningtune.errors import ConfigError
-from lightningtune.files import read_mapping
+from lightningtune.files import expand_home, read_mapping
 
 FILES = (".yaml", ".yml", ".json")
 SECTIONS = ("model", "data", "trainer")
@@ -36,11 +36,11 @@ def with_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     read = dict(values)
     named = read.get("base_config")
-    beside = (folder / named).parent if isinstance(named, str) else folder
+    beside = (folder / expand_home(named)).parent if isinstance(named, str) else folder
     for name in ("base_config", "search_space"):
         value = read.get(name)
         if isinstance(value, str) and (name == "base_config" or value.endswith(FILES)):
-            read[name] = _read(name, folder / value)
+            read[name] = _read(name, folder / expand_home(value))
     config = read.get("base_config")
     if isinstance(config, dict) and isinstance(config.get(_OF_A_COMMAND), dict) and not {*SECTIONS} & {*config}:
         config = config[_OF_A_COMMAND]
@@ -51,7 +51,7 @@ def with_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _section(key: str, value: Any, folder: Path) -> Any:
     is_file = key in _IN_FILES and isinstance(value, str) and value.endswith(FILES)
-    return _read(f"base_config.{key}", folder / value) if is_file else value
+    return _read(f"base_config.{key}", folder / expand_home(value)) if is_file else value
 
 
 def _read(name: str, path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lightningtune.cli.output import print_json, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, add_study, open_study
 from lightningtune.errors import ConfigurationError
+from lightningtune.files import expand_home
 
 _EPILOG = """\
 A .zip holds the study's folder, without weights, and a journal, whatever the
@@ -23,7 +24,7 @@ def parser() -> CommandParser:
     parser = CommandParser("export", "Writes a study to one file, to be kept or given to somebody.", _EPILOG)
     add_study(parser)
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", type=Path, help="ends in .zip, .csv or .json (default: STUDY.zip)"
+        "file", metavar="FILE", nargs="?", type=expand_home, help="ends in .zip, .csv or .json (default: STUDY.zip)"
     )
     parser.add_argument("--weights", action="store_true", help="put the best checkpoint into the .zip too")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.files import expand_home
 
 
 def search_also(*folders: Path) -> None:
@@ -68,7 +69,7 @@ def find_script(what: str, path: str, folders: Iterable[Path] = ()) -> Path | No
     """
     if not path.endswith(".py"):
         return None
-    places = [folder / path for folder in (*folders, Path())]
+    places = [folder / expand_home(path) for folder in (*folders, Path())]
     script = next((place.absolute() for place in places if place.is_file()), None)
     if script is None:
         near = did_you_mean(path, (file.name for place in places for file in sorted(place.parent.glob("*.py"))))

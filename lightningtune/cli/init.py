@@ -16,7 +16,7 @@ from lightningtune.cli.importing import find_script, import_named, search_also
 from lightningtune.cli.output import show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.errors import ConfigError, ConfigurationError
-from lightningtune.files import write_text
+from lightningtune.files import expand_home, write_text
 from lightningtune.wording import as_argument
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def parser() -> CommandParser:
 def run(arguments: Sequence[str]) -> int:
     """Write a study file."""
     given = parser().parse_args(arguments)
-    output = Path(given.output)
+    output = expand_home(given.output)
     if output.suffix not in (".yaml", ".yml"):
         raise ConfigurationError(f"--output must be a file that ends in .yaml, but got '{output}'.")
     if output.exists() and not given.force:

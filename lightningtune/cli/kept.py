@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightningtune.cli.study_file import StudyFile
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.definition import STUDY_FILE, is_over
+from lightningtune.study.storage import expand_storage
 
 if TYPE_CHECKING:
     import optuna
@@ -149,6 +150,7 @@ def _from_anywhere(storage: str) -> str:
         >>> _from_anywhere("sqlite:////tmp/study.db"), _from_anywhere("redis://host")
         ('sqlite:////tmp/study.db', 'redis://host')
     """
+    storage = expand_storage(storage)
     if "://" not in storage:
         return str(Path(storage).absolute())
     kind, _, path = storage.partition(":///")

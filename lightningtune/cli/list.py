@@ -10,6 +10,7 @@ from lightningtune.cli.output import LINES, print_json, show, width
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, open_study
 from lightningtune.errors import ConfigurationError, LightningTuneError
+from lightningtune.files import expand_home
 
 if TYPE_CHECKING:
     from lightningtune.study.progress import StudyProgress
@@ -26,7 +27,7 @@ def parser() -> CommandParser:
 def run(arguments: Sequence[str]) -> int:
     """List studies."""
     given = parser().parse_args(arguments)
-    folder = Path(given.folder)
+    folder = expand_home(given.folder)
     if not folder.is_dir():
         raise ConfigurationError(f"There is no folder '{folder}' here. Name the one in which the studies lie.")
     looked = {journal.parent: _look(journal.parent) for journal in sorted(folder.glob("*/journal.log"))}

@@ -16,6 +16,7 @@ from lightningtune.cli.commands import COMMANDS, GROUPS
 from lightningtune.cli.output import LINES, show, tell
 from lightningtune.cli.parsing import NOT_UNDERSTOOD
 from lightningtune.errors import LightningTuneError, did_you_mean
+from lightningtune.streams import open_missing_streams
 
 COULD_NOT = 1
 """The exit code of a command that could not do what it was asked to."""
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 when it did what it was asked to, 1 when it could not, 2 when it was not understood, 130 when
         it was interrupted by Ctrl-C.
     """
+    open_missing_streams()
     given = [*(sys.argv[1:] if arguments is None else arguments)]
     own = given[: given.index("--")] if "--" in given else given
     is_debugged = "--debug" in own

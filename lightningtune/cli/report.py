@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Sequence
-from pathlib import Path
 
 from lightningtune.cli.output import print_json, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import JSON, add_study, open_study
+from lightningtune.files import expand_home
 
 _EXAMPLES = """\
 example:
@@ -26,7 +26,10 @@ def parser() -> CommandParser:
     )
     add_study(parser)
     parser.add_argument(
-        "--output", metavar="FILE", help="where to write it (default: report.html in the study's folder)"
+        "--output",
+        metavar="FILE",
+        type=expand_home,
+        help="where to write it (default: report.html in the study's folder)",
     )
     parser.add_argument("--open", action="store_true", help="open it in a browser")
     parser.add_argument("--json", **JSON)
@@ -41,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     from lightningtune.errors import ConfigurationError
     from lightningtune.report.html.writer import write_report
 
-    target = found.directory.report if given.output is None else Path(given.output).absolute()
+    target = found.directory.report if given.output is None else given.output.absolute()
     if target.is_dir():
         raise ConfigurationError(f"'{target}' is a folder; name the file, such as '{target / 'report.html'}'.")
     write_report(found.study, found.directory, target)

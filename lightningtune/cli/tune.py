@@ -17,7 +17,7 @@ from lightningtune.cli.studies import NO_CHECK, STORAGE
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
 from lightningtune.cli.suggesting import one_of, optunas, study_files, suggest
 from lightningtune.errors import ConfigError, redact
-from lightningtune.files import load_yaml
+from lightningtune.files import expand_home, load_yaml
 
 ALSO = {"base_config": "--config", "search_space": "--space"}
 """Shorter options for two names."""
@@ -51,7 +51,9 @@ class StudyParser(CommandParser):
     def __init__(self, name: str, description: str, epilog: str | None = None) -> None:
         super().__init__(name, description, epilog)
         self.usage = f"{self.prog} [STUDY.yaml] [--NAME VALUE ...]"
-        file = self.add_argument("study", metavar="STUDY.yaml", nargs="?", help="the study file, YAML or JSON")
+        file = self.add_argument(
+            "study", metavar="STUDY.yaml", nargs="?", type=expand_home, help="the study file, YAML or JSON"
+        )
         suggest(file, study_files)
         group = self.add_argument_group("values of the study file, which an option overrides")
         defaults = {field.name: field.default for field in dataclasses.fields(StudyFile)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightningtune.config.overrides import SECTIONS, Schema
 from lightningtune.errors import ConfigError, did_you_mean
-from lightningtune.files import read_mapping
+from lightningtune.files import expand_home, read_mapping
 from lightningtune.signatures import import_class
 from lightningtune.values import plain
 
@@ -51,7 +51,7 @@ def read_config(source: Any) -> tuple[dict[str, Any], Path]:
         ConfigError: when it is neither a file nor a mapping, naming a value that no config can hold.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _plain(read_mapping(source)), Path(source).parent
+        return _plain(read_mapping(source)), expand_home(source).parent
     if not isinstance(source, (Mapping, argparse.Namespace)):
         raise ConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
     return _plain(source), Path()

@@ -208,7 +208,8 @@ class LiveView:
             self.console.quiet = True
             if not self._is_lost:
                 self._is_lost = True
-                log.warning("The study is not shown any more: %s: %s", type(error).__name__, redact(str(error)))
+                why = "nobody reads it" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+                log.warning("The study is not shown any more: %s", redact(why))
 
     def _log(self, text: str, level: int = logging.INFO) -> None:
         """Log what is shown, where nothing is; elsewhere it would stand there twice, and is for who debugs."""

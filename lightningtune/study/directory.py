@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lightningtune.errors import ConfigError, ConfigurationError, redact
-from lightningtune.files import check_sums, dump_yaml, put, read_mapping, write_text
+from lightningtune.files import check_sums, dump_yaml, expand_home, put, read_mapping, write_text
 
 _LAYOUT = {
     "trials": r"\d{4,}",
@@ -65,7 +65,7 @@ class StudyDirectory:
         check_study_name(study_name)
         if not isinstance(experiment_dir, (str, os.PathLike, type(None))):
             raise ConfigurationError(f"experiment_dir must be the path of a folder, but got {experiment_dir!r}.")
-        base = Path("lightningtune_runs") if experiment_dir is None else Path(experiment_dir)
+        base = expand_home("lightningtune_runs" if experiment_dir is None else experiment_dir)
         return cls((base / study_name).absolute())
 
     def create(self) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import optuna
 
 from lightningtune.errors import ConfigurationError, did_you_mean, redact
+from lightningtune.files import expand_home
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.patience import PATIENCE
-from lightningtune.study.storage import check_storage, open_storage
+from lightningtune.study.storage import check_storage, expand_storage, open_storage
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def find_study(study: str, storage: str | None = None, patience: float = PATIENC
     Raises:
         ConfigurationError: when there is none, naming those that there are.
     """
-    directory = StudyDirectory(Path(study).absolute())
+    storage = None if storage is None else expand_storage(storage)
+    directory = StudyDirectory(expand_home(study).absolute())
     is_name = Path(study).name == study
     if (
         is_name

@@ -13,6 +13,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage
 
 from lightningtune.errors import ConfigurationError
+from lightningtune.files import expand_home
+from lightningtune.streams import open_missing_streams
 from lightningtune.study.journal import open_journal
 from lightningtune.study.outage import is_away, waits
 from lightningtune.study.patience import PATIENCE, PatientStorage
@@ -38,7 +40,10 @@ def open_storage(
     Raises:
         ConfigurationError: when it is none of these, or cannot be opened.
     """
+    open_missing_streams()
     check_storage(storage)
+    if isinstance(storage, (str, os.PathLike)):
+        storage = expand_storage(storage)
     if isinstance(storage, BaseStorage):
         if isinstance(storage, (InMemoryStorage, PatientStorage)) or getattr(storage, "heartbeat_interval", None):
             return storage
@@ -68,6 +73,18 @@ def _opened(url: str, patience: float) -> BaseStorage:
         time.sleep(pause)
 
 
+def expand_storage(storage: str | os.PathLike[str]) -> str:
+    """Return a storage in which ``~`` is the user's home, at the beginning of a path or of an SQLite file's.
+
+    Example:
+        >>> expand_storage("sqlite:///~/study.db") == f"sqlite:///{Path.home()}/study.db"
+        True
+    """
+    text = os.fspath(storage)
+    kind, sign, path = text.partition(":///") if text.startswith("sqlite") else ("", "", text)
+    return f"{kind}{sign}{expand_home(path)}" if path.startswith("~") else text
+
+
 def check_storage(storage: Any) -> None:
     """Check what can be known of a storage without opening it.
 
@@ -89,8 +106,8 @@ def check_storage(storage: Any) -> None:
         raise ConfigurationError(
             f"storage={storage!r} has more than one '@': within the user and the password it is written as %40."
         )
-    if isinstance(storage, (str, os.PathLike)) and Path(storage).is_file():
-        with Path(storage).open("rb") as file:
+    if isinstance(storage, (str, os.PathLike)) and expand_home(storage).is_file():
+        with expand_home(storage).open("rb") as file:
             if file.read(15) == b"SQLite format 3":
                 raise ConfigurationError(
                     f"storage='{storage}' is an SQLite database, which is opened by its URL: 'sqlite:///{storage}'."

@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 
 from lightningtune.errors import ConfigurationError
+from lightningtune.files import expand_home
 from lightningtune.training.cli_call import CliCall, understood, with_argv
 
 CliLike: TypeAlias = "CliCall | Callable[..., Any] | str | os.PathLike[str]"
@@ -33,7 +34,7 @@ def caught(given: CliLike) -> CliCall:
     if isinstance(given, CliCall):
         return given
     if isinstance(given, (str, os.PathLike)):
-        path = Path(given).absolute()
+        path = expand_home(given).absolute()
         _check_script(path)
         return _caught(lambda: _run_script(path), f"the script '{given}'", [str(path)])
     name = getattr(given, "__name__", repr(given))

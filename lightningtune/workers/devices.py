@@ -11,6 +11,9 @@ import torch
 
 from lightningtune.errors import ConfigurationError
 
+MOST = 1000
+"""Trials that one machine runs at a time: each is a process, with files and memory of its own."""
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -138,6 +141,9 @@ def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_
         Slot(devices=('0',), cores=(0, 1), threads=2)
         Slot(devices=('1',), cores=(2, 3), threads=2)
     """
+    for name, count in (("n_jobs", n_jobs), ("trials_per_device", trials_per_device)):
+        if count > MOST:
+            raise ConfigurationError(f"{name} must be at most {MOST}, which is what one machine runs, but got {count}.")
     groups: list[tuple[str, ...]] = [()]
     if machine.devices:
         starts = range(0, len(machine.devices) - devices_per_trial + 1, devices_per_trial)

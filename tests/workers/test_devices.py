@@ -47,6 +47,8 @@ def test_more_trials_than_cores_share_them():
     [
         (FOUR, {"n_jobs": 5}, "4 accelerators give 4 slots.*larger trials_per_device"),
         (FOUR, {"n_jobs": 1, "devices_per_trial": 5}, "give 0 slots"),
+        (FOUR, {"n_jobs": 10**9}, "n_jobs must be at most 1000, which is what one machine runs, but got 1000000000"),
+        (FOUR, {"n_jobs": 1, "trials_per_device": 10**9}, "trials_per_device must be at most 1000"),
         (Machine(tuple(range(8)), 8), {"n_jobs": 2, "trials_per_device": 2}, "trials run on the CPU here"),
         (Machine(tuple(range(8)), 8), {"n_jobs": 2, "devices_per_trial": 2}, "trials run on the CPU here"),
     ],
