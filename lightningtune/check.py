@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import time
@@ -131,7 +132,9 @@ class Checkable:
         if first is not None and first.noted is not None:
             length = length_of(first.trainer, first.noted)
             findings += of_lengths(length)
-            facts.append(self._of_pruner(length, findings))
+            has_value = {*self._host.objective.monitor} <= {*first.noted.metrics}  # else only some validations log it
+            valued = length if has_value else dataclasses.replace(length, validations=None)
+            facts.append(self._of_pruner(valued, findings))
         means = self._means(ranks)
         forecast = forecast_of(runs, means, length)
         findings += of_forecast(forecast, runs, means)

@@ -196,7 +196,7 @@ def pruner_fact(reach: Reach | None, pruner: str, length: Length, objectives: in
     if objectives > 1:
         return "Pruner", "none: Optuna prunes no trial of several objectives"
     if validations is None:
-        return "Pruner", f"{pruner}, in trials whose number of {moment}s is not known"
+        return "Pruner", f"{pruner}, in trials whose number of values is not known"
     if reach is None or reach.first_trial is None or reach.first_step is None:
         when = "not tried"
         if reach is not None:

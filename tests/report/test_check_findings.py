@@ -189,7 +189,7 @@ def fact(reach, validations, objectives=1, moment="validation"):
 def test_from_when_on_it_prunes_is_a_fact():
     assert fact(SOME, 10) == "APruner: from trial 2 on, and from validation 2 of 10 on"
     assert fact(SOME, 10, moment="epoch") == "APruner: from trial 2 on, and from epoch 2 of 10 on"
-    assert fact(None, None) == "APruner, in trials whose number of validations is not known"
+    assert fact(None, None) == "APruner, in trials whose number of values is not known"
     assert fact(None, 3) == "APruner: not tried, of 3 validations each"
     assert fact(NOTHING, 1) == "APruner: not one trial, of 1 validation each"
     part = dataclasses.replace(NOTHING, is_whole=False)
