@@ -15,6 +15,7 @@ import pyte
 import pytest
 from rich.console import Console
 
+from lightningtune.contract import SilentReporter
 from lightningtune.report.live import LiveView, WatchedReporter, view_console
 from lightningtune.study.results import StudyResults, TrialResult
 
@@ -320,6 +321,13 @@ def test_a_watched_reporter_passes_values_and_the_verdict_on(out):
 
     watched = WatchedReporter(Reporter(), LiveView(("a",), console(out)), 0)
     assert watched.report((1.0,), 2) == "(1.0,) at 2"
+
+
+def test_a_notice_of_all_trials_is_shown_once(out):
+    view = LiveView(("a",), console(out))
+    for number in range(2):
+        WatchedReporter(SilentReporter(), view, number).notice("all trials share a folder")
+    assert out.getvalue().count("all trials share a folder") == 1
 
 
 def test_what_is_shown_stands_in_the_log_too(caplog):

@@ -77,6 +77,9 @@ class Collect(SilentReporter):
         self.threads.add(threading.current_thread())
         return Stop(StopReason.PRUNED, "told to") if step == self.stop_at else None
 
+    def notice(self, text):
+        self.told.append(text)
+
 
 @pytest.fixture(scope="module", params=[ForkServer, pytest.param(Cold, marks=pytest.mark.slow)], ids=["forked", "cold"])
 def processes(request):
@@ -115,6 +118,13 @@ def test_a_trial_gives_what_it_gives_in_this_process(run, tmp_path):
         torch.load(tmp_path / name / "best.ckpt", weights_only=False)["state_dict"] for name in ("trial", "here")
     ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
+
+
+def test_a_notice_of_a_trial_reaches_the_host(run, tmp_path):
+    reporter, shared = Collect(), str(tmp_path / "shared")
+    given = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": shared}}
+    run(reporter=reporter, callbacks=given, max_epochs=1)
+    assert reporter.told[0].startswith(f"ModelCheckpoint has dirpath='{shared}' in all trials")
 
 
 def test_a_decision_comes_back(run):
