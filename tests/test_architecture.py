@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "lightningtune"
 FLOORS = [
     {"_version", "errors", "contract", "streams"},
-    {"files", "signatures", "hyperparameters", "values", "wording"},
+    {"files", "signatures", "hyperparameters", "instantiation", "values", "wording"},
     {"search", "config"},
     {"study", "training"},
     {"callback", "arguments", "preflight", "workers", "report"},

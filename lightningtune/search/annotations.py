@@ -8,6 +8,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from lightningtune.instantiation import instantiate
+
 
 class Misfit(Exception):  # noqa: N818 - a finding, not an error
     """A value does not fit an annotation."""
@@ -41,7 +43,7 @@ def fit(hint: Any, value: Any, build: bool = True) -> Any:
     parsed = _parse(parser, value)
     if _with_texts(value, parsed.value) != parsed.value:
         _parse(parser, _with_texts(value, parsed.value, mask="some text"))
-    return _with_texts(value, parser.instantiate(parsed).value if build else parsed.value)
+    return _with_texts(value, instantiate(parser, parsed).value if build else parsed.value)
 
 
 def _parser(hint: Any) -> ArgumentParser:

@@ -156,19 +156,18 @@ class CliCall:
 
         def init_parser(**kwargs: Any) -> LightningArgumentParser:
             parser = make_parser(**kwargs)
-            ours = [*instantiators, (seeded(_construct, data_seed), Dataset, True)]
-            by_us = (seeded(_construct, data_seed), LightningDataModule, True)
-            parser.instantiate = functools.partial(parser.instantiate, instantiators=[*ours, by_us])
             add = parser.add_instantiator
 
             def add_instantiator(make: Callable[..., Any], kind: type, *args: Any, **kwargs: Any) -> None:
-                is_data = isinstance(kind, type) and issubclass(kind, LightningDataModule)
-                if is_data:  # Lightning's, which notes the arguments
-                    parser.instantiate = functools.partial(parser.instantiate, instantiators=ours)
-                with warnings.catch_warnings():  # jsonargparse deprecates what Lightning calls here
+                if isinstance(kind, type) and issubclass(kind, (LightningDataModule, Dataset)):
+                    make = seeded(make, data_seed)
+                    kwargs["prepend"] = True  # Lightning's own notes the arguments, and comes before ours
+                with warnings.catch_warnings():  # jsonargparse deprecates what Lightning calls too
                     warnings.simplefilter("ignore", DeprecationWarning)
-                    add(seeded(make, data_seed) if is_data else make, kind, *args, **kwargs)
+                    add(make, kind, *args, **kwargs)
 
+            for make, kind, _ in (*instantiators, (_construct, Dataset, True), (_construct, LightningDataModule, True)):
+                add_instantiator(make, kind)
             parser.add_instantiator = add_instantiator
             return parser
 

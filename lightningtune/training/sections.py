@@ -16,6 +16,7 @@ from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.files import load_yaml
 from lightningtune.hyperparameters import given_hyperparameters, has_block
+from lightningtune.instantiation import dump_all, instantiate
 from lightningtune.signatures import import_class, signature_of, type_hints
 from lightningtune.training.messages import refusal
 
@@ -72,14 +73,14 @@ class Section:
         values = config[self._name]
         if "class_path" not in values:
             try:
-                built = vars(self._parser.instantiate(parsed, instantiators=instantiators)[self._name])
+                built = vars(instantiate(self._parser, parsed, instantiators)[self._name])
             except ValueError as error:
                 if self._name in BASES:
                     raise
                 raise ConfigError(f"The config is not valid. {refusal(error, self._name)}") from error
             return {**built, **_texts(built, values, getattr(self._schema, self._name))}
         instantiators = [(functools.partial(self._construct, config), BASES[self._name], True)]
-        return self._parser.instantiate(parsed, instantiators=instantiators)[self._name]
+        return instantiate(self._parser, parsed, instantiators)[self._name]
 
     def _construct(self, config: Mapping[str, Any], class_type: type, *args: Any, **kwargs: Any) -> Any:
         """Construct the class of a ``class_path``, or a module that is an argument of it, which is built as it is."""
@@ -99,9 +100,7 @@ class Section:
         parsed = self.parse(config)
         if parsed is None:
             return {}
-        plain: Mapping[str, Any] = load_yaml(self._parser.dump(parsed, skip_unset=False, skip_validation=True))[
-            self._name
-        ]
+        plain: Mapping[str, Any] = load_yaml(dump_all(self._parser, parsed))[self._name]
         return plain
 
 
