@@ -305,12 +305,13 @@ _LONGEST = 2**63
 def _checked(name: str, distribution: BaseDistribution) -> BaseDistribution:
     """Refuse a range from which no sampler can draw."""
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    if isinstance(distribution, IntDistribution) and not -_LONGEST <= low <= high < _LONGEST:
-        raise SearchSpaceError(f"'{name}': an integer must fit 64 bits, but got low={low}, high={high}.")
-    if not math.isfinite(high - low):
+    step = distribution.step or 0  # type: ignore[attr-defined]
+    if isinstance(distribution, IntDistribution) and not (-_LONGEST <= low <= high < _LONGEST and step < _LONGEST):
+        raise SearchSpaceError(f"'{name}': an integer must fit 64 bits, but got low={low}, high={high}, step={step}.")
+    if not math.isfinite(high - low + step):
         raise SearchSpaceError(f"'{name}': a range from {low} to {high} is wider than the largest float.")
-    if isinstance(distribution, FloatDistribution) and distribution.step and (high - low) / distribution.step > 2**53:
-        raise too_fine(name, distribution.step)
+    if isinstance(distribution, FloatDistribution) and step and (high - low) / step > 2**53:
+        raise too_fine(name, step)
     return distribution
 
 
