@@ -8,7 +8,7 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ class Host:
             give_up(study)
 
         interruption = Interruption(interrupted, end)
-        with self._run(study, interruption), ThreadPoolExecutor(len(slots), "lightningtune-trial") as threads:
+        with self._run(study, interruption), processes.threads(len(slots)) as threads:
 
             def start(trial: optuna.Trial) -> Future[TrialOutcome]:
                 try:

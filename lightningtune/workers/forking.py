@@ -56,6 +56,7 @@ class ForkServer:
         self._watch = threading.Thread()
         self._ready: Future[bool] = Future()
         """Whether the server could load the payload, and was not killed meanwhile."""
+        _settle(self._ready, False)
         self._folders: list[Path] = []
         """What servers make, and cannot remove when they are killed."""
 
@@ -69,19 +70,29 @@ class ForkServer:
                 begin = functools.partial(fork_server, kept=locals_of_this_thread())
             else:
                 begin = functools.partial(start_interpreter, here=here)
-            self._control, theirs = socket.socketpair()
-            begun: Future[ServerProcess] = Future()
-            ended: Future[int] = Future()
             self._ready = Future()
-            with theirs:
-                accompany = functools.partial(_accompany, begin, self._control, theirs, begun, ended)
-                self._watch = threading.Thread(target=contextvars.copy_context().run, args=[accompany], daemon=True)
-                self._watch.start()
-                self._number = begun.result().number
-            connection = Connection(os.dup(self._control.fileno()))
-            told = (here, self._payload)
-            arguments = (connection, told, ended, self._ready, self._folders)
-            threading.Thread(target=_shake_hands, args=arguments, daemon=True).start()
+            try:
+                self._begin(begin, here)
+            except BaseException:
+                _settle(self._ready, False)  # whoever asks for a process next starts the server again
+                self._kill()
+                self._end()
+                raise
+
+    def _begin(self, begin: Callable[[socket.socket, socket.socket], ServerProcess], here: Surroundings) -> None:
+        self._control, theirs = socket.socketpair()
+        begun: Future[ServerProcess] = Future()
+        ended: Future[int] = Future()
+        with theirs:
+            accompany = functools.partial(_accompany, begin, self._control, theirs, begun, ended)
+            watch = threading.Thread(target=contextvars.copy_context().run, args=[accompany], daemon=True)
+            watch.start()
+            self._watch = watch
+            self._number = begun.result().number
+        connection = Connection(os.dup(self._control.fileno()))
+        told = (here, self._payload)
+        arguments = (connection, told, ended, self._ready, self._folders)
+        threading.Thread(target=_shake_hands, args=arguments, daemon=True).start()
 
     def child(self) -> Child:
         """Fork a process; a server that was killed is started again.
@@ -118,13 +129,15 @@ class ForkServer:
         self._end()
 
     def _end(self) -> None:
-        if self._control is None:
+        control, self._control = self._control, None
+        if control is None:
             return
-        with self._control, contextlib.suppress(OSError):  # the server may have been killed
-            self._control.shutdown(socket.SHUT_RDWR)
-        self._watch.join(_GRACE)
-        self._kill()
-        self._watch.join()
+        with control, contextlib.suppress(OSError):  # the server may have been killed
+            control.shutdown(socket.SHUT_RDWR)
+        if self._watch.ident is not None:  # the system has not refused its thread
+            self._watch.join(_GRACE)
+            self._kill()
+            self._watch.join()
         while self._folders:
             shutil.rmtree(self._folders.pop(), ignore_errors=True)
 
@@ -136,9 +149,9 @@ class ForkServer:
     def _forked(self) -> Child | None:
         """Fork a process; return None when there is no server any more."""
         is_loaded = self._ready.result()
-        if self._is_over or self._control is None:
+        if self._is_over:
             raise TrialError(OVER)
-        if not is_loaded:
+        if not is_loaded or self._control is None:
             return None
         with contextlib.ExitStack() as undo:
             ours, theirs = Pipe()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import pickle
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
+from typing import TypeVar
 
 import cloudpickle
 
@@ -25,6 +30,9 @@ from lightningtune.workers.handles import KILL, Child
 from lightningtune.workers.messages import Result
 from lightningtune.workers.travel import check_travels
 
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
 
 class TrialProcesses:
     """Runs each trial in a process, or in one for each rank, and survives whatever becomes of them.
@@ -35,6 +43,7 @@ class TrialProcesses:
         blueprint: builds the trials.
         starter: how processes come to be; by default they are forked where that is safe, which is on Linux.
         grace: seconds that a trial whose time is up has to end softly, and then once more after SIGTERM.
+        patience: seconds for which a process is asked for that the system refuses, since there are too many.
 
     Raises:
         ConfigurationError: when the blueprint cannot travel, naming what cannot.
@@ -45,6 +54,7 @@ class TrialProcesses:
         blueprint: Blueprint,
         starter: Callable[[bytes], ForkServer | Cold] = ForkServer if sys.platform == "linux" else Cold,
         grace: float = 10.0,
+        patience: float = 600.0,
     ) -> None:
         for name, part in blueprint.parts.items():
             check_travels(name, part)
@@ -52,13 +62,14 @@ class TrialProcesses:
         if blueprint.share_data and not self._starter.shares_memory:
             raise ConfigurationError("share_data needs processes that are forked, which this platform does not have.")
         self._grace = grace
+        self._patience = patience
         self._running: set[Child] = set()
         self._preparing: set[Child] = set()
         self._is_interrupted = self._is_over = False
 
     def __enter__(self) -> TrialProcesses:
         try:
-            self._starter.start()
+            self._allowed(self._starter.start)
         except BaseException:  # Ctrl-C above all
             self._starter.close()
             raise
@@ -163,11 +174,46 @@ class TrialProcesses:
         return self._is_over or (self._is_interrupted and among is self._preparing)
 
     @contextlib.contextmanager
+    def threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
+        """Yield a pool of threads that have all started: a pool loses the trial for which a thread is refused."""
+
+        def start() -> None:
+            have_started = threading.Event()
+            try:
+                for _ in range(count):
+                    threads.submit(have_started.wait)
+            finally:
+                have_started.set()
+
+        with ThreadPoolExecutor(count, "lightningtune-trial") as threads:
+            self._allowed(start)
+            yield threads
+
+    def _allowed(self, start: Callable[[], _T]) -> _T:
+        """Start a process; one that the system refuses is asked for again: others end, and make room for it."""
+        began, is_told = time.monotonic(), False
+        while True:
+            try:
+                return start()
+            except (OSError, RuntimeError) as error:
+                is_refused = isinstance(error, BlockingIOError) or str(error) == _NO_THREAD
+                if not is_refused or time.monotonic() - began > self._patience:
+                    raise
+                if not is_told:
+                    log.warning(
+                        "The system starts no process for a trial, and is asked again for %g seconds: %s",
+                        self._patience,
+                        error,
+                    )
+                is_told = True
+            time.sleep(_PAUSE)
+
+    @contextlib.contextmanager
     def _children(self, jobs: Sequence[Job], among: set[Child]) -> Iterator[list[Child]]:
         children: list[Child] = []
         try:
             for job in jobs:
-                children.append(self._starter.child())
+                children.append(self._allowed(self._starter.child))
                 among.add(children[-1])
                 if self._is_ended(among):
                     children[-1].signal(KILL)
@@ -182,6 +228,10 @@ class TrialProcesses:
 
 
 _INTERRUPTED = "interrupted before it had ended"
+_NO_THREAD = "can't start new thread"
+"""What Python says where the system refuses a thread, which counts as a process there."""
+_PAUSE = 0.2
+"""Seconds until a process that was refused is asked for again."""
 
 
 def _ranks(count: int) -> list[dict[str, str]]:

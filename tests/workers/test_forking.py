@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import resource
 import signal
 import sys
 import threading
@@ -161,3 +162,18 @@ def test_a_server_that_loads_goes_with_its_host(tmp_path, server_of):
     os.kill(host, signal.SIGKILL)
     os.waitpid(host, 0)
     assert have_ended(family)
+
+
+def test_a_server_that_could_not_be_started_is_started_when_a_process_is_asked_for():
+    server = Forked(payload())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            server.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    child = server.child()
+    child.signal(signal.SIGKILL)
+    child.close()
+    server.close()

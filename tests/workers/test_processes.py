@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import signal
@@ -125,6 +126,39 @@ def test_a_notice_of_a_trial_reaches_the_host(run, tmp_path):
     given = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": shared}}
     run(reporter=reporter, callbacks=given, max_epochs=1)
     assert reporter.told[0].startswith(f"ModelCheckpoint has dirpath='{shared}' in all trials")
+
+
+class Full(ForkServer):
+    """The system refuses the first two processes, as it does where a user has too many."""
+
+    tries = 0
+
+    def child(self):
+        self.tries += 1
+        if self.tries <= 2:
+            raise OSError(errno.EAGAIN, "The trial's process could not be forked")
+        return super().child()
+
+
+def test_a_process_that_the_system_refuses_is_asked_for_again_with_an_end(tmp_path, caplog):
+    config = {"seed_everything": 1, "trainer": {"accelerator": "cpu", "max_epochs": 1}}
+    spec = TrialSpec(7, config, tmp_path / "trial", LOSS)
+    with TrialProcesses(blueprint(), functools.partial(Full, is_fit_to_fork=lambda: True)) as full:
+        assert full.run(spec, SLOT, SilentReporter()).reason is StopReason.COMPLETED
+    assert [record.getMessage() for record in caplog.records if "workers" in record.name] == [
+        "The system starts no process for a trial, and is asked again for 600 seconds: "
+        "[Errno 11] The trial's process could not be forked"
+    ]
+    refusing = functools.partial(Full, is_fit_to_fork=lambda: True)
+    with TrialProcesses(blueprint(), refusing, patience=0.0) as full, pytest.raises(BlockingIOError):
+        full.run(spec, SLOT, SilentReporter())
+
+
+def test_the_threads_of_a_pool_have_all_started(processes):
+    before = threading.active_count()
+    with processes.threads(3) as threads:
+        assert threading.active_count() == before + 3
+        assert [*threads.map(abs, (-1, -2))] == [1, 2]
 
 
 def test_a_decision_comes_back(run):
