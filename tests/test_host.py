@@ -586,10 +586,25 @@ class Ranks(L.Callback):
         Path(self.folder, f"{number} {trainer.global_rank} {trainer.world_size}").write_text(str(pl_module.lr))
 
 
+SECOND_TASK = {"JOB_ID": "1", "JOB_NAME": "study", "NTASKS": "2", "PROCID": "1", "LOCALID": "1", "NODEID": "0"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn", "ddp_fork"])
-@pytest.mark.parametrize("storage", ["journal", "memory"])
-def test_a_trial_of_several_processes_is_one_trial(tune, tmp_path, strategy, storage):
+@pytest.mark.parametrize(
+    ("strategy", "storage"),
+    [
+        ("ddp", "journal"),
+        ("ddp_spawn", "memory"),
+        ("ddp_fork", "journal"),
+        ({"class_path": "DDPStrategy", "init_args": {"find_unused_parameters": True}}, "memory"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:find_unused_parameters=True was specified")
+def test_a_trial_of_several_processes_is_one_trial_in_a_task_of_slurms_too(
+    tune, tmp_path, monkeypatch, strategy, storage
+):
+    for name, value in SECOND_TASK.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     (tmp_path / "ranks").mkdir()
     study = tune(
         base_config={"trainer": {**CPU, "strategy": strategy, "devices": 2}},

@@ -711,10 +711,17 @@ def test_callbacks_of_the_user_work_beside_ours(tune):
     assert mine == [f"{study.best_trial.number:04d}"]
 
 
+SLURM = {"class_path": "lightning.pytorch.plugins.environments.SLURMEnvironment"}
+SPAWNS = {"class_path": "DDPStrategy", "init_args": {"start_method": "spawn"}}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"num_nodes": 2, "strategy": "ddp"}, "a trial trains on one machine, but num_nodes is 2"),
+        ({"strategy": SPAWNS}, "DDPStrategy starts processes in a way of its own"),
+        ({"plugins": [SLURM]}, "SLURMEnvironment says that a launcher starts the processes"),
+        ({"strategy": {"class_path": "DDPStrategy", "init_args": {"cluster_environment": SLURM}}}, "SLURMEnvironment"),
         ({"barebones": True}, "barebones"),
         ({"check_val_every_n_epoch": 5, "max_epochs": 2}, "val_loss"),
     ],

@@ -132,9 +132,7 @@ class Blueprint:
         Raises:
             ConfigurationError: with Lightning's reason.
         """
-        parsed = self._sections["trainer"].parse(_with_folders(config, "."))
-        given = {name: parsed["trainer"][name] for name in config["trainer"]} if parsed is not None else {}
-        return check_settings(given)
+        return check_section(self._sections["trainer"], config.get("trainer") or {})
 
     def has_preparation(self, config: Mapping[str, Any]) -> bool:
         """Whether the datamodule has a ``prepare_data`` of its own, as far as that can be told without building it."""
@@ -276,6 +274,25 @@ def _trainer(
     settings["default_root_dir"] = own_folder(settings["default_root_dir"], directory)
     settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
     return Trainer(**settings, callbacks=[*callbacks, own])
+
+
+def check_section(section: Section, trainer: Mapping[str, Any]) -> int:
+    """Build a Trainer from its section, without what may write or connect to a server.
+
+    Args:
+        section: builds it.
+        trainer: its values.
+
+    Returns:
+        How many processes train one trial.
+
+    Raises:
+        ConfigurationError: with Lightning's reason.
+    """
+    left_out = ("logger", "callbacks", "profiler")
+    given = {name: value for name, value in trainer.items() if value is not None and name not in left_out}
+    built = section.build({"trainer": given})
+    return check_settings({name: built[name] for name in given})
 
 
 def _with_folders(config: Mapping[str, Any], directory: str | os.PathLike[str]) -> Mapping[str, Any]:

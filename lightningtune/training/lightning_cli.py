@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigurationError
-from lightningtune.training.build import Blueprint, Fit, as_lightning_module, without_compilation
+from lightningtune.training.build import Blueprint, Fit, as_lightning_module, check_section, without_compilation
 from lightningtune.training.callback_list import callbacks_of
 from lightningtune.training.class_names import check_classes
 from lightningtune.training.cli_call import BuiltCli
@@ -20,10 +22,10 @@ from lightningtune.training.cli_schema import SEED, CliSchema
 from lightningtune.training.data import has_preparation, load, refuse_other_data, which_data
 from lightningtune.training.folders import own_folder
 from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.sections import Section
 from lightningtune.training.tracker_names import refuse_shared_runs
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
-    check_settings,
     launched_by_us,
     refuse_barebones,
     settings_left_alone,
@@ -92,8 +94,9 @@ class CliBlueprint(Blueprint):
             ConfigurationError: with Lightning's reason.
         """
         parsed = self.schema.check(config)
-        given = {name: parsed.get(f"trainer.{name}") for name in config.get("trainer") or {}}
-        return check_settings({name: value for name, value in given.items() if value is not None})
+        names = set(config.get("trainer") or {}) & set(inspect.signature(Trainer).parameters)
+        given = {name: value for name, value in parsed["trainer"].as_dict().items() if name in names}
+        return check_section(Section(Schema(trainer=Trainer), "trainer", given), given)
 
     def has_preparation(self, config: Mapping[str, Any]) -> bool:
         """Whether the datamodule has a ``prepare_data`` of its own, which depends on nothing but the data's section."""

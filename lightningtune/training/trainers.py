@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.class_names import blocks_of, class_named
@@ -57,7 +60,10 @@ def prints_itself(settings: Mapping[str, Any], callbacks: Sequence[Callback]) ->
 
 
 def check_settings(given: Mapping[str, Any]) -> int:
-    """Build the Trainer of some settings, without callbacks and loggers, to see whether it can be had on this machine.
+    """Build the Trainer of some settings, to see whether it can be had on this machine.
+
+    Args:
+        given: what the config sets, built; without loggers, callbacks and profilers, which may write.
 
     Returns:
         How many processes train one trial.
@@ -65,18 +71,23 @@ def check_settings(given: Mapping[str, Any]) -> int:
     Raises:
         ConfigurationError: with Lightning's reason.
     """
-    plain: dict[str, Any] = {
-        name: value for name, value in given.items() if isinstance(value, (int, float, str)) or name == "devices"
-    }
     bare = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     with quiet_lightning():
         try:
-            trainer = Trainer(**{"devices": 1, **plain, **bare})
+            trainer = Trainer(**{"devices": 1, **launched_by_us(given), **bare})
+        except ConfigurationError:
+            raise
         except Exception as error:  # Lightning, torch and plugins raise several kinds
             raise ConfigurationError(f"trainer: {one_line(error)}") from None
     refuse_barebones(given)
     if trainer.num_nodes > 1:
         raise ConfigurationError(f"trainer: a trial trains on one machine, but num_nodes is {trainer.num_nodes}.")
+    if _starts_processes_itself(trainer):
+        raise ConfigurationError(
+            f"trainer: {type(trainer.strategy).__name__} starts processes in a way of its own "
+            f"({type(trainer.strategy.launcher).__name__}), and LightningTune starts those of a trial by itself. Use a "
+            "strategy that can be started by a command for each process, such as ddp or fsdp, without start_method."
+        )
     return trainer.world_size
 
 
@@ -91,11 +102,38 @@ def refuse_barebones(settings: Mapping[str, Any]) -> None:
 
 
 def launched_by_us(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with a strategy that leaves starting processes to us: ``ddp`` for ``ddp_spawn``."""
-    strategy = settings.get("strategy")
-    if _IS_RANK not in os.environ or not isinstance(strategy, str):
-        return {**settings}
-    return {**settings, "strategy": re.sub("_(spawn|fork|notebook)", "", strategy)}
+    """Return settings with which Lightning leaves starting processes to us.
+
+    The strategy is ``ddp`` for ``ddp_spawn``. The cluster environment is Lightning's own, which goes by the variables
+    that a trial's ranks are given, and by nothing that Slurm, torchrun or MPI tell the study's process.
+
+    Raises:
+        ConfigurationError: when they name another cluster environment.
+    """
+    strategy, plugins = settings.get("strategy"), settings.get("plugins") or []
+    plugins = [*plugins] if isinstance(plugins, (list, tuple)) else [plugins]
+    given = [*plugins, getattr(strategy, "cluster_environment", None)]
+    environments = [plugin for plugin in given if isinstance(plugin, ClusterEnvironment)]
+    others = [type(plugin).__name__ for plugin in environments if type(plugin) is not LightningEnvironment]
+    if others:
+        raise ConfigurationError(
+            f"trainer: {others[0]} says that a launcher starts the processes of a fit, and LightningTune starts those "
+            "of a trial by itself. Remove it."
+        )
+    if not environments:
+        plugins.append(LightningEnvironment())
+    if isinstance(strategy, str):
+        strategy = re.sub("_(spawn|fork|notebook)", "", strategy)
+    return {**settings, "plugins": plugins, **({"strategy": strategy} if strategy is not None else {})}
+
+
+def _starts_processes_itself(trainer: Trainer) -> bool:
+    """Whether a strategy starts processes in another way than by a command for each, as ``ddp`` does.
+
+    A strategy tells this by its launcher only, and the classes of launchers are private.
+    """
+    launcher = trainer.strategy.launcher
+    return launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher)
 
 
 def refuse_processes(trainer: Trainer) -> None:

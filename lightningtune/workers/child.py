@@ -27,6 +27,7 @@ from lightningtune.training.run import failure, load_data, prepare_data, train
 from lightningtune.training.trackers import leave_trackers
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.messages import Result, pickle_result
+from lightningtune.workers.ranks import take_rank
 
 
 def load(payload: bytes) -> Blueprint:
@@ -81,7 +82,7 @@ class Job:
 
     Attributes:
         slot: where it runs.
-        variables: of the environment, beyond the slot's.
+        variables: of the environment, by which the ranks of a trial find each other.
         threads: how many threads it computes with.
         output: the file that receives what it prints.
         task: a `Task`, pickled apart: what goes wrong when it is loaded is printed, too.
@@ -199,7 +200,8 @@ def run_and_leave(task: Callable[[], None]) -> NoReturn:
 
 
 def _settle(job: Job) -> None:
-    os.environ.update({**job.slot.environment, **job.variables})
+    os.environ.update(job.slot.environment)
+    take_rank(job.variables)
     _capture(job.output)  # first, for what else goes wrong to be printed there
     if job.slot.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job.slot.cores)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lightningtune.errors import ConfigurationError
+from lightningtune.workers.ranks import refuse_launcher
 
 MOST = 1000
 """Trials that one machine runs at a time: each is a process, with files and memory of its own."""
@@ -80,8 +81,9 @@ def plan_slots(
         The slots, and the trainer's section with the number of devices that it has in one.
 
     Raises:
-        ConfigurationError: when that is not what there is.
+        ConfigurationError: when that is not what there is, or this process is one of several ranks.
     """
+    refuse_launcher()
     machine, devices = this_machine(str(trainer.get("accelerator", "auto"))), trainer.get("devices")
     per_trial = devices_of_trial(machine, devices, devices_per_trial, n_jobs, isolate)
     is_to_be_said = machine.devices and (per_trial > 1 or devices in ("auto", "-1", -1))

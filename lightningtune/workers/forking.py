@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from lightningtune.errors import ConfigurationError, TrialError
@@ -161,7 +161,8 @@ class ForkServer:
             with theirs:
                 try:
                     socket.send_fds(self._control, [FORK], [theirs.fileno(), told])
-                    answer = self._control.recv(NUMBER.size)
+                    is_answered = wait([self._control], _ANSWER)
+                    answer = self._control.recv(NUMBER.size) if is_answered else b""
                 except OSError:
                     answer = b""
                 finally:
@@ -241,6 +242,8 @@ def _fail(ready: Future[bool], error: Exception) -> None:
 
 _STARTS = 3
 """How often in a row a server is started that was killed."""
+_ANSWER = 60.0
+"""Seconds that the server has to fork; one that does not answer is killed, and started again."""
 _GRACE = 10.0
 """Seconds that the server has to end by itself."""
 _NO_SERVER = (

@@ -11,12 +11,14 @@ import torch
 from lightningtune.contract import Reporter, TrialOutcome, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import release_memory, train
+from lightningtune.workers.ranks import only_rank
 
 
 def run_inline(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOutcome:
     """Train one trial here, in the memory that the one before it has given back."""
     release_memory()
-    return train(spec, blueprint, reporter)
+    with only_rank():
+        return train(spec, blueprint, reporter)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import pickle
-import socket
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from lightningtune.workers.devices import Slot
 from lightningtune.workers.forking import ForkServer
 from lightningtune.workers.handles import KILL, Child
 from lightningtune.workers.messages import Result
+from lightningtune.workers.ranks import variables_of_ranks
 from lightningtune.workers.travel import check_travels
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class TrialProcesses:
                 output_of(spec.directory, rank),
                 cloudpickle.dumps(functools.partial(train_as_rank, spec=spec, rank=rank)),
             )
-            for rank, variables in enumerate(_ranks(ranks))
+            for rank, variables in enumerate(variables_of_ranks(ranks))
         ]
         outcome = self._result(jobs, reporter, trial_timeout, self._running)
         assert isinstance(outcome, TrialOutcome)
@@ -145,7 +145,7 @@ class TrialProcesses:
             Exception: what it raised.
         """
         task = cloudpickle.dumps(functools.partial(prepare_here, spec=spec))
-        job = Job(slot, _ranks(ranks)[0], slot.threads, output_of(spec.directory), task)
+        job = Job(slot, variables_of_ranks(ranks)[0], slot.threads, output_of(spec.directory), task)
         result = self._result([job], SilentReporter(), None, self._preparing)
         if not isinstance(result, TrialOutcome):
             return result
@@ -232,13 +232,3 @@ _NO_THREAD = "can't start new thread"
 """What Python says where the system refuses a thread, which counts as a process there."""
 _PAUSE = 0.2
 """Seconds until a process that was refused is asked for again."""
-
-
-def _ranks(count: int) -> list[dict[str, str]]:
-    """Return the variables by which torch's processes find each other; none for a trial of one process."""
-    if count == 1:
-        return [{}]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "NODE_RANK": "0"}
-    return [{**shared, "LOCAL_RANK": str(rank), "RANK": str(rank)} for rank in range(count)]
