@@ -10,8 +10,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-_INSTANTIATES = inspect.signature(getattr(ArgumentParser, "instantiate", object)).parameters
-_DUMPS = inspect.signature(ArgumentParser.dump).parameters
+_IS_4_49 = hasattr(ArgumentParser, "instantiate")
+_IS_4_53 = _IS_4_49 and "instantiators" in inspect.signature(ArgumentParser.instantiate).parameters
 
 
 def instantiate(parser: ArgumentParser, parsed: Namespace, instantiators: Sequence[tuple[Any, type, bool]] = ()) -> Any:
@@ -22,7 +22,7 @@ def instantiate(parser: ArgumentParser, parsed: Namespace, instantiators: Sequen
         parsed: the config.
         instantiators: what makes the instances of some classes: a function, the class, and whether its subclasses too.
     """
-    if "instantiators" in _INSTANTIATES:
+    if _IS_4_53:
         return parser.instantiate(parsed, instantiators=instantiators)
     own = copy.copy(parser)  # to which an instantiator is added; the parser itself stays without
     with warnings.catch_warnings():  # deprecated from 4.49 on, and before 4.53 there is no other way
@@ -34,6 +34,6 @@ def instantiate(parser: ArgumentParser, parsed: Namespace, instantiators: Sequen
 
 def dump_all(parser: ArgumentParser, parsed: Namespace) -> str:
     """Return a parsed config as YAML, with every argument that is null or not given."""
-    unset = "skip_none" if "skip_none" in _DUMPS else "skip_unset"
+    unset = "skip_unset" if _IS_4_49 else "skip_none"
     text: str = parser.dump(parsed, skip_validation=True, **{unset: False})
     return text

@@ -78,7 +78,7 @@ def test_isolated_parallel_and_in_process_trials_are_the_same(tune, tmp_path, st
         kinds = {"memory": optuna.storages.InMemoryStorage(), "sqlite": f"sqlite:///{tmp_path}/{name}.db"}
         optimizer = tune(study_name=name, **({"storage": kinds[storage]} if storage else {}), **how)
         study = optimizer.optimize()
-        assert type(study) is optuna.Study
+        assert isinstance(study, optuna.Study)
         assert optimizer.best_model().hparams.lr == study.best_params["lr"]
         return found(study)
 
