@@ -180,7 +180,7 @@ def _of_integer(name: str, given: float | None) -> dict[str, Any] | None:
         middle = int(2 if given is None else given)
         return {"type": "int", "low": max(1, middle - 1) if middle else 0, "high": middle + 2}
     if _matches(r"(.*_)?kernel.*", name):
-        return {"type": "categorical", "choices": sorted({3, 5, 7, int(given or 3)})}
+        return {"type": "categorical", "choices": sorted({3, 5, 7, 3 if given is None else int(given)})}
     if given is None and not _matches(_SIZES, name) and not _matches(_BATCH, name):
         return None
     middle = int(64 if given is None else given)
