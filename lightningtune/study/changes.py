@@ -17,7 +17,7 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.search.spaces import SearchSpace, SimpleSearchSpace
 from lightningtune.search.suggest import DryStudy
-from lightningtune.study.definition import data_seed, has_value, is_new, is_over
+from lightningtune.study.definition import data_seed, has_value, is_new, is_over, quiet_optuna
 from lightningtune.study.provenance import name_of, names_of, script, versions
 from lightningtune.study.reporter import SEED
 
@@ -73,10 +73,12 @@ def _sampled(space: SearchSpace) -> tuple[tuple[str, ...], set[str]]:
     if space.parameters is not None:
         named = space.parameters
         return tuple(sorted(p.name for p in named)), {path for p in named for path in p.paths}
-    study, paths = DryStudy(), set[str]()
-    for _ in range(_DRY_TRIALS):
-        with contextlib.suppress(Exception):  # it may prune a point; a trial will tell whatever else it raises
-            paths |= space.suggest(study.ask()).keys()
+    paths = set[str]()
+    with quiet_optuna():
+        study = DryStudy()
+        for _ in range(_DRY_TRIALS):
+            with contextlib.suppress(Exception):  # it may prune a point; a trial will tell whatever else it raises
+                paths |= space.suggest(study.ask()).keys()
     return tuple(sorted({name for trial in study.trials for name in trial.params})), paths
 
 
