@@ -69,8 +69,9 @@ def weights_of(directory: StudyDirectory) -> list[Path]:
 
 
 def size_of(paths: list[Path]) -> int:
-    """Return how many bytes files and folders take; one that has several names counts once."""
-    files = {file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()}
+    """Return how many bytes files and folders take; one that has several names counts once, a link nothing."""
+    found = (file for path in paths if not path.is_symlink() for file in (path, *path.rglob("*")))
+    files = {file for file in found if file.is_file() and not file.is_symlink()}
     sizes = {(found.st_dev, found.st_ino): found.st_size for found in (file.stat() for file in files)}
     return sum(sizes.values())
 
