@@ -134,7 +134,6 @@ def lines(tmp_path, name):
         pytest.param({"n_jobs": 2, "share_data": True}, marks=pytest.mark.slow),
         pytest.param({"trainer": {"devices": 2, "strategy": "ddp"}}, marks=pytest.mark.slow),
     ],
-    ids=str,
 )
 def test_all_trials_have_one_validation_set_and_each_its_own_training(tune, tmp_path, how):
     study = tune(**how).optimize()
