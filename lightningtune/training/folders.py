@@ -20,6 +20,7 @@ _FOLDER = re.compile(
 """Attributes that name a folder to write to, by the words that Lightning and its users have for it."""
 _FILE = re.compile(r"_*((save|output|out|log|results?)_?(path|file|filename|filepath)|filename)")
 """Attributes that name a file to write to."""
+_SLASHES = "/\\"
 _PLACE = "lightningtune_place"
 """The key of a checkpoint under which the place of a trial's files stands."""
 
@@ -45,14 +46,15 @@ def own_folder(given: str | os.PathLike[str], directory: Path) -> str:
         >>> own_folder("checkpoints", Path("runs/mine/trials/0007"))
         'checkpoints/mine/0007'
     """
-    return _apart(os.fspath(given), place_in_study(directory), directory)
+    return _own(os.fspath(given), place_in_study(directory), directory)
 
 
 class OwnFolders(Callback):
-    """Gives the callbacks and the profiler of a fit, who write to a folder that all trials share, one in it.
+    """Moves what the callbacks and the profiler of a fit write, from a folder that all trials share to one within it.
 
-    They are known by their attributes, such as ``dirpath``, before any of them is set up. A trial that goes on from
-    a checkpoint keeps the folders of the trial that wrote it, so that callbacks find their files and their state.
+    Such a folder is recognized by the attribute that holds it, such as ``dirpath``, before any callback is set up.
+    A trial that goes on from a checkpoint keeps the folders of the trial that wrote it, so that callbacks find their
+    files and their state.
 
     Args:
         directory: the trial's own folder.
@@ -66,11 +68,11 @@ class OwnFolders(Callback):
         self._shared: list[tuple[Any, str, Any]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out who shares a folder, and move each."""
+        """Find the shared folders, and move each."""
         owners = [*callbacks_of(trainer), trainer.profiler]  # type: ignore[attr-defined]
-        self._shared = [(owner, *found) for owner in owners for found in _written(owner)]
+        self._shared = [(owner, *found) for owner in owners for found in _paths_to_write(owner)]
         self._move()
-        given = [(type(owner).__name__, name.lstrip("_"), value) for owner, name, value in self._moved()]
+        given = [(type(owner).__name__, name.lstrip("_"), value) for owner, name, value in self._changed()]
         for kind, name, value in given if trainer.is_global_zero else ():
             self._notice(
                 f"{kind} has {name}='{value}' in all trials: each writes to a folder of its own there, named by study "
@@ -79,7 +81,7 @@ class OwnFolders(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down where the files are."""
-        if self._moved():
+        if self._changed():
             checkpoint[_PLACE] = str(self._place)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -89,16 +91,17 @@ class OwnFolders(Callback):
 
     def _move(self) -> None:
         for owner, name, value in self._shared:
-            moved = _moved(name, os.fspath(value), self._place, self._directory)
-            setattr(owner, name, type(value)(moved))
-            if Path(value).is_dir():  # its owner may have made it, and will not make another
-                Path(moved).mkdir(parents=True, exist_ok=True)
+            folder, file = _split(name, os.fspath(value))
+            own = _own(folder, self._place, self._directory)
+            setattr(owner, name, type(value)(f"{own}/{file}" if file else own))
+            if Path(folder).is_dir():  # its owner expects it, or has made it and will not make another
+                Path(own).mkdir(parents=True, exist_ok=True)
 
-    def _moved(self) -> list[tuple[Any, str, Any]]:
+    def _changed(self) -> list[tuple[Any, str, Any]]:
         return [shared for shared in self._shared if getattr(shared[0], shared[1]) != shared[2]]
 
 
-def _written(owner: Any) -> list[tuple[str, Any]]:
+def _paths_to_write(owner: Any) -> list[tuple[str, Any]]:
     """Return the attributes of an object that name a folder or a file to write to."""
     held = {name: value for name, value in vars(owner).items() if isinstance(value, (str, Path)) and str(value)}
     names = [name for name in held if _FOLDER.fullmatch(name) or _FILE.fullmatch(name)]
@@ -110,16 +113,14 @@ def _has_folder(name: str, value: str) -> bool:
     return name.lstrip("_") != "filename" or Path(value).is_absolute()
 
 
-def _moved(name: str, value: str, place: Path, directory: Path) -> str:
+def _split(name: str, value: str) -> tuple[str, str]:
+    """Return the folder that an attribute names, and the name of the file within it; empty where it names no file."""
     file = Path(value).name
     if _FOLDER.fullmatch(name) or not Path(value).suffix:
-        return _apart(value, place, directory)
-    return f"{_apart(value.removesuffix(file).rstrip(_SLASHES) or os.curdir, place, directory)}/{file}"
+        return value, ""
+    return value.removesuffix(file).rstrip(_SLASHES) or os.curdir, file
 
 
-def _apart(folder: str, place: Path, directory: Path) -> str:
+def _own(folder: str, place: Path, directory: Path) -> str:
     is_own = Path(folder).absolute().is_relative_to(directory.absolute())
     return folder if is_own else f"{folder.rstrip(_SLASHES)}/{place.as_posix()}"  # it may be the address of a bucket
-
-
-_SLASHES = "/\\"

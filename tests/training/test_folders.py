@@ -39,6 +39,16 @@ class Writes(L.Callback):
         assert self.weights_path == "in.ckpt"
 
 
+class WritesTable(L.Callback):
+    """Writes a file to a folder that must exist, as most scripts do."""
+
+    def __init__(self):
+        self.log_file = "table.csv"
+
+    def on_train_end(self, trainer, pl_module):
+        Path(self.log_file).write_text("value")
+
+
 class ModelOfItsOwn(Line):
     def configure_callbacks(self):
         return [ModelCheckpoint("of_model", "kept")]
@@ -99,6 +109,11 @@ def test_so_does_what_a_config_names(given, written):
 def test_so_does_the_checkpoint_of_a_model_s_own_callback():
     run(model=ModelOfItsOwn)
     assert files("of_model") == ["of_model/mine/0003/kept.ckpt"]
+
+
+def test_the_folder_of_a_file_exists_for_each_training_where_it_existed_before():
+    run(own=[WritesTable()])
+    assert files("mine") == ["mine/0003/table.csv"]
 
 
 def test_what_is_in_the_trial_s_folder_stays_there():
