@@ -413,7 +413,7 @@ def test_a_study_of_another_model_data_or_space_is_refused_though_it_is_over(tun
             with pytest.raises(ConfigurationError, match=message) as refused:
                 ask()
         elsewhere = " --storage URL" if is_stored_elsewhere else ""
-        assert f"remove the stored study with 'lightningtune rm {tmp_path}/optuna_study{elsewhere}'" in str(
+        assert f"remove the stored study with 'lightningtune rm{elsewhere} {tmp_path}/optuna_study'." in str(
             refused.value
         )
     assert len(tune(n_trials=2, storage=storage).optimize().trials) == 2

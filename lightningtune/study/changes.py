@@ -90,7 +90,7 @@ def check_subject(study: optuna.Study, asked_for: Subject, how_to_remove: str) -
     Args:
         study: the study that has the asked name.
         asked_for: what is to be tuned.
-        how_to_remove: the command that removes the study.
+        how_to_remove: the command that removes the study, in quotes.
 
     Raises:
         ConfigurationError: naming what the study tunes, and what is asked for.
@@ -102,7 +102,7 @@ def check_subject(study: optuna.Study, asked_for: Subject, how_to_remove: str) -
         was, now = (" and ".join(texts) for texts in zip(*differences, strict=True))
         raise ConfigurationError(
             f"The study '{study.study_name}' exists with {was}, but {now} is asked for: they are two studies. Give "
-            f"another study_name, or remove the stored study with '{how_to_remove}'. With load_if_exists=False, every "
+            f"another study_name, or remove the stored study with {how_to_remove}. With load_if_exists=False, every "
             "study that exists already is refused."
         )
     kept = {**asdict(asked_for), "parameters": [*asked_for.parameters]}

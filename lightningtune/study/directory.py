@@ -18,7 +18,6 @@ import filecmp
 import hashlib
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import Any
 
 from lightningtune.errors import ConfigError, ConfigurationError, redact
 from lightningtune.files import check_sums, dump_yaml, expand_home, put, read_mapping, write_text
+from lightningtune.wording import as_argument, command
 
 _LAYOUT = {
     "trials": r"\d{4,}",
@@ -35,6 +35,10 @@ _LAYOUT = {
     "replay": r"\d{4,}",
 }
 """The folders of a study, and how what it writes into them is named."""
+
+
+_LEFT = ("error.txt", "metrics.csv", "hparams.yaml", "trackers.json", "result.json")
+"""Files, besides checkpoints, that an earlier training may have left in a training's folder."""
 
 
 def check_study_name(study_name: str) -> str:
@@ -162,18 +166,19 @@ class StudyDirectory:
             return {}
 
     def how_to_remove(self, options: Mapping[str, Any]) -> str:
-        """Return the command that removes the study.
+        """Return the command that removes the study, in quotes.
 
         Args:
             options: of Optuna's functions; ``storage`` where it is not the journal.
 
         Example:
-            >>> StudyDirectory.named(None, "digits").how_to_remove({})
+            >>> print(StudyDirectory.named(None, "digits").how_to_remove({}))
             'lightningtune rm digits'
         """
         is_default = self.root == StudyDirectory.named(None, self.root.name).root
-        elsewhere = "" if options.get("storage") is None else " --storage URL"
-        return f"lightningtune rm {shlex.quote(self.root.name if is_default else str(self.root))}{elsewhere}"
+        elsewhere = () if options.get("storage") is None else ("--storage", "URL")
+        study = self.root.name if is_default else str(self.root)
+        return command("lightningtune", "rm", *elsewhere, *as_argument(study))
 
     def begin(self, directory: Path, config: Mapping[str, Any]) -> None:
         """Write the resolved config of a training that begins.
@@ -185,13 +190,8 @@ class StudyDirectory:
             directory.unlink()
         _remove_checkpoints(directory)
         left = [path for pattern in ("output*.log", "events.out.tfevents.*") for path in directory.glob(pattern)]
-        for path in (
-            *(
-                directory / name
-                for name in ("error.txt", "metrics.csv", "hparams.yaml", "trackers.json", "result.json")
-            ),
-            *left,
-        ):
+        left += [directory / name for name in _LEFT]
+        for path in left:
             _remove(path)
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 
