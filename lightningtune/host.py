@@ -192,7 +192,7 @@ class Host:
         start: Callable[[optuna.Trial], Future[TrialOutcome]],
         callbacks: Sequence[StudyCallback],
         options: Mapping[str, Any],
-        end: Callable[[], Any] = bool,
+        end: Callable[[], Any] = lambda: None,
         n_jobs: int = 1,
     ) -> None:
         ask_and_tell(

@@ -358,8 +358,9 @@ class OptunaDrivenOptimizer(Checkable):
             TrialError: when the trial's classes are not what it was trained with.
         """
         check_tolerance(tolerance)
-        given = self._directory, self._blueprint, self._objective, self._trainer_callbacks
-        return replay(self.study, number, *given, tolerance)
+        return replay(
+            self.study, number, self._directory, self._blueprint, self._objective, self._trainer_callbacks, tolerance
+        )
 
     def _run(self, study: optuna.Study, done: int, report: ReportWriter, asked_for: Mapping[str, Any]) -> None:
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}

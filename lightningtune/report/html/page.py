@@ -40,7 +40,6 @@ def render(record: Record, directory: StudyDirectory, page: Path, now: datetime.
     """
     results, definition = record.results, directory.read_definition() if record.is_ours else {}
     lanes = lanes_of(record, now)
-    results = record.results
     answer = find_answer(results, {refit.number: results.repetitions(refit.number) for refit in results.refits})
     cost = find_cost(results.trials, lanes)
     best = results.best_trials
