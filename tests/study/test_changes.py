@@ -103,26 +103,26 @@ def with_trial(study, state="COMPLETE", **params):
 
 @pytest.mark.parametrize("state", ["COMPLETE", "RUNNING"])
 def test_a_study_that_has_begun_keeps_its_subject(study, state):
-    check_subject(study, subject(Points), "rm it")
-    check_subject(study, subject(), "rm it")
+    check_subject(study, subject(Points), "'rm it'")
+    check_subject(study, subject(), "'rm it'")
     with_trial(study, state)
-    check_subject(study, subject(), "rm it")
+    check_subject(study, subject(), "'rm it'")
     with pytest.raises(ConfigurationError, match=r"model_class=nets.Line, but model_class=nets.Points is.*'rm it'"):
-        check_subject(study, subject(Points), "rm it")
+        check_subject(study, subject(Points), "'rm it'")
     assert study.user_attrs[SUBJECT]["classes"]["model_class"] == "nets.Line"
 
 
 def test_a_study_of_an_older_version_goes_on_unless_its_trials_have_other_parameters(study):
     with_trial(study, width=0.5, depth=0.5)
     with pytest.raises(ConfigurationError, match="with the parameters depth, width, but the parameter lr is asked for"):
-        check_subject(study, subject(space={"lr": ("uniform", 0.0, 1.0)}), "rm it")
-    check_subject(study, subject(), "rm it")
+        check_subject(study, subject(space={"lr": ("uniform", 0.0, 1.0)}), "'rm it'")
+    check_subject(study, subject(), "'rm it'")
     assert study.user_attrs[SUBJECT]["parameters"] == ["width"]
 
 
 def test_only_a_function_without_any_known_parameter_is_refused(study):
-    check_subject(study, subject(), "rm it")
+    check_subject(study, subject(), "'rm it'")
     with_trial(study, width=0.5, seen=0.5)
-    check_subject(study, subject(space=lambda trial: {"lr": trial.suggest_float("seen", 0.0, 1.0)}), "rm it")
+    check_subject(study, subject(space=lambda trial: {"lr": trial.suggest_float("seen", 0.0, 1.0)}), "'rm it'")
     with pytest.raises(ConfigurationError, match="with the parameters seen, width, but the parameter lr is asked for"):
-        check_subject(study, subject(space=lambda trial: {"lr": trial.suggest_float("lr", 0.0, 1.0)}), "rm it")
+        check_subject(study, subject(space=lambda trial: {"lr": trial.suggest_float("lr", 0.0, 1.0)}), "'rm it'")
