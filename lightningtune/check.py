@@ -1,4 +1,4 @@
-"""What would fail in the night, tried in seconds: the untuned defaults and the corners of a space, two batches each."""
+"""Finds the problems of a study before it runs, by short trainings of the untuned defaults and the space's corners."""
 
 from __future__ import annotations
 
@@ -72,10 +72,11 @@ class Checkable:
         return TrialProcesses(self._host.blueprint)
 
     def check(self, progress: Callable[[str], Any] | None = None) -> CheckReport:
-        """Try in seconds what would fail in the night; the study is neither opened nor made, and nothing stays.
+        """Find in seconds the problems that the study would meet in hours; it is neither opened nor made.
 
         The untuned defaults and the corners of the space are trained for two batches each, in processes of their own
-        where that is quick. Judged are metrics, parameters that change nothing, the pruner, time, memory and disk.
+        where that is quick. The report covers metrics, parameters that change nothing, the pruner, time, memory and
+        disk.
 
         Args:
             progress: is told what is tried now, a line for each run.

@@ -191,7 +191,7 @@ def _with_tune(trainer_class: type[Trainer] | Callable[..., Trainer], options: M
     told = {
         **descriptions(),
         "study_name": "the study's name, and its folder's; optuna_study when not given.",
-        _CHECK: "whether it is tried first, in seconds, what would fail in the night.",
+        _CHECK: "whether the study is checked before it runs.",
     }
     said = {option: told[name] for name, option in options.items()}
     for name in _parameters_of_fit(trainer_class):

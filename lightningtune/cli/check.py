@@ -31,7 +31,7 @@ exit code: 0 when no error was found, warnings or not; 1 when there was one;
 
 def parser() -> StudyParser:
     """Return the command's parser."""
-    parser = StudyParser("check", "Finds in seconds what would fail in the night.", _EPILOG)
+    parser = StudyParser("check", "Finds in seconds the problems that a study would meet in hours.", _EPILOG)
     parser.add_argument("--json", action="store_true", help="print what was tried and found as JSON")
     return parser
 

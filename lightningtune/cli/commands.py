@@ -29,7 +29,7 @@ class Command:
 GROUPS: Mapping[str, tuple[Command, ...]] = {
     "Running a study": (
         Command("init", "write a commented study file for your own model"),
-        Command("check", "find in seconds what would fail in the night"),
+        Command("check", "find in seconds the problems of a study"),
         Command("tune", "run a study, or go on with it"),
         Command("pause", "save the running trials, and stop"),
         Command("resume", "go on with a study"),
