@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -265,11 +266,19 @@ def _beside(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step: a reader sees the old file or the new one.
 
-    A pipe or a device is written to; a pipe that nobody reads is an error, for it would be waited for without end.
+    A pipe or a device is written to.
+
+    Raises:
+        ConfigError: when a pipe has no reader, for which it would wait without end; or as `replacing` says.
     """
     is_stream = path.exists() and not path.is_file() and not path.is_dir()
     if is_stream and (not path.is_symlink() or _STREAMS in path.absolute().parents):
-        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            raise ConfigError(f"'{path}' is a pipe that nobody reads. Remove it, or name another file.") from None
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             os.set_blocking(descriptor, True)
             stream.write(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,8 @@ def read_refits(study: StudyDirectory) -> tuple[Refit, ...]:
     """Read the refits of a study, by trial and seed; one that cannot be read is left out."""
     found = []
     for path in sorted((study.root / "refit").glob(f"*/{RESULT}")):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        with contextlib.suppress(ConfigError, ValueError, TypeError, KeyError):
+            kept = read_mapping(path)
             number, checkpoint = int(kept["number"]), path.with_name("best.ckpt")
             found.append(
                 Refit(

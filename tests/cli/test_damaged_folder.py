@@ -51,6 +51,7 @@ def runs(tmp_path_factory):
         Points,
         n_trials=2,
         study_name="digits",
+        seed=0,
         experiment_dir=folder,
         baseline=False,
         verbose=False,

@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import os
 import signal
@@ -164,6 +165,8 @@ def test_a_training_whose_dataloader_worker_is_killed_is_killed(tmp_path):
     outcome = run(tmp_path, Kills, data=Loaded)
     assert outcome.reason is StopReason.KILLED, outcome.traceback
     assert outcome.detail.startswith("a DataLoader's worker ended: ")
+    del outcome  # its error holds the file
+    gc.collect()
 
 
 def test_a_fit_without_a_validation_is_a_mistake(tmp_path):
