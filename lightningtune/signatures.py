@@ -179,15 +179,24 @@ def class_path_of(target: type) -> str | None:
     return f"{target.__module__}.{target.__qualname__}" if "." in target.__module__ else target.__qualname__
 
 
-def subclass_named(base: type, name: str) -> type | None:
-    """Return the class of that name that derives from another, or is it, among those that have been imported."""
-    left = [base]
+def named_without_module(*bases: type) -> dict[str, type]:
+    """Return the classes that a config may name without their module: those that have been imported.
+
+    Args:
+        *bases: the classes from which they derive; these are among them.
+
+    Example:
+        >>> named_without_module(Exception)["KeyError"]
+        <class 'KeyError'>
+    """
+    known: dict[str, type] = {}
+    left = [*bases]
     while left:
-        found = left.pop()
-        if found.__name__ == name:
-            return found
-        left += found.__subclasses__()
-    return None
+        base = left.pop()
+        if "<locals>" not in base.__qualname__:  # jsonargparse does not take those
+            known[base.__name__] = base
+        left += base.__subclasses__()
+    return known
 
 
 def import_class(class_path: str) -> Callable[..., Any] | None:

@@ -16,8 +16,8 @@ from lightningtune.signatures import (
     import_class,
     inner_class,
     is_structure,
+    named_without_module,
     signature_of,
-    subclass_named,
     type_hints,
     with_defaults_of,
 )
@@ -201,7 +201,7 @@ class Schema:
         node, annotated = _get(config, place), self._annotated(config, place)
         name = node.get("class_path") if isinstance(node, Mapping) else node if len(place) > 1 else None
         if isinstance(name, str):
-            return self.class_at(name) or (subclass_named(annotated, name) if annotated is not None else None)
+            return self.class_at(name) or (named_without_module(annotated).get(name) if annotated is not None else None)
         return annotated if len(place) > 1 else getattr(self, str(place[0]), None)
 
     def annotation(self, config: Mapping[str, Any], place: Place) -> tuple[Callable[..., Any], Any] | None:

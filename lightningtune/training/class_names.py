@@ -14,29 +14,8 @@ from lightning.pytorch.loggers import Logger
 
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError, did_you_mean
-from lightningtune.signatures import import_class, signature_of
+from lightningtune.signatures import import_class, named_without_module, signature_of
 from lightningtune.training.messages import one_line
-
-
-def named_without_module(*bases: type) -> dict[str, type]:
-    """Return the classes that a config may name without their module: those that have been imported.
-
-    Args:
-        *bases: which they are of.
-
-    Example:
-        >>> named_without_module(Logger)["CSVLogger"].__module__
-        'lightning.pytorch.loggers.csv_logs'
-    """
-    known: dict[str, type] = {}
-    left = [*bases]
-    while left:
-        base = left.pop()
-        if "<locals>" not in base.__qualname__:  # jsonargparse passes those by
-            known[base.__name__] = base
-        left += base.__subclasses__()
-    return known
-
 
 NAMED: tuple[type, ...] = (
     LightningModule,

@@ -13,8 +13,8 @@ from jsonargparse import Namespace
 from lightningtune.config.base import read_config
 from lightningtune.config.overrides import SECTIONS, Place
 from lightningtune.errors import ConfigError, did_you_mean
-from lightningtune.signatures import REQUIRED, Signature, import_class, signature_of
-from lightningtune.training.class_names import NAMED, LightningSchema, named_without_module
+from lightningtune.signatures import REQUIRED, Signature, import_class, named_without_module, signature_of
+from lightningtune.training.class_names import NAMED, LightningSchema
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
 from lightningtune.training.messages import refusal
 from lightningtune.values import plain

@@ -9,8 +9,9 @@ from nets import Line, Points
 
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError
+from lightningtune.signatures import named_without_module
 from lightningtune.training.build import Blueprint
-from lightningtune.training.class_names import check_classes, class_named, named_without_module
+from lightningtune.training.class_names import check_classes, class_named
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
 from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
