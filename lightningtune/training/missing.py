@@ -54,10 +54,11 @@ def cannot_come(trainer: Trainer, names: tuple[str, ...]) -> bool:
 
 
 def not_yet_logged(trainer: Trainer, names: tuple[str, ...]) -> str:
-    """Return what a person is told of a metric that the first validation or epoch has not logged."""
+    """Return a notice about a metric that the first validation, or training epoch, has not logged."""
     name, logged, hint = _facts(trainer, names)
+    moment = "validation" if why_never_validated(trainer) is None else "training epoch"
     return (
-        f"'{name}' was not logged by the first validation. Logged: {logged}.{hint} A later one may log it: "
+        f"'{name}' was not logged by the first {moment}. Logged: {logged}.{hint} A later one may log it: "
         "the trial goes on, and fails at its end if none does."
     )
 

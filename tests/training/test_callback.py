@@ -239,6 +239,13 @@ def test_a_metric_that_is_never_logged_is_waited_for_to_the_end_and_told_of_afte
     ]
 
 
+def test_without_validations_it_is_told_of_after_the_first_training_epoch():
+    watcher, _ = fit(Scripted(), objective=Objective(("loss",), ("min",)), max_epochs=1, limit_val_batches=0)
+    assert [text.partition(". ")[0] for text in watcher.reporter.notices] == [
+        "'loss' was not logged by the first training epoch"
+    ]
+
+
 @pytest.mark.parametrize("name", ["val/loss", "Val_Loss", "valloss"])
 def test_a_name_that_only_case_and_punctuation_tell_from_a_logged_one_is_an_error_after_the_first_epoch(name):
     model = Scripted()
