@@ -28,7 +28,7 @@ from lightningtune.report.check_findings import (
 )
 from lightningtune.report.check_forecast import Means, facts_of, forecast_of, of_forecast
 from lightningtune.report.check_report import CheckReport, Finding, Forecast, in_order
-from lightningtune.report.check_runs import Length, Tried, extent_of, length_of
+from lightningtune.report.check_runs import Length, TriedPoint, extent_of, length_of
 from lightningtune.report.summary import headline
 from lightningtune.search.corners import Corner, corners
 from lightningtune.search.distributions import Parameter
@@ -47,10 +47,10 @@ class Checkable:
     """A study that can be checked before it runs.
 
     Attributes:
-        told: notes that a person has seen in a check's report; the study does not repeat them.
+        seen_notes: notes that a person has seen in a check's report; the study does not repeat them.
     """
 
-    told: frozenset[str] = frozenset()
+    seen_notes: frozenset[str] = frozenset()
     _host: Host
     _study_name: str
     _pruner: optuna.pruners.BasePruner | None
@@ -97,7 +97,7 @@ class Checkable:
         """
         began, host = time.monotonic(), self._host
         blueprint, config = host.blueprint, host.blueprint.config
-        findings, runs, ranks = [*self._of_config()], list[Tried](), 1
+        findings, runs, ranks = [*self._of_config()], list[TriedPoint](), 1
         with quiet_optuna():
             try:
                 ranks = blueprint.check_trainer(config)
@@ -123,7 +123,7 @@ class Checkable:
         return CheckReport(name, in_order(findings), tuple(runs), tuple(facts), forecast, taken)
 
     def _judged(
-        self, runs: Sequence[Tried], ranks: int, taken: float, findings: list[Finding]
+        self, runs: Sequence[TriedPoint], ranks: int, taken: float, findings: list[Finding]
     ) -> tuple[list[tuple[str, str]], Forecast]:
         """Work out what was learnt, and add what is wrong with it."""
         first = next((run for run in runs if run.noted is not None), None)
@@ -208,14 +208,14 @@ def _silent(text: str) -> None:
     """Say nothing."""
 
 
-def _of_left(left: Sequence[Corner], runs: Sequence[Tried]) -> Iterator[Finding]:
+def _of_left(left: Sequence[Corner], runs: Sequence[TriedPoint]) -> Iterator[Finding]:
     if left:
         names = ", ".join(point.name for point in left)
         why = "since those before failed" if is_hopeless(runs) else f"since {IN_ALL:.0f} s were over"
         yield Finding("note", "run", f"Not tried, {why}: {names}.")
 
 
-def _tried(runs: Sequence[Tried], seconds: float) -> str:
+def _tried(runs: Sequence[TriedPoint], seconds: float) -> str:
     names = ", ".join(run.name for run in runs)
     return f"{counted(len(runs), 'run')} of {extent_of(runs)} in {seconds:.1f} s: {names}"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, MetricError
-from lightningtune.report.check_runs import Noted, Tried, read_noted
+from lightningtune.report.check_runs import DryRunNotes, TriedPoint, read_dry_run_notes
 from lightningtune.search.corners import Corner
 from lightningtune.study.reporter import PRUNED_BY
 from lightningtune.training.build import Blueprint
@@ -63,7 +63,7 @@ class DryRuns:
 
     def run(
         self, points: Sequence[Corner], progress: Callable[[str], Any], seconds: float
-    ) -> tuple[list[Tried], Sequence[Corner]]:
+    ) -> tuple[list[TriedPoint], Sequence[Corner]]:
         """Try points until the time is up, or until it seems that none can succeed.
 
         Args:
@@ -78,7 +78,7 @@ class DryRuns:
             ConfigurationError: when something cannot travel to a process that has to be another.
             KeyboardInterrupt: after Ctrl-C.
         """
-        began, runs = time.monotonic(), list[Tried]()
+        began, runs = time.monotonic(), list[TriedPoint]()
         with _folder() as folder, self._begun() as processes:
             trials = _Trials(self, folder, processes)
             for number, point in enumerate(points):
@@ -101,7 +101,7 @@ class DryRuns:
             yield processes
 
 
-def is_hopeless(runs: Sequence[Tried]) -> bool:
+def is_hopeless(runs: Sequence[TriedPoint]) -> bool:
     """Whether no further point can succeed: the config is wrong, or the first points have all failed."""
     errors = [None if run.is_in_doubt else run.outcome.error for run in runs]
     return isinstance(errors[0], ConfigurationError) or (len(errors) >= _ALIKE and None not in errors)
@@ -124,7 +124,7 @@ class _Attempt:
     """
 
     outcome: TrialOutcome
-    noted: Noted | None
+    noted: DryRunNotes | None
     is_in_doubt: bool
 
 
@@ -150,9 +150,9 @@ class _Trials:
         self._is_whole = False
         self._can_be_whole = True
 
-    def run(self, point: Corner) -> Tried:
+    def run(self, point: Corner) -> TriedPoint:
         """Try a point, whatever becomes of it."""
-        tried = Tried(point.name, point.values, TrialOutcome(StopReason.FAILED), None, point.parameter, point.base)
+        tried = TriedPoint(point.name, point.values, TrialOutcome(StopReason.FAILED), None, point.parameter, point.base)
         self._configs[point.name] = {}
         try:
             blueprint = self._how.blueprint
@@ -198,11 +198,11 @@ class _Trials:
             outcome = self._trained(spec, ranks)
         except Exception as error:
             outcome = failure(error, PRUNED_BY)
-        noted = read_noted(directory / RECORD)
+        noted = read_dry_run_notes(directory / RECORD)
         is_in_doubt = (directory / DOUBT).exists() and self._may_be_of_length(outcome, noted, is_whole)
         return _Attempt(outcome, noted, is_in_doubt)
 
-    def _may_be_of_length(self, outcome: TrialOutcome, noted: Noted | None, is_whole: bool) -> bool:
+    def _may_be_of_length(self, outcome: TrialOutcome, noted: DryRunNotes | None, is_whole: bool) -> bool:
         """Whether what happened after a fit was cut short can be due to that."""
         if outcome.reason is StopReason.NON_FINITE:  # a metric of few samples; but where a search may go too far, ...
             is_first = len(self._configs) == 1

@@ -393,7 +393,7 @@ class OptunaDrivenOptimizer(Checkable):
             point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
             notes += [] if note is None else [note]
         for note in notes:
-            if note not in self.told:
+            if note not in self.seen_notes:
                 self._view.note(note)
         if point is not None:
             definition.queue_baseline(study, point)

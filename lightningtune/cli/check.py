@@ -128,6 +128,6 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     else:
         show(f"Checked with {counted(len(report.runs), 'run')} of {extent_of(report.runs)}: no errors, no warnings.")
         _print(report.notes(_width()))
-    optimizer.told = frozenset(finding.text for finding in report.findings)
+    optimizer.seen_notes = frozenset(finding.text for finding in report.findings)
     if not report.ok:
         raise ConfigurationError(f"The study was not begun, since the check found errors. Skip it with {skip}.")

@@ -45,8 +45,8 @@ def run(arguments: Sequence[str]) -> int:
         print_json([{"directory": root.absolute(), **row} for root, row in zip(looked, rows, strict=True)])
     else:
         studies = [found for found in looked.values() if not isinstance(found, str)]
-        spoilt = {root.name: found for root, found in looked.items() if isinstance(found, str)}
-        show(draw_studies(studies, spoilt, width()), LINES)
+        unreadable = {root.name: found for root, found in looked.items() if isinstance(found, str)}
+        show(draw_studies(studies, unreadable, width()), LINES)
     return 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from lightningtune.contract import Objective, StopReason
 from lightningtune.errors import ConfigurationError, MetricError
 from lightningtune.report.check_report import Finding, Severity, named
-from lightningtune.report.check_runs import Length, Tried, extent_of
+from lightningtune.report.check_runs import Length, TriedPoint, extent_of
 from lightningtune.search.corners import shown
 from lightningtune.study.pruning import Reach
 from lightningtune.wording import counted
@@ -21,9 +21,9 @@ _ENOUGH = 3
 _WITH_RESOURCES = ("HyperbandPruner", "SuccessiveHalvingPruner")
 
 
-def of_ends(runs: Sequence[Tried], objective: Objective) -> Iterator[Finding]:
+def of_ends(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[Finding]:
     """Say which dry runs have failed, those that failed alike in one sentence."""
-    failed: dict[str, list[Tried]] = {}
+    failed: dict[str, list[TriedPoint]] = {}
     for run in runs:
         if run.outcome.reason is not StopReason.COMPLETED:
             failed.setdefault(_alike(run), []).append(run)
@@ -31,16 +31,16 @@ def of_ends(runs: Sequence[Tried], objective: Objective) -> Iterator[Finding]:
         yield Finding(_severity(group, runs, objective), _about(group[0]), f"{_which(group, runs)}: {_what(group[0])}")
 
 
-def _alike(run: Tried) -> str:
+def _alike(run: TriedPoint) -> str:
     return str(run.is_in_doubt) + run.outcome.reason.value + re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", run.outcome.detail)
 
 
-def _about(run: Tried) -> str:
+def _about(run: TriedPoint) -> str:
     is_metric = isinstance(run.outcome.error, MetricError) or run.outcome.reason is StopReason.NON_FINITE
     return "metric" if is_metric else "run"
 
 
-def _severity(group: Sequence[Tried], runs: Sequence[Tried], objective: Objective) -> Severity:
+def _severity(group: Sequence[TriedPoint], runs: Sequence[TriedPoint], objective: Objective) -> Severity:
     """Some points of a space may diverge or be pruned by the user's code, but not all; none may raise."""
     if group[0].is_in_doubt:
         return "warning" if _about(group[0]) == "metric" else "note"
@@ -53,7 +53,7 @@ def _severity(group: Sequence[Tried], runs: Sequence[Tried], objective: Objectiv
     return "warning" if diverges and not is_all else "error"
 
 
-def _which(group: Sequence[Tried], runs: Sequence[Tried]) -> str:
+def _which(group: Sequence[TriedPoint], runs: Sequence[TriedPoint]) -> str:
     """Name the runs of a group, those first in which one parameter differs alone: they say most."""
     if len(group) == len(runs) > 1:
         return f"All {len(runs)} runs"
@@ -63,7 +63,7 @@ def _which(group: Sequence[Tried], runs: Sequence[Tried]) -> str:
     return f"{', '.join(names)}{others}"
 
 
-def _what(run: Tried) -> str:
+def _what(run: TriedPoint) -> str:
     outcome = run.outcome
     if isinstance(outcome.error, ConfigurationError):  # it is a sentence by itself
         what = " ".join(str(outcome.error).split())
@@ -78,10 +78,10 @@ def _what(run: Tried) -> str:
     return f"{what.rstrip('.')}. That may be due to the run being cut short: what follows could not be tried."
 
 
-def of_parameters(runs: Sequence[Tried]) -> Iterator[Finding]:
+def of_parameters(runs: Sequence[TriedPoint]) -> Iterator[Finding]:
     """Name the parameters that have changed nothing, in no run in which they alone were another."""
     by_name = {run.name: run for run in runs}
-    alone: dict[str, list[tuple[Tried, Tried]]] = {}
+    alone: dict[str, list[tuple[TriedPoint, TriedPoint]]] = {}
     for run in runs:
         base = by_name.get(run.base or "")
         if run.parameter is not None and base is not None:
@@ -107,13 +107,13 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _is_same(run: Tried, base: Tried) -> bool:
+def _is_same(run: TriedPoint, base: TriedPoint) -> bool:
     if run.noted is None or base.noted is None or not run.is_visible:
         return False
     return run.noted.identity == base.noted.identity
 
 
-def of_metrics(runs: Sequence[Tried], objective: Objective) -> tuple[str, str] | None:
+def of_metrics(runs: Sequence[TriedPoint], objective: Objective) -> tuple[str, str] | None:
     """Return between which values each metric lay, as a fact; None where none was logged."""
     parts = []
     for name in objective.monitor:
@@ -125,7 +125,7 @@ def of_metrics(runs: Sequence[Tried], objective: Objective) -> tuple[str, str] |
     return ("Metric", f"{', '.join(parts)} after {extent_of(runs)}") if parts else None
 
 
-def of_constants(runs: Sequence[Tried], objective: Objective) -> Iterator[Finding]:
+def of_constants(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[Finding]:
     """Say of a metric that it was the same in runs that have trained differently."""
     noted = [run.noted for run in runs if run.noted is not None]
     if len({one.identity for one in noted}) < _ENOUGH:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lightningtune.report.check_report import Finding, Forecast
-from lightningtune.report.check_runs import Length, Tried, seconds_of
+from lightningtune.report.check_runs import Length, TriedPoint, seconds_of
 from lightningtune.wording import counted, size, spent
 
 
@@ -35,7 +35,7 @@ class Means:
     disk: int | None = None
 
 
-def forecast_of(runs: Sequence[Tried], means: Means, length: Length | None) -> Forecast:
+def forecast_of(runs: Sequence[TriedPoint], means: Means, length: Length | None) -> Forecast:
     """Sum up what the runs took, for all trials; the mean over the corners stands for that over the space."""
     each = sorted(seconds for run in runs if (seconds := seconds_of(run)) is not None)
     most = max((run.outcome.facts.memory or 0 for run in runs), default=0)
@@ -50,7 +50,7 @@ def forecast_of(runs: Sequence[Tried], means: Means, length: Length | None) -> F
 
 
 def facts_of(
-    forecast: Forecast, runs: Sequence[Tried], means: Means, length: Length | None
+    forecast: Forecast, runs: Sequence[TriedPoint], means: Means, length: Length | None
 ) -> Iterator[tuple[str, str]]:
     """Say what the study takes, and by what that is known."""
     at_a_time = f"{means.jobs} at a time"
@@ -74,7 +74,7 @@ def facts_of(
         yield "Disk", f"at most {size(forecast.disk)}: {counted(means.kept, 'checkpoint')} of {each} at a time{free}"
 
 
-def _basis(runs: Sequence[Tried], length: Length | None) -> str:
+def _basis(runs: Sequence[TriedPoint], length: Length | None) -> str:
     each = spent(statistics.median(run.noted.seconds_each[0] or 0.0 for run in runs if run.noted is not None))
     if length is None or length.epochs is None or length.batches is None:
         return f"a batch took {each}"
@@ -83,7 +83,7 @@ def _basis(runs: Sequence[Tried], length: Length | None) -> str:
     return f"{counted(length.epochs, 'epoch')} of {counted(length.batches, 'batch')} of {each}{validations}"
 
 
-def _why_no_time(runs: Sequence[Tried], length: Length | None) -> str:
+def _why_no_time(runs: Sequence[TriedPoint], length: Length | None) -> str:
     if all(run.noted is None for run in runs):
         return "no run came to its end"
     if length is not None and length.batches is None:
@@ -91,11 +91,11 @@ def _why_no_time(runs: Sequence[Tried], length: Length | None) -> str:
     return "it is not said how many epochs a trial has, or when it validates"
 
 
-def _device_total(runs: Sequence[Tried]) -> int:
+def _device_total(runs: Sequence[TriedPoint]) -> int:
     return max((run.noted.device_total or 0 for run in runs if run.noted is not None), default=0)
 
 
-def of_forecast(forecast: Forecast, runs: Sequence[Tried], means: Means) -> Iterator[Finding]:
+def of_forecast(forecast: Forecast, runs: Sequence[TriedPoint], means: Means) -> Iterator[Finding]:
     """Say what there is too little of."""
     if forecast.memory is not None and means.memory is not None and forecast.memory > means.memory:
         yield Finding(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lightningtune.report.check_runs import Tried
+from lightningtune.report.check_runs import TriedPoint
 from lightningtune.search.corners import shown
 from lightningtune.wording import Readable, counted, printable
 
@@ -79,7 +79,7 @@ class CheckReport(Readable):
 
     headline: str
     findings: tuple[Finding, ...]
-    runs: tuple[Tried, ...]
+    runs: tuple[TriedPoint, ...]
     facts: tuple[tuple[str, str], ...] = ()
     forecast: Forecast = field(default_factory=Forecast)
     seconds: float = 0.0
@@ -164,12 +164,12 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
 
 
-def named(run: Tried) -> str:
+def named(run: TriedPoint) -> str:
     """Name a point with its parameters.
 
     Example:
         >>> from lightningtune.contract import StopReason, TrialOutcome
-        >>> named(Tried("all low", {"lr": 0.1, "act": "relu"}, TrialOutcome(StopReason.COMPLETED)))
+        >>> named(TriedPoint("all low", {"lr": 0.1, "act": "relu"}, TrialOutcome(StopReason.COMPLETED)))
         'all low (lr=0.1, act=relu)'
     """
     if not run.values or run.name.startswith(f"{run.parameter}="):

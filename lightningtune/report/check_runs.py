@@ -13,7 +13,7 @@ from lightningtune.contract import TrialOutcome
 
 
 @dataclass(frozen=True)
-class Noted:
+class DryRunNotes:
     """What a dry run noted of one epoch.
 
     Attributes:
@@ -60,17 +60,17 @@ def _second(seconds: Sequence[float]) -> float | None:
     return seconds[:2][-1] if seconds else None
 
 
-def read_noted(path: Path) -> Noted | None:
+def read_dry_run_notes(path: Path) -> DryRunNotes | None:
     """Read what a dry run wrote; None where it did not get that far."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return Noted(**{one.name: found[one.name] for one in fields(Noted)})
+    return DryRunNotes(**{one.name: found[one.name] for one in fields(DryRunNotes)})
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedPoint:
     """A point of the space that was tried.
 
     Attributes:
@@ -88,7 +88,7 @@ class Tried:
     name: str
     values: Mapping[str, Any]
     outcome: TrialOutcome
-    noted: Noted | None = None
+    noted: DryRunNotes | None = None
     parameter: str | None = None
     base: str | None = None
     is_visible: bool = True
@@ -117,11 +117,11 @@ class Length:
     moment: str = "validation"
 
 
-def length_of(trainer: Mapping[str, Any], noted: Noted) -> Length:
+def length_of(trainer: Mapping[str, Any], noted: DryRunNotes) -> Length:
     """Tell how long a trial is from its trainer's section and its numbers of batches.
 
     Example:
-        >>> length_of({"max_epochs": 10, "val_check_interval": 0.5}, Noted(train_batches=100, val_batches=20))
+        >>> length_of({"max_epochs": 10, "val_check_interval": 0.5}, DryRunNotes(train_batches=100, val_batches=20))
         Length(epochs=10, batches=100, total=1000, val_batches=20, validations=20, moment='validation')
     """
     batches = noted.train_batches
@@ -171,12 +171,12 @@ def _validations(trainer: Mapping[str, Any], epochs: float, batches: int | None)
     return int(whole) // every * (batches // each) + in_rest
 
 
-def extent_of(runs: Sequence[Tried]) -> str:
+def extent_of(runs: Sequence[TriedPoint]) -> str:
     """Say how long the runs were."""
     return "one epoch" if any(run.noted is not None and run.noted.is_whole for run in runs) else "two batches"
 
 
-def seconds_of(tried: Tried) -> float | None:
+def seconds_of(tried: TriedPoint) -> float | None:
     """Return the seconds of a whole trial at this point, without pruning; None where that cannot be told."""
     noted = tried.noted
     train_seconds, val_seconds = noted.seconds_each if noted is not None else (None, None)

@@ -11,19 +11,19 @@ from lightningtune.wording import about, number, printable
 
 
 def draw_studies(
-    studies: Sequence[StudyProgress], spoilt: Mapping[str, str] = MappingProxyType({}), width: int | None = None
+    studies: Sequence[StudyProgress], unreadable: Mapping[str, str] = MappingProxyType({}), width: int | None = None
 ) -> str:
     """Draw a line for each study: its trials, what runs, the best value, the time left.
 
     Args:
         studies: how far each is.
-        spoilt: the folders that cannot be read, by name, with the reason; a line for each.
+        unreadable: the folders that cannot be read, by name, with the reason; a line for each.
         width: characters of a line; nothing is cut when not given.
     """
     header = ("study", "trials", "running", "metric", "best", "left")
     right = ("trials", "running", "best", "left")
     drawn = [table(header, [_row(progress) for progress in studies], right=right, width=width)] if studies else []
-    return "\n".join([*drawn, *(printable(f"{name}  cannot be read: {why}") for name, why in spoilt.items())])
+    return "\n".join([*drawn, *(printable(f"{name}  cannot be read: {why}") for name, why in unreadable.items())])
 
 
 def _row(progress: StudyProgress) -> tuple[str, ...]:

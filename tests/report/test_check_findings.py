@@ -13,16 +13,16 @@ from lightningtune.report.check_findings import (
     of_pruner,
     pruner_fact,
 )
-from lightningtune.report.check_runs import Length, Noted, Tried, length_of
+from lightningtune.report.check_runs import DryRunNotes, Length, TriedPoint, length_of
 from lightningtune.study.pruning import Reach
 
 LOSS = Objective(("val_loss",), ("min",))
 DONE = TrialOutcome(StopReason.COMPLETED)
-NOTED = Noted(metrics={"val_loss": 0.5}, losses=[1.0])
+NOTED = DryRunNotes(metrics={"val_loss": 0.5}, losses=[1.0])
 
 
 def run(name, outcome=DONE, noted=NOTED, **more):
-    return Tried(name, more.pop("values", {}), outcome, noted, **more)
+    return TriedPoint(name, more.pop("values", {}), outcome, noted, **more)
 
 
 def failed(text):
@@ -61,7 +61,7 @@ def test_of_many_runs_three_are_named():
 
 def test_a_metric_that_never_changes_is_good_to_know_of():
     def noted(loss, metric=0.5):
-        return run(f"loss={loss}", noted=Noted(metrics={"val_loss": metric}, losses=[loss]))
+        return run(f"loss={loss}", noted=DryRunNotes(metrics={"val_loss": metric}, losses=[loss]))
 
     (found,) = of_constants([noted(1.0), noted(2.0), noted(3.0)], LOSS)
     assert (found.severity, found.about) == ("note", "metric")
@@ -120,8 +120,8 @@ def test_nothing_is_said_of_what_cannot_be_seen(unknown):
 def test_the_range_of_each_metric_is_a_fact():
     two = Objective(("val_loss", "acc"), ("min", "max"))
     runs = [
-        run("a", noted=Noted(metrics={"val_loss": 1.0, "acc": 0.5})),
-        run("b", noted=Noted(metrics={"val_loss": float("inf"), "acc": 0.75})),
+        run("a", noted=DryRunNotes(metrics={"val_loss": 1.0, "acc": 0.5})),
+        run("b", noted=DryRunNotes(metrics={"val_loss": float("inf"), "acc": 0.75})),
         run("c", noted=None),
     ]
     assert of_metrics(runs, two) == ("Metric", "val_loss 1, acc 0.5 … 0.75 after two batches")
@@ -130,7 +130,8 @@ def test_the_range_of_each_metric_is_a_fact():
 
 def lengths(trainer):
     return [
-        (one.severity, one.text) for one in of_lengths(length_of(trainer, Noted(train_batches=100, val_batches=10)))
+        (one.severity, one.text)
+        for one in of_lengths(length_of(trainer, DryRunNotes(train_batches=100, val_batches=10)))
     ]
 
 

@@ -2,15 +2,15 @@ import pytest
 
 from lightningtune.contract import StopReason, TrialFacts, TrialOutcome
 from lightningtune.report.check_forecast import Means, facts_of, forecast_of, of_forecast
-from lightningtune.report.check_runs import Noted, Tried, length_of
+from lightningtune.report.check_runs import DryRunNotes, TriedPoint, length_of
 
 MB = 10**6
 TRAINER = {"max_epochs": 10}
-HUNDRED = Noted(train_batches=100, val_batches=10)
+HUNDRED = DryRunNotes(train_batches=100, val_batches=10)
 
 
 def run(seconds=0.01, memory=300, device=None, checkpoint=5):
-    noted = Noted(
+    noted = DryRunNotes(
         losses=[1.0, 1.0],
         train_batches=100,
         val_batches=10,
@@ -21,7 +21,7 @@ def run(seconds=0.01, memory=300, device=None, checkpoint=5):
     )
     facts = TrialFacts(memory=memory * MB, device_memory=device and device * MB)
     outcome = TrialOutcome(StopReason.COMPLETED, duration=2 * seconds, facts=facts)
-    return Tried("a", {}, outcome, noted, trainer=TRAINER)
+    return TriedPoint("a", {}, outcome, noted, trainer=TRAINER)
 
 
 def told(runs, means, length=length_of(TRAINER, HUNDRED)):  # noqa: B008 - it is frozen
@@ -67,8 +67,8 @@ def test_processes_that_train_a_trial_together_each_take_memory():
 def test_what_cannot_be_told_is_not_told():
     forecast, facts, findings = told([], Means(20))
     assert (forecast.seconds, forecast.memory, forecast.disk, facts, findings) == (None, None, None, {}, [])
-    failed = Tried("a", {}, TrialOutcome(StopReason.FAILED))
+    failed = TriedPoint("a", {}, TrialOutcome(StopReason.FAILED))
     assert told([failed], Means(20), None)[1] == {"Time": "unknown: no run came to its end"}
-    endless = Tried("a", {}, TrialOutcome(StopReason.COMPLETED), run().noted, trainer={"max_epochs": -1})
+    endless = TriedPoint("a", {}, TrialOutcome(StopReason.COMPLETED), run().noted, trainer={"max_epochs": -1})
     assert "how many epochs" in told([endless], Means(20), length_of({"max_epochs": -1}, HUNDRED))[1]["Time"]
     assert told([run(checkpoint=None)], Means(20))[0].disk is None

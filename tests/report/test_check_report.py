@@ -3,7 +3,7 @@ import math
 
 from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.report.check_report import CheckReport, Finding, Forecast, in_order, named
-from lightningtune.report.check_runs import Noted, Tried
+from lightningtune.report.check_runs import DryRunNotes, TriedPoint
 
 LONG = "The first of several findings that take more than a line, since it says what is wrong, and what would be right."
 
@@ -48,8 +48,10 @@ def test_errors_come_first_and_each_once():
 def test_json_holds_what_was_tried_even_where_it_was_no_number():
     outcome = TrialOutcome(StopReason.NON_FINITE, "val_loss is nan", duration=0.5)
     runs = [
-        Tried("all high", {"lr": 10.0, "net": {"class_path": "x"}}, outcome, Noted(metrics={"val_loss": math.nan})),
-        Tried("lr=1", {"lr": 1}, TrialOutcome(StopReason.FAILED)),
+        TriedPoint(
+            "all high", {"lr": 10.0, "net": {"class_path": "x"}}, outcome, DryRunNotes(metrics={"val_loss": math.nan})
+        ),
+        TriedPoint("lr=1", {"lr": 1}, TrialOutcome(StopReason.FAILED)),
     ]
     plain = report(Finding("warning", "metric", "x"), runs=runs).to_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
@@ -67,8 +69,8 @@ def test_json_holds_what_was_tried_even_where_it_was_no_number():
 
 def test_a_run_of_many_parameters_is_named_by_their_number():
     values = {f"model.parameter_{i}": i for i in range(20)}
-    assert named(Tried("all low", values, TrialOutcome(StopReason.FAILED))) == "all low (20 parameters)"
-    alone = Tried("lr=1", {"lr": 1.0}, TrialOutcome(StopReason.FAILED), parameter="lr")
+    assert named(TriedPoint("all low", values, TrialOutcome(StopReason.FAILED))) == "all low (20 parameters)"
+    alone = TriedPoint("lr=1", {"lr": 1.0}, TrialOutcome(StopReason.FAILED), parameter="lr")
     assert named(alone) == "lr=1"
-    high = Tried("all high", {"lr": 1.0}, TrialOutcome(StopReason.FAILED), parameter="lr")
+    high = TriedPoint("all high", {"lr": 1.0}, TrialOutcome(StopReason.FAILED), parameter="lr")
     assert named(high) == "all high (lr=1)"

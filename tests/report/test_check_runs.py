@@ -4,9 +4,16 @@ from dataclasses import asdict, replace
 import pytest
 
 from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.report.check_runs import Noted, Tried, extent_of, length_of, read_noted, seconds_of
+from lightningtune.report.check_runs import (
+    DryRunNotes,
+    TriedPoint,
+    extent_of,
+    length_of,
+    read_dry_run_notes,
+    seconds_of,
+)
 
-NOTED = Noted(
+NOTED = DryRunNotes(
     metrics={"val_loss": 0.5},
     losses=[1.0, 0.9],
     train_batches=100,
@@ -18,7 +25,7 @@ NOTED = Noted(
 
 
 def of_trainer(trainer, train=100, val=20):
-    length = length_of(trainer, Noted(train_batches=train, val_batches=val))
+    length = length_of(trainer, DryRunNotes(train_batches=train, val_batches=val))
     return length.epochs, length.total, length.val_batches, length.validations
 
 
@@ -61,7 +68,7 @@ def test_a_model_that_does_not_validate_is_judged_after_each_epoch():
 
 def run(noted=NOTED, trainer=None, seconds=1.0):
     outcome = TrialOutcome(StopReason.COMPLETED, duration=seconds)
-    return Tried("all low", {}, outcome, noted, trainer=trainer or {"max_epochs": 10})
+    return TriedPoint("all low", {}, outcome, noted, trainer=trainer or {"max_epochs": 10})
 
 
 def test_a_trials_time_is_that_of_its_batches_and_of_what_comes_once():
@@ -81,12 +88,12 @@ def test_runs_are_of_two_batches_unless_one_had_to_be_of_an_epoch():
 
 def test_what_was_noted_is_read_back_and_nothing_is_made_of_a_torn_file(tmp_path):
     path = tmp_path / "noted.json"
-    assert read_noted(path) is None
+    assert read_dry_run_notes(path) is None
     path.write_text(json.dumps(asdict(replace(NOTED, metrics={"val_loss": float("nan")}))))
-    found = read_noted(path)
+    found = read_dry_run_notes(path)
     assert found.identity == replace(NOTED, metrics={"val_loss": float("nan")}).identity
     path.write_text(path.read_text()[:-9])
-    assert read_noted(path) is None
+    assert read_dry_run_notes(path) is None
 
 
 @pytest.mark.parametrize(
