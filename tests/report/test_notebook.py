@@ -19,7 +19,9 @@ OptunaDrivenOptimizer(
     n_trials=3, experiment_dir="runs", seed=0,
 ).optimize()
 """
-FAILS = CELL.replace('("loguniform", 1e-3, 1.0)', '("uniform", 10.0, 20.0)').replace("seed=0", "seed=0, max_failures=2")
+FAILS = CELL.replace('("loguniform", 1e-3, 1.0)', '("uniform", 10.0, 20.0)').replace(
+    "seed=0", "seed=0, baseline=False, max_failures=2"
+)
 
 
 @pytest.fixture
@@ -62,6 +64,10 @@ def test_a_study_is_one_output_that_is_updated(kernel):
 def test_why_a_study_ends_stands_among_its_trials(kernel):
     shown = [*outputs_of(kernel, FAILS)]
     own = [text for _, name, text in shown if name is not None]
-    assert [line.split()[:2] for line in own[-1].splitlines()][-2:] == [["2", "fail"], ["The", "study"]]
+    assert [line.split()[:2] for line in own[-1].splitlines()][-3:] == [
+        ["1", "fail"],
+        ["The", "study"],
+        ["If", "some"],
+    ]
     assert "2 trials in a row failed alike. RuntimeError: lr" in own[-1]
     assert not any("failed alike" in text for _, name, text in shown if name is None)
