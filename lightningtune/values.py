@@ -1,4 +1,4 @@
-"""The values of configs and search spaces: what a user gives becomes what a config's file holds, and is compared so."""
+"""Turns the values that users give into those that a config file holds, and compares values in that form."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-_TOO_LONG = 10_000
-"""Bits of an integer that Python may refuse to write down."""
-_SHOWN = 100
+_MOST_BITS = 10_000
+"""Bits of an integer: Python may refuse to write a longer one as text."""
+_MOST_CHARACTERS = 100
 """Characters of a value in an error."""
-_OF_TORCH = {"dtype", "device"}
+_TORCH_TYPES = {"dtype", "device"}
 """Objects of torch's that jsonargparse reads from text."""
 
 
@@ -75,7 +75,7 @@ def _plain(value: Any, path: str) -> Any:
         )
     elif is_array(value) and value.shape == ():
         return _plain(value.tolist(), path)
-    elif _is_of_torch(value):
+    elif _is_torch_type(value):
         return str(value)
     said = "is not a YAML value (string, number, boolean, null, list or mapping)"
     raise _unfit(path, f"{briefly(value)} {said}. {_advice(value)}")
@@ -130,7 +130,7 @@ def _text(value: str, path: str) -> str:
 def _number(value: Any, path: str) -> Any:
     if isinstance(value, float):
         return float(value)
-    if value.bit_length() > _TOO_LONG:
+    if value.bit_length() > _MOST_BITS:
         said = f"An integer of {value.bit_length()} bits is too long for a config. Write it as a float, or as text"
         raise _unfit(path, said)
     return int(value)
@@ -160,7 +160,7 @@ def briefly(value: Any) -> str:
         text = repr(value)
     except Exception:  # an object of the user's may not be able to say what it is
         text = f"an object of {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
 def _advice(value: Any) -> str:
@@ -245,7 +245,7 @@ def is_kept(given: Any, got: Any, hint: Any) -> bool:
         datetime.date,
         datetime.time,
         datetime.timedelta,
-        *([type(given)] if _is_of_torch(given) else []),
+        *([type(given)] if _is_torch_type(given) else []),
     )
     kind = next((kind for kind in kinds if isinstance(given, kind)), object)
     return isinstance(got, kind) or (isinstance(got, str) and not is_open)  # 00:30 might be read as a number
@@ -265,5 +265,5 @@ def _inner(hint: Any) -> Any:
     return (args[-1] if issubclass(kind, Mapping) else args[0]) if args else Any
 
 
-def _is_of_torch(value: Any) -> bool:
-    return type(value).__module__ == "torch" and type(value).__name__ in _OF_TORCH
+def _is_torch_type(value: Any) -> bool:
+    return type(value).__module__ == "torch" and type(value).__name__ in _TORCH_TYPES

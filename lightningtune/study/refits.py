@@ -1,4 +1,4 @@
-"""More trainings of a trial's config: each keeps its result in its own folder, whatever logger it has."""
+"""Refits: further trainings of a trial's config, each with its result in its own folder, whatever its logger."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Refit:
 def keep_result(
     study: StudyDirectory, number: int, seed: int, score: Values, checkpoint: Path | None, own: Path
 ) -> Refit:
-    """Write what a refit came to into its folder, and return it.
+    """Write the result of a refit into its folder, and return the refit.
 
     Args:
         study: the study's folder.

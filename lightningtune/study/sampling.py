@@ -1,4 +1,4 @@
-"""What a study that goes on asks of its sampler: other points than before, and an end where there are none."""
+"""Has the sampler of a study that goes on propose new points, and ends the study where there are none left."""
 
 from __future__ import annotations
 

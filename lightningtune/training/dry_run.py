@@ -1,4 +1,4 @@
-"""A dry run: the first epoch of a trial, cut short, of which everything is noted that tells two trainings apart."""
+"""A dry run: cuts the first epoch of a trial short, and notes all by which two trainings can be told apart."""
 
 from __future__ import annotations
 

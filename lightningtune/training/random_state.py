@@ -41,7 +41,8 @@ def own_random_state(seed: int | None = None) -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(arrays)
         torch.set_rng_state(tensors)
-        torch.manual_seed(torch.initial_seed())  # of accelerators that nothing was drawn on the seed is the state
+        # an accelerator that has not started yet starts from the latest seed: give it the one of before
+        torch.manual_seed(torch.initial_seed())
         torch.set_rng_state(tensors)
         if devices is not None:
             torch.cuda.set_rng_state_all(devices)

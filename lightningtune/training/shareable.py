@@ -1,4 +1,4 @@
-"""What processes cannot share: whatever has a position, a lock or a connection of its own, wherever data holds it."""
+"""Refuses data that processes cannot share: it holds a position in a file, a lock or a connection."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class TrialProcesses:
         blueprint: builds the trials.
         starter: how processes come to be; by default they are forked where that is safe, which is on Linux.
         grace: seconds that a trial whose time is up has to end softly, and then once more after SIGTERM.
-        patience: seconds for which a process is asked for that the system refuses, since there are too many.
+        patience: seconds for which a process that the system refuses, since there are too many, is asked for again.
 
     Raises:
         ConfigurationError: when the blueprint cannot travel, naming what cannot.
@@ -69,7 +69,7 @@ class TrialProcesses:
 
     def __enter__(self) -> TrialProcesses:
         try:
-            self._allowed(self._starter.start)
+            self._start_patiently(self._starter.start)
         except BaseException:  # Ctrl-C above all
             self._starter.close()
             raise
@@ -186,11 +186,11 @@ class TrialProcesses:
                 have_started.set()
 
         with ThreadPoolExecutor(count, "lightningtune-trial") as threads:
-            self._allowed(start)
+            self._start_patiently(start)
             yield threads
 
-    def _allowed(self, start: Callable[[], _T]) -> _T:
-        """Start a process; one that the system refuses is asked for again: others end, and make room for it."""
+    def _start_patiently(self, start: Callable[[], _T]) -> _T:
+        """Start a process; where the system refuses one, try again until others have ended and made room."""
         began, is_told = time.monotonic(), False
         while True:
             try:
@@ -213,7 +213,7 @@ class TrialProcesses:
         children: list[Child] = []
         try:
             for job in jobs:
-                children.append(self._allowed(self._starter.child))
+                children.append(self._start_patiently(self._starter.child))
                 among.add(children[-1])
                 if self._is_ended(among):
                     children[-1].signal(KILL)
