@@ -6,7 +6,8 @@
     ├── ConfigurationError (ValueError)   a mistake in what the user asked for; it ends the study
     │   ├── SearchSpaceError              in a search space
     │   ├── ConfigError                   in a config, or in a path into one
-    │   └── MetricError                   a metric that is not logged, or a mode that contradicts
+    │   ├── MetricError                   a metric that is not logged, or a mode that contradicts
+    │   └── SharedWeightsError            weights that one trial hands on to the next
     ├── TrialError                        one trial went wrong; the study goes on
     │   └── NonFiniteError                the metric or the loss became NaN or infinite
     └── NoResultError (LookupError)       a best trial was asked for and there is none
@@ -41,6 +42,10 @@ class ConfigError(ConfigurationError):
 
 class MetricError(ConfigurationError):
     """A metric is not logged, or its mode contradicts the study's direction."""
+
+
+class SharedWeightsError(ConfigurationError):
+    """The models of several trials hold the same parameters, so that each trial would go on where another has ended."""
 
 
 class TrialError(LightningTuneError):

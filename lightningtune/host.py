@@ -24,6 +24,7 @@ from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.enqueue import check_queued
 from lightningtune.study.leftovers import drop_leftovers
 from lightningtune.study.loop import HostedStudy, ask_and_tell
 from lightningtune.study.patience import give_up
@@ -321,6 +322,7 @@ class Host:
         """Sample and freeze a trial, or say why it ends before it starts."""
         try:
             overrides = self.space.suggest(trial)
+            check_queued(trial, self.space.parameters is not None, self.view.warn)
             self.view.trial_started(trial.number, trial.params, is_baseline=BASELINE in trial.user_attrs)
             config = self.blueprint.schema.merge(self.blueprint.config, overrides)
             directory, before = self.directory.trial(trial.number), trial.user_attrs.get(CONTINUES)
@@ -349,8 +351,8 @@ class Host:
 
     def _record(self, trial: optuna.Trial, outcome: TrialOutcome) -> TrialOutcome:
         """Keep on the trial, and in its folder, how it ended; a mistake ends a study in which nothing can succeed."""
-        if isinstance(outcome.error, ConfigurationError) and not definition.has_value(trial.study):
-            self._mistake = outcome.error
+        if (mistake := definition.mistake_in(trial.study, outcome.error)) is not None:
+            self._mistake = mistake
             trial.study.stop()
             outcome = dataclasses.replace(outcome, reason=StopReason.REFUSED)
         if outcome.reason is StopReason.INTERRUPTED and self._interruption.is_paused:
@@ -392,7 +394,6 @@ class Host:
             self._ends_alike = True
             study.stop()
             count, detail = alike
-            why = (
-                f"{count} trials in a row failed alike. {detail} See {self.directory.trial(trial.number) / 'error.txt'}"
-            )
+            where = self.directory.trial(trial.number) / "error.txt"
+            why = f"{count} trials in a row failed alike. {detail} See {where}"
             self.view.stopped(f"The study ends: {why}\n{definition.SAY_WHAT_IS_IMPOSSIBLE}")

@@ -567,6 +567,31 @@ def test_defaults_that_are_no_point_of_the_space_are_told_of(tune, capsys):
     assert "act='relu' is not among its choices" in " ".join(capsys.readouterr().out.split())
 
 
+def depth_decides(trial):
+    depth = trial.suggest_int("depth", 1, 2)
+    return {"model.width": trial.suggest_int(f"width_{depth}", 2, 8)}
+
+
+def test_what_is_queued_and_not_in_the_space_is_refused_or_told_of(tune, caplog):
+    optimizer = tune(baseline=False, n_trials=1)
+    optimizer.study.enqueue_trial({"learning_rate": 0.01})
+    with pytest.raises(
+        ConfigurationError, match=r"'learning_rate' is no parameter .* Did you mean 'lr'\? It has: lr\."
+    ):
+        optimizer.optimize()
+    optimizer = tune(baseline=False, n_trials=2, study_name="function", search_space=depth_decides)
+    optimizer.study.enqueue_trial({"depth": 1, "width_1": 2, "width_2": 8})
+    optimizer.study.enqueue_trial({"depth": 2, "width_2": 9})
+    assert [trial.params for trial in optimizer.optimize().trials] == [
+        {"depth": 1, "width_1": 2},
+        {"depth": 2, "width_2": 9},
+    ]
+    assert [record.getMessage() for record in caplog.records if "queued" in record.getMessage()] == [
+        "Trial 0: 'width_2' was queued, and is ignored: the space does not suggest it here.",
+        "Trial 1: width_2=9 was queued, and is tried outside its range (int 2 … 8).",
+    ]
+
+
 # --- ways to say what to build -----------------------------------------------------------------------------------
 
 

@@ -69,11 +69,8 @@ class Parameter:
         return self.value_of(trial.suggest_categorical(self.name, self._stored))
 
     def _store_queued(self, trial: Any) -> None:
-        """Replace a value that a user has queued, such as a list, by what Optuna stores for it.
-
-        Optuna keeps what is queued in a private attribute of the trial; there is no public way.
-        """
-        queued = getattr(trial, "_fixed_params", {})
+        """Replace a value that a user has queued, such as a list, by what Optuna stores for it."""
+        queued = queued_values(trial)
         if self.name not in queued or (self.choices and index_of(self._stored, queued[self.name]) is not None):
             return
         try:
@@ -182,6 +179,15 @@ class Parameter:
         if not isinstance(other, Parameter):
             return NotImplemented
         return self.name == other.name and same(self.to_spec(), other.to_spec())  # Optuna's 1 equals its True
+
+
+def queued_values(trial: Any) -> Mapping[str, Any]:
+    """Return what was queued for a trial, by name.
+
+    Optuna keeps it in a private attribute of the trial; there is no public way.
+    """
+    queued: Mapping[str, Any] = getattr(trial, "_fixed_params", {})
+    return queued
 
 
 def _is_compatible(one: BaseDistribution, other: BaseDistribution) -> bool:

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
-from lightningtune.errors import ConfigurationError
+from lightningtune.errors import ConfigurationError, SharedWeightsError
 from lightningtune.search.distributions import Parameter
 from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.outage import is_away
@@ -129,6 +129,13 @@ def check_continuable(study: optuna.Study, parameters: Iterable[Parameter]) -> N
                 f"The study '{study.study_name}' exists with '{parameter.name}' as {stored}, and cannot go on with "
                 f"{parameter.distribution}: {error} Give it another study_name."
             ) from error
+
+
+def mistake_in(study: optuna.Study, error: BaseException | None) -> ConfigurationError | None:
+    """Return what a trial raised if no other trial can succeed either; None if others may."""
+    if not isinstance(error, ConfigurationError) or (has_value(study) and not isinstance(error, SharedWeightsError)):
+        return None
+    return error
 
 
 def has_value(study: optuna.Study) -> bool:

@@ -72,7 +72,8 @@ class OwnFolders(Callback):
         owners = [*callbacks_of(trainer), trainer.profiler]  # type: ignore[attr-defined]
         self._shared = [(owner, *found) for owner in owners for found in _paths_to_write(owner)]
         self._move()
-        given = [(type(owner).__name__, name.lstrip("_"), value) for owner, name, value in self._changed()]
+        self._shared = self._changed()
+        given = [(type(owner).__name__, name.lstrip("_"), value) for owner, name, value in self._shared]
         for kind, name, value in given if trainer.is_global_zero else ():
             self._notice(
                 f"{kind} has {name}='{value}' in all trials: each writes to a folder of its own there, named by study "
@@ -81,7 +82,7 @@ class OwnFolders(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down where the files are."""
-        if self._changed():
+        if self._shared:
             checkpoint[_PLACE] = str(self._place)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -123,4 +124,5 @@ def _split(name: str, value: str) -> tuple[str, str]:
 
 def _own(folder: str, place: Path, directory: Path) -> str:
     is_own = Path(folder).absolute().is_relative_to(directory.absolute())
+    is_own = is_own or f"/{place.as_posix()}/" in f"/{Path(folder).as_posix()}/"  # as a trial's default_root_dir
     return folder if is_own else f"{folder.rstrip(_SLASHES)}/{place.as_posix()}"  # it may be the address of a bucket

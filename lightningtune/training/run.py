@@ -30,6 +30,7 @@ from lightningtune.training.decisions import score_of
 from lightningtune.training.dry_run import with_local_loggers
 from lightningtune.training.facts import begin_peaks, facts_of
 from lightningtune.training.folders import OwnFolders
+from lightningtune.training.initial_weights import InitialWeights
 from lightningtune.training.metrics_table import go_on_with_table
 from lightningtune.training.missing import is_waited_for, missing
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
@@ -84,6 +85,7 @@ def _fitted(
     above = begin_peaks()
     fit: Fit | None = None
     error: BaseException | None = None
+    weights = InitialWeights()
     with own_random_state(), own_seed_variables(), quiet_lightning(), own_interrupts():
         try:
             seed = spec.config.get("seed_everything")
@@ -94,7 +96,7 @@ def _fitted(
             fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, prepared, trackers, data_seed)
             refuse_processes(fit.trainer)
             folders = OwnFolders(spec.directory, watcher.reporter.notice)
-            set_callbacks(fit.trainer, [folders, *callbacks_of(fit.trainer)])  # before any other is set up
+            set_callbacks(fit.trainer, [folders, weights, *callbacks_of(fit.trainer)])  # before any other is set up
             start = _start_of(spec, fit)
             if spec.checkpoint is not None and fit.trainer.is_global_zero:
                 if keep is not None:
@@ -116,6 +118,8 @@ def _fitted(
             if fit and isinstance(caught, AttributeError):
                 refuse_default_logger(caught, spec.config.get("trainer") or {})
             error = watcher.interruption or caught
+        finally:
+            weights.remember()
     outcome = _outcome(spec, watcher, error)
     return dataclasses.replace(
         outcome,

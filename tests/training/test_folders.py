@@ -13,6 +13,8 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.folders import own_folder
 from lightningtune.training.run import train
 
+LAST = Path("runs/mine/trials/0003/last.ckpt")
+
 
 class Told(SilentReporter):
     def __init__(self):
@@ -106,6 +108,13 @@ def test_so_does_what_a_config_names(given, written):
     assert files("a") == [f"a/mine/0003/{written}"]
 
 
+def test_what_lightning_puts_into_the_trial_s_default_root_dir_stays_there():
+    profiler = {"class_path": "SimpleProfiler", "init_args": {"filename": "p"}}
+    assert run(default_root_dir="a", profiler=profiler) == []
+    run("runs/mine/trials/0005", default_root_dir="a", profiler=profiler, checkpoint=LAST, max_epochs=2)
+    assert files("a") == ["a/mine/0003/fit-p.txt", "a/mine/0005/fit-p.txt"]
+
+
 def test_so_does_the_checkpoint_of_a_model_s_own_callback():
     run(model=ModelOfItsOwn)
     assert files("of_model") == ["of_model/mine/0003/kept.ckpt"]
@@ -127,8 +136,7 @@ def test_a_trial_that_goes_on_goes_on_in_the_folder_of_the_one_before():
     kept = ModelCheckpoint("ckpts", "{epoch}", monitor="val_acc", mode="min")
     run(own=[kept], max_epochs=2)
     again = ModelCheckpoint("ckpts", "{epoch}", monitor="val_acc", mode="min")
-    last = Path("runs/mine/trials/0003/last.ckpt")
-    run("runs/mine/trials/0005", [again], checkpoint=last, max_epochs=3)
+    run("runs/mine/trials/0005", [again], checkpoint=LAST, max_epochs=3)
     assert files("ckpts") == ["ckpts/mine/0003/epoch=0.ckpt"]
     assert again.best_model_score == kept.best_model_score
 
