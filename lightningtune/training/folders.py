@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import PassThroughProfiler
 
 from lightningtune.training.callback_list import callbacks_of
 
@@ -69,7 +70,9 @@ class OwnFolders(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the shared folders, and move each."""
-        owners = [*callbacks_of(trainer), trainer.profiler]  # type: ignore[attr-defined]
+        profiler = trainer.profiler  # type: ignore[attr-defined]
+        # one that writes nothing has a folder too: Lightning gives a profiler without one that of the first logger
+        owners = [*callbacks_of(trainer), *([] if isinstance(profiler, PassThroughProfiler) else [profiler])]
         self._shared = [(owner, *found) for owner in owners for found in _paths_to_write(owner)]
         self._move()
         self._shared = self._changed()

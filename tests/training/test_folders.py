@@ -131,6 +131,12 @@ def test_what_is_in_the_trial_s_folder_stays_there():
     assert files(inside) == [f"{inside}/best.ckpt"]
 
 
+@pytest.mark.parametrize("name", [{}, {"name": "exp"}])
+def test_a_profiler_that_writes_nothing_is_not_told_of(name):
+    """Lightning gives it the folder of the logger."""
+    assert run(logger={"class_path": "CSVLogger", "init_args": {"save_dir": "logs", **name}}) == []
+
+
 def test_a_trial_that_goes_on_goes_on_in_the_folder_of_the_one_before():
     """Its callback finds its state there: the best of both parts is kept."""
     kept = ModelCheckpoint("ckpts", "{epoch}", monitor="val_acc", mode="min")
