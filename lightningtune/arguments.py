@@ -20,9 +20,10 @@ from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_
 from lightningtune.search.tunable import search_space_of
 from lightningtune.study.callbacks import without_failures
 from lightningtune.study.storage import check_storage
-from lightningtune.training.build import Blueprint, of_pytorch_lightning
+from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.class_names import LightningSchema
+from lightningtune.training.mixture import of_pytorch_lightning
 from lightningtune.training.tracker_objects import with_blocks
 
 if TYPE_CHECKING:

@@ -155,7 +155,7 @@ def _callback(what: str, given: Any, folder: Path) -> Any:
     lightnings: Any = import_named(what, "lightning.pytorch.Callback")
     # of an Optuna callback only this is known: it is called
     if not issubclass(target, lightnings) and not any("__call__" in vars(kind) for kind in target.__mro__):
-        from lightningtune.training.build import of_pytorch_lightning  # deferred import: it imports torch
+        from lightningtune.training.mixture import of_pytorch_lightning  # deferred import: it imports torch
 
         raise ConfigError(
             f"{what}: '{name}' must be a Lightning callback, or an Optuna callback, which is called with study and "

@@ -33,6 +33,7 @@ from lightningtune.training.data import (
 from lightningtune.training.data_seed import data_seeded, seed_hooks
 from lightningtune.training.folders import own_folder
 from lightningtune.training.loaders import loaders_by_name
+from lightningtune.training.mixture import of_pytorch_lightning
 from lightningtune.training.resumption import Start
 from lightningtune.training.sections import BASES, Section
 from lightningtune.training.tracker_names import refuse_shared_runs, with_folders
@@ -356,14 +357,3 @@ class _EndAtStart(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End it."""
         raise _Started
-
-
-def of_pytorch_lightning(value: Any) -> str:
-    """Say that something is of ``pytorch_lightning``, and what to do; nothing where it is not."""
-    owner = value if inspect.isclass(value) else type(value)
-    if all(base.__module__.partition(".")[0] != "pytorch_lightning" for base in owner.__mro__):
-        return ""
-    return (
-        f" {owner.__name__} is a class of pytorch_lightning, whose classes do not mix with those of lightning.pytorch. "
-        "Import lightning.pytorch instead; it has the same names."
-    )

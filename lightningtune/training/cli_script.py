@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightningtune.errors import ConfigurationError
 from lightningtune.files import expand_home
 from lightningtune.training.cli_call import CliCall, understood, with_argv
+from lightningtune.training.mixture import IMPORT_INSTEAD, of_pytorch_lightning
 
 CliLike: TypeAlias = "CliCall | Callable[..., Any] | str | os.PathLike[str]"
 """A LightningCLI, a subclass, a function that constructs one, or the path of a script that does."""
@@ -39,12 +40,9 @@ def caught(given: CliLike) -> CliCall:
         return _caught(lambda: _run_script(path), f"the script '{given}'", [str(path)])
     name = getattr(given, "__name__", repr(given))
     if not callable(given) or (inspect.isclass(given) and not issubclass(given, LightningCLI)):
-        kind = given.__mro__ if inspect.isclass(given) else type(given).__mro__
-        other = any(base.__module__.startswith("pytorch_lightning") for base in kind)
-        hint = f" {name} is of pytorch_lightning: import lightning.pytorch.cli instead." if other else ""
         raise ConfigurationError(
             "cli must be a LightningCLI, a subclass, a function that constructs one, or a path of a script that does, "
-            f"but got {given!r}.{hint}"
+            f"but got {given!r}.{of_pytorch_lightning(given)}"
         )
     return _caught(given, name, sys.argv[:1])
 
@@ -95,10 +93,7 @@ def _run_script(path: Path) -> None:
     """Import a script, and then do what it does when it is run: so its classes can be found in trials' processes."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     if any(_imports_other_lightning(node) for node in ast.walk(tree)):  # neither its CLI nor its Trainer is caught
-        raise ConfigurationError(
-            f"cli: '{path}' imports pytorch_lightning, whose classes do not mix with those of lightning.pytorch. "
-            "Import lightning.pytorch instead; it has the same names."
-        )
+        raise ConfigurationError(f"cli: '{path}' imports pytorch_lightning, {IMPORT_INSTEAD}")
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     module = importlib.import_module(path.stem)
