@@ -15,6 +15,12 @@ from lightningtune.files import expand_home, read_mapping
 from lightningtune.signatures import import_class
 from lightningtune.values import plain
 
+NOT_HYDRA = (
+    "'_target_' is Hydra's, and is not read here: write a model, data, callback or logger as class_path and init_args, "
+    "and a trainer as its arguments alone."
+)
+"""What to do where a config names a class in Hydra's way."""
+
 
 def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
     """Read a base config from a YAML or JSON file, or copy it from a mapping.
@@ -38,6 +44,8 @@ def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) 
             raise ConfigError(f"The config has no section '{name}'.{hint} Allowed: {', '.join(allowed)}.")
         if name in SECTIONS and not isinstance(value, Mapping):
             raise ConfigError(f"The config's '{name}' must be a mapping, but is {value!r}.")
+        if name in SECTIONS and "_target_" in value:
+            raise ConfigError(f"{name}: {NOT_HYDRA}")
     seed = config.get("seed_everything", True)
     if not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"seed_everything must be true, false or an integer from 0, but got {seed!r}.")

@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
 
+from lightningtune.config.base import NOT_HYDRA
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError, did_you_mean
 from lightningtune.signatures import import_class, named_without_module, signature_of
@@ -96,6 +97,8 @@ def _check_block(path: str, block: Any, base: type) -> None:
         name = next(iter(full))
         near = did_you_mean(name, ["class_path", "init_args"])
         form = f" Write it as {{'class_path': '{name}', 'init_args': {{...}}}}."
+        if any("_target_" in each for each in (full, *full.values()) if isinstance(each, Mapping)):
+            form = f" {NOT_HYDRA}"
         raise ConfigError(f"{path} names no class_path.{near or form}")
     if not isinstance(name, str) or (block is name and Path(name).is_file()):
         return

@@ -35,6 +35,7 @@ def test_a_config_comes_from_yaml_json_or_a_mapping(tmp_path):
         ({"seed_everything": "one"}, "seed_everything must be"),
         ({"seed_everything": -1}, "seed_everything must be"),
         ([1], "base_config must be a file's path or a mapping"),
+        ({"model": {"_target_": "nets.Line"}}, "model: '_target_' is Hydra's.*write a model"),
     ],
 )
 def test_a_config_of_another_form_is_refused(config, message):

@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import Logger
 from loggers import Records
 from nets import Line, Points
 
+from lightningtune.config.base import NOT_HYDRA
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import ConfigError
 from lightningtune.signatures import named_without_module
@@ -59,6 +60,8 @@ WRONG = [
         {"logger": {"TensorBoardLogger": {"save_dir": "x"}}},
         "trainer.logger names no class_path. Write it as {'class_path': 'TensorBoardLogger', 'init_args': {...}}.",
     ),
+    ({"callbacks": [{"_target_": "a.Stop"}]}, f"trainer.callbacks.0 names no class_path. {NOT_HYDRA}"),
+    ({"callbacks": {"stop": {"_target_": "a.Stop"}}}, f"trainer.callbacks names no class_path. {NOT_HYDRA}"),
     ({"logger": {"clss_path": "CSVLogger"}}, "trainer.logger names no class_path. Did you mean 'class_path'?"),
     (
         {"callbacks": [{"class_path": "EarlyStoping"}]},
