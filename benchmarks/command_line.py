@@ -46,7 +46,7 @@ def write_study(folder, trials):
         trial.suggest_float("model.lr", 1e-5, 1e-1, log=True)
         trial.suggest_int("model.hidden", 16, 256)
         trial.suggest_categorical("model.act", ["relu", "gelu"])
-        record_config(trial, "0" * 32, provenance)
+        record_config(trial, "0" * 32, 1, provenance)
         values = [random.random() for _ in range(VALIDATIONS)]
         for step, value in enumerate(values):
             trial.report(value, step)
