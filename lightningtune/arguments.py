@@ -45,6 +45,10 @@ def check_injected(sampler: Any, pruner: Any) -> None:
     ):
         if value is not None and not isinstance(value, base):
             hint = f" Did you mean {value.__name__}()?" if inspect.isclass(value) and issubclass(value, base) else ""
+            if isinstance(value, str):
+                kinds = {kind.lower().removesuffix(name): kind for kind in getattr(optuna, f"{name}s").__all__}
+                kind = kinds.get(value.lower().removesuffix(name))
+                hint = f" Did you mean optuna.{name}s.{kind}()?" if kind else ""
             raise ConfigurationError(f"{name} must be an object of optuna.{name}s, but got {value!r}.{hint}")
 
 
@@ -188,12 +192,12 @@ def check_target(what: str, target: Any) -> None:
         _check_names(what, target)
     if target is None or (inspect.isclass(target) and issubclass(target, base)):
         return
+    function = "" if what == "model_class" else " Dataloaders are returned by a function."
     if not callable(target) or isinstance(target, (base, nn.Module)):
         given = f"a {type(target).__name__} that is built already" if isinstance(target, nn.Module) else repr(target)
-        raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {given}.")
+        raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {given}.{function}")
     if not inspect.isclass(target):
         return
-    function = "" if what == "model_class" else " Dataloaders are returned by a function."
     raise ConfigurationError(
         f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.{function}"
         f"{of_pytorch_lightning(target)}"

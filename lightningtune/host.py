@@ -394,6 +394,7 @@ class Host:
             self._ends_alike = True
             study.stop()
             count, detail = alike
-            where = self.directory.trial(trial.number) / "error.txt"
-            why = f"{count} trials in a row failed alike. {detail} See {where}"
+            end = "" if detail.endswith((".", "!", "?")) else "."
+            error_file = self.directory.trial(trial.number) / "error.txt"
+            why = f"{count} trials in a row failed alike. {detail}{end} See {error_file}"
             self.view.stopped(f"The study ends: {why}\n{definition.SAY_WHAT_IS_IMPOSSIBLE}")

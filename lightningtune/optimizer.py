@@ -173,7 +173,7 @@ class OptunaDrivenOptimizer(Checkable):
         self._directions = direction_names(direction, metric)
         self._objective = objective_of(metric, None, self._directions, score, non_finite)
         self._directory = StudyDirectory.named(experiment_dir, study_name)
-        self._study_name, self._n_trials, self._seed = study_name, n_trials, seed
+        self._study_name, self._seed = study_name, seed
         self._sampler, self._pruner, self._optuna_kwargs = sampler, pruner, optuna_kwargs
         self._save_checkpoints, self._save_top_k = save_checkpoints, save_top_k
         self._isolate = isolate or n_jobs != 1
@@ -241,6 +241,16 @@ class OptunaDrivenOptimizer(Checkable):
             self._study, self._blueprint.data_seed = study, definition.data_seed(study)
         return self._study
 
+    @property
+    def n_trials(self) -> int:
+        """The study's total. Set it to a larger number, and `optimize` goes on."""
+        return self._host.n_trials
+
+    @n_trials.setter
+    def n_trials(self, n_trials: int) -> None:
+        check_integers({"n_trials": (n_trials, 1)})
+        self._host.n_trials = n_trials
+
     def optimize(self) -> optuna.Study:
         """Run the study up to ``n_trials`` trials in all, and return it.
 
@@ -251,21 +261,22 @@ class OptunaDrivenOptimizer(Checkable):
                 raises ``SystemExit``.
         """
         study = self.study
-        definition.check_continuable(study, self._space.parameters or ())
-        asked_for = define(study, self._objective, self._n_trials, self._schema, self._space, self._config)
+        how_to_remove = self._directory.how_to_remove(self._optuna_kwargs)
+        definition.check_continuable(study, self._space.parameters or (), how_to_remove)
+        asked_for = define(study, self._objective, self.n_trials, self._schema, self._space, self._config)
         if (changed := changes_since(self._directory.read_definition(), asked_for, study)) is not None:
             self._view.note(changed)
         self._host.rescue(study)
         definition.start_over(study)
         done = definition.count_finished(study)
-        line = headline(self._study_name, self._objective, done, self._n_trials)
-        self._view.begin(self.results(), done, self._n_trials, line)
+        line = headline(self._study_name, self._objective, done, self.n_trials)
+        self._view.begin(self.results(), done, self.n_trials, line)
         report = ReportWriter(self._directory)
         try:
             self._run(study, done, report, asked_for)
         except (KeyboardInterrupt, SystemExit):
             report.write(study)
-            self._view.note(f"Interrupted. {definition.describe_progress(study, self._n_trials)}; run again to go on.")
+            self._view.note(f"Interrupted. {definition.describe_progress(study, self.n_trials)}; run again to go on.")
             raise
         report.write(study)
         results = self.results()
@@ -367,12 +378,12 @@ class OptunaDrivenOptimizer(Checkable):
         options = {"catch": (Exception,), **options}
         with contextlib.ExitStack() as context:
             # a fork server may have to import for seconds, meanwhile the checks go on
-            processes = context.enter_context(self._processes()) if self._isolate and done < self._n_trials else None
+            processes = context.enter_context(self._processes()) if self._isolate and done < self.n_trials else None
             ranks = self._blueprint.check_trainer(self._config)
-            if done < self._n_trials or not self._directory.read_definition():  # else nothing runs as it is asked for
+            if done < self.n_trials or not self._directory.read_definition():  # else nothing runs as it is asked for
                 self._directory.write_definition(asked_for)
             self._prepare(study)
-            if done >= self._n_trials:
+            if done >= self.n_trials:
                 return
             if processes is None and ranks > 1:
                 processes = context.enter_context(self._processes())

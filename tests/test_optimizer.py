@@ -905,11 +905,20 @@ def test_a_callback_that_cannot_be_made_is_told_in_a_sentence(tune):
         tune(base_config={"trainer": {**QUICK["trainer"], "callbacks": [stopping]}}).optimize()
 
 
+def test_more_trials_are_asked_of_an_optimizer_that_has_run(tune):
+    optimizer = tune(n_trials=1)
+    assert len(optimizer.optimize().trials) == 1
+    optimizer.n_trials = 2
+    assert len(optimizer.optimize().trials) == optimizer.n_trials == 2
+    with pytest.raises(ConfigurationError, match="n_trials must be an integer from 1, but got 0"):
+        optimizer.n_trials = 0
+
+
 def test_a_study_that_only_fails_ends_early_and_says_so(tune, caplog):
     optimizer = tune(model_class=Broken, n_trials=20)
     study = optimizer.optimize()
     assert len(study.trials) == 3
-    assert "3 trials in a row failed alike. ValueError: shapes do not match" in caplog.text
+    assert "3 trials in a row failed alike. ValueError: shapes do not match. See" in caplog.text
     assert "a function of the trial can raise optuna.TrialPruned" in caplog.text
     results = optimizer.results()
     assert results.counts == {"fail": 3}
@@ -1092,7 +1101,8 @@ def test_memory_does_not_grow_over_200_trials(tune):
         ({"model_class": Points}, "must derive from"),
         ({"model_class": Line()}, "must be a class"),
         ({"datamodule_class": Line}, "must derive from"),
-        ({"sampler": "tpe"}, "sampler must be"),
+        ({"sampler": "tpe"}, r"sampler must be .* Did you mean optuna\.samplers\.TPESampler\(\)\?"),
+        ({"datamodule_class": []}, "Dataloaders are returned by a function"),
         ({"sampler": optuna.samplers.TPESampler}, r"Did you mean TPESampler\(\)"),
         ({"pruner": "median"}, "pruner must be"),
         ({"direction": "max"}, "Did you mean 'maximize'"),

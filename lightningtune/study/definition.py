@@ -110,10 +110,15 @@ def open_study(
     return study
 
 
-def check_continuable(study: optuna.Study, parameters: Iterable[Parameter]) -> None:
+def check_continuable(study: optuna.Study, parameters: Iterable[Parameter], how_to_remove: str) -> None:
     """Refuse a search space that cannot go on in a study: Optuna keeps a parameter's kind, scale and choices.
 
     A wider or narrower range goes on.
+
+    Args:
+        study: the study that goes on.
+        parameters: of the search space.
+        how_to_remove: the command that removes the study.
 
     Raises:
         ConfigurationError: naming the parameter and what it was.
@@ -127,8 +132,9 @@ def check_continuable(study: optuna.Study, parameters: Iterable[Parameter]) -> N
         except ValueError as error:
             raise ConfigurationError(
                 f"The study '{study.study_name}' exists with '{parameter.name}' as {stored}, and cannot go on with "
-                f"{parameter.distribution}: {error} Give it another study_name."
-            ) from error
+                f"{parameter.distribution}: {error} Give it another study_name, or remove the stored study with "
+                f"'{how_to_remove}'."
+            ) from None
 
 
 def mistake_in(study: optuna.Study, error: BaseException | None) -> ConfigurationError | None:

@@ -128,7 +128,9 @@ def test_after_a_refusal_a_study_goes_on_as_before(began, capsys, monkeypatch):
     study = {**STUDY, "search_space": {"lr": ["categorical", [0.1, 0.2]]}, "study_name": "digits"}
     (began / "other.yaml").write_text(dump_yaml(study))
     assert main(["tune", "other.yaml", "--no-check"]) == 1
-    assert "cannot go on with" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "cannot go on with" in refused
+    assert "or remove the stored study with 'lightningtune rm digits'." in refused
     assert main(["resume", "digits", "--n_trials", "3"]) == 0
     assert len(find_study("digits").study.trials) == 3
 
