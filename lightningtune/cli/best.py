@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from lightningtune.cli.output import LINES, print_json, show
-from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.parsing import CommandParser, integer
 from lightningtune.cli.studies import JSON, add_study, open_study
 
 _EXAMPLES = """\
@@ -23,7 +23,7 @@ def parser() -> CommandParser:
         _EXAMPLES,
     )
     add_study(parser)
-    parser.add_argument("--number", metavar="N", type=int, help="another trial, which is complete")
+    parser.add_argument("--number", metavar="N", type=integer, help="another trial, which is complete")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--config-only", action="store_true", help="print the config alone: YAML that runs as it is")
     form.add_argument("--json", **JSON)

@@ -18,7 +18,7 @@ def parser() -> CommandParser:
         "differs in their definitions.",
     )
     suggest(parser.add_argument("study", metavar="STUDY", help=STUDY), studies_here)
-    suggest(parser.add_argument("others", metavar="STUDY", nargs="+", help="another, or several"), studies_here)
+    suggest(parser.add_argument("others", metavar="OTHER", nargs="+", help="another, or several"), studies_here)
     add_storage(parser)
     parser.add_argument("--json", **JSON)
     return parser

@@ -43,6 +43,8 @@ def import_named(what: str, name: str, folders: Iterable[Path] = ()) -> Callable
         lightningtune.errors.ConfigError: score: the module 'statistics' has no 'medain'. Did you mean 'median'?
     """
     module_name, _, attribute = name.rpartition(":" if ":" in name else ".")
+    if name.endswith(".py"):
+        raise ConfigError(f"{what}: '{name}' is a script. Name what is in it too, as '{name}:Name'.")
     if not module_name or not attribute:
         raise ConfigError(
             f"{what}: '{name}' names no module. It is written as 'package.module.{attribute or 'Name'}' or as "

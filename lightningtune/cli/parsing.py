@@ -89,6 +89,20 @@ def positive(kind: Callable[[str], _Number]) -> Callable[[str], _Number]:
     return read
 
 
+def integer(text: str) -> int:
+    """Read an integer.
+
+    Example:
+        >>> integer("3")
+        3
+    """
+    try:
+        return int(text)
+    except ValueError:
+        several = f". Several are written with spaces: {text.replace(',', ' ')}" if "," in text else ""
+        raise argparse.ArgumentTypeError(f"must be an integer, but got '{text}'{several}") from None
+
+
 def jobs(text: str) -> int:
     """Read how many trials run at a time.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lightningtune.cli.output import print_json, show
-from lightningtune.cli.parsing import CommandParser, positive
+from lightningtune.cli.parsing import CommandParser, integer, positive
 from lightningtune.cli.studies import JSON, add_study, open_study
 from lightningtune.errors import ConfigurationError
 
@@ -33,9 +33,9 @@ def parser() -> CommandParser:
         _EPILOG,
     )
     add_study(parser)
-    parser.add_argument("--number", metavar="N", type=int, help="the trial's (default: that of the best)")
+    parser.add_argument("--number", metavar="N", type=integer, help="the trial's (default: that of the best)")
     parser.add_argument(
-        "--seeds", metavar="SEED", type=int, nargs="+", help="one training for each (default: the trial's own)"
+        "--seeds", metavar="SEED", type=integer, nargs="+", help="one training for each (default: the trial's own)"
     )
     parser.add_argument("--max_epochs", metavar="N", type=positive(int), help="train longer, or shorter, than it did")
     parser.add_argument("--json", **JSON)

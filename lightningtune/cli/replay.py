@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightningtune.cli.output import LINES, print_json, show
-from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.parsing import CommandParser, integer
 from lightningtune.cli.studies import JSON, add_study, open_study
 from lightningtune.errors import ConfigurationError
 
@@ -34,7 +34,7 @@ def parser() -> CommandParser:
         _EPILOG,
     )
     add_study(parser)
-    parser.add_argument("number", metavar="N", type=int, help="the trial's number")
+    parser.add_argument("number", metavar="N", type=integer, help="the trial's number")
     parser.add_argument(
         "--script", metavar="FILE", help="where the classes are, if a script has run the study; it is imported"
     )

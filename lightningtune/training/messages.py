@@ -16,6 +16,7 @@ _EXPECTED = re.compile(
     r"(?:\. Got value:(?P<got>.*))?"
 )
 _OTHER_TYPE = re.compile(r"Not of type \w+: .+")
+_NO_CLASS = re.compile(r"Expected a dot import path string: (?P<got>.*)")
 _NO_FILE = re.compile(r"\n *- Expected a path but .*\n( *)- ")
 """What is said where a value might have been the name of a file; what follows it is all that counts."""
 
@@ -110,6 +111,10 @@ def _find(lines: Sequence[_Line]) -> _Finding:
         got, what = expected["got"], _tidied(expected["type"] or expected["base"])
         said = f"expected {what}" if got is None else f"expected {what}, but got {_shown(got)}"
         return _Finding(said, got=got and got.strip(), is_type=True)
+    if no_class := _NO_CLASS.fullmatch(first):
+        got = no_class["got"].strip()
+        said = f"expected the path of a class, such as package.module.Name, but got {_shown(got)}"
+        return _Finding(said, got=got, is_type=True)
     return _Finding(_flat(lines), is_type=bool(_OTHER_TYPE.fullmatch(first)))
 
 

@@ -309,6 +309,7 @@ WRONG_FILES = [
     ({"callbacks": [{"class_path": "os.mkdir", "init_args": {"path": "made"}}]}, "callbacks.0: 'os.mkdir' is a func"),
     ({"callbacks": [{"class_path": "tempfile.TemporaryDirectory", "init_args": {"dir": "."}}]},
      "callbacks.0: 'tempfile.TemporaryDirectory' must be a Lightning callback, or an Optuna callback, which is called"),
+    ({"model_class": "nets.py"}, "model_class: 'nets.py' is a script. Name what is in it too, as 'nets.py:Name'"),
     ({"model_class": "Line"}, "model_class: 'Line' names no module. It is written as 'package.module.Line' or as 'tra"),
     ({"model_class": "nets.Lin"}, "model_class: the module 'nets' has no 'Lin'. Did you mean 'Line'?"),
     ({"model_class": "optuna.sampler.X"}, "there is no module 'optuna.sampler', which 'optuna.sampler.X' is to be in."),

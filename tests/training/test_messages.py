@@ -75,7 +75,7 @@ LONG = {"class_path": "EarlyStopping", "init_args": {"monitor": "x", "patience":
         ),
         (
             {"strategy": {"class_path": "DDPStrateg"}},
-            "trainer.strategy: Expected a dot import path string: DDPStrateg.",
+            "trainer.strategy: expected the path of a class, such as package.module.Name, but got DDPStrateg.",
         ),
         ({"max_time": 3.5}, "trainer.max_time: expected str, timedelta, dict[str, int] or None, but got 3.5."),
         ({"max_epoch": 1}, "Group 'trainer' does not accept option 'max_epoch'"),
