@@ -78,8 +78,3 @@ def test_the_contract_is_the_standard_librarys():
 
 def test_every_room_stands_on_a_floor():
     assert {room(path) for path in FILES} == set(ROOMS)
-
-
-def test_no_file_has_grown_too_large():
-    long = {name(path): len(path.read_text().splitlines()) for path in FILES}
-    assert max(long.values()) < 400, long
