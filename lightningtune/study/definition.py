@@ -118,7 +118,7 @@ def check_continuable(study: optuna.Study, parameters: Iterable[Parameter], how_
     Args:
         study: the study that goes on.
         parameters: of the search space.
-        how_to_remove: the command that removes the study.
+        how_to_remove: the command that removes the study, in quotes.
 
     Raises:
         ConfigurationError: naming the parameter and what it was.
@@ -133,7 +133,7 @@ def check_continuable(study: optuna.Study, parameters: Iterable[Parameter], how_
             raise ConfigurationError(
                 f"The study '{study.study_name}' exists with '{parameter.name}' as {stored}, and cannot go on with "
                 f"{parameter.distribution}: {error} Give it another study_name, or remove the stored study with "
-                f"'{how_to_remove}'."
+                f"{how_to_remove}."
             ) from None
 
 
