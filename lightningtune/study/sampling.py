@@ -62,8 +62,10 @@ def is_exhausted(study: optuna.Study, space: SearchSpace) -> bool:
         space: what is sampled.
     """
     base = _base_of(study.sampler)
+    if not isinstance(base, (GridSampler, BruteForceSampler)):  # most samplers: no trial is read
+        return False
     trials = study.get_trials(deepcopy=False)
-    if not isinstance(base, (GridSampler, BruteForceSampler)) or any(t.state is TrialState.WAITING for t in trials):
+    if any(trial.state is TrialState.WAITING for trial in trials):
         return False
     dry = DryStudy(copy.deepcopy(study.sampler))
     for trial in trials:
