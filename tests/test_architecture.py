@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "lightningtune"
 FLOORS = [
     {"_version", "errors", "contract", "streams"},
     {"files", "signatures", "hyperparameters", "instantiation", "values", "wording"},
-    {"search", "config"},
+    {"config"},
+    {"search"},
     {"study", "training"},
     {"callback", "arguments", "preflight", "workers", "report"},
     {"host", "replay", "dry_runs"},
