@@ -5,7 +5,7 @@
     LightningTuneError
     ├── ConfigurationError (ValueError)   a mistake in what the user asked for; it ends the study
     │   ├── SearchSpaceError              in a search space
-    │   ├── ConfigError                   in a config, or in a path into one
+    │   ├── InvalidConfigError            in a config, or in a path into one
     │   ├── MetricError                   a metric that is not logged, or a mode that contradicts
     │   └── SharedWeightsError            weights that one trial hands on to the next
     ├── TrialError                        one trial went wrong; the study goes on
@@ -36,7 +36,7 @@ class SearchSpaceError(ConfigurationError):
     """A search space is malformed, or names something that does not exist."""
 
 
-class ConfigError(ConfigurationError):
+class InvalidConfigError(ConfigurationError):
     """A config is malformed, or a path leads nowhere in it."""
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import yaml
 
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 
 _AT_ONCE = 2**20
 _STREAMS = Path("/dev")
@@ -97,19 +97,19 @@ def load_yaml(text: str, source: str = "YAML") -> Any:
         source: what it is called in an error.
 
     Raises:
-        ConfigError: when it is not YAML.
+        InvalidConfigError: when it is not YAML.
     """
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:  # a character that YAML does not allow
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(f"{source} is not valid YAML: line {line}, {_one_line(str(error))}") from error
+        raise InvalidConfigError(f"{source} is not valid YAML: line {line}, {_one_line(str(error))}") from error
     try:
         return loader.get_single_data()
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {_told(error)}") from error
+        raise InvalidConfigError(f"{source} is not valid YAML: {_told(error)}") from error
     except RecursionError:
-        raise ConfigError(f"{source} is not valid YAML: line {loader.line + 1}, {_TOO_DEEP}.") from None
+        raise InvalidConfigError(f"{source} is not valid YAML: line {loader.line + 1}, {_TOO_DEEP}.") from None
 
 
 def _one_line(text: str) -> str:
@@ -178,7 +178,7 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a mapping from a ``.yaml``, ``.yml`` or ``.json`` file.
 
     Raises:
-        ConfigError: when the file is missing, malformed, or not a mapping at its top.
+        InvalidConfigError: when the file is missing, malformed, or not a mapping at its top.
     """
     path = expand_home(path)
     try:
@@ -186,20 +186,20 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         near = sorted(str(p) for p in path.parent.glob("*") if p.suffix in {".yaml", ".yml", ".json"})
         known = f" In its folder: {', '.join(near[:5])}." if near else ""
-        raise ConfigError(f"The file '{path}' does not exist.{known}") from None
+        raise InvalidConfigError(f"The file '{path}' does not exist.{known}") from None
     except (OSError, ValueError) as error:  # the name may hold what no file's name can
-        raise ConfigError(f"The file '{path}' cannot be read: {error}") from error
+        raise InvalidConfigError(f"The file '{path}' cannot be read: {error}") from error
     if path.suffix == ".json":
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:  # an integer may have too many digits for Python
             said = _TOO_DEEP if isinstance(error, RecursionError) else error
-            raise ConfigError(f"'{path}' is not valid JSON: {_one_line(str(said))}") from None
+            raise InvalidConfigError(f"'{path}' is not valid JSON: {_one_line(str(said))}") from None
     else:
         value = load_yaml(text, f"'{path}'")
     value = {} if value is None else value
     if not isinstance(value, Mapping):
-        raise ConfigError(f"'{path}' must hold a mapping at its top, but holds a {type(value).__name__}.")
+        raise InvalidConfigError(f"'{path}' must hold a mapping at its top, but holds a {type(value).__name__}.")
     return dict(value)
 
 
@@ -233,7 +233,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     No link is followed: one that is in the file's place is replaced.
 
     Raises:
-        ConfigError: when a folder is in its place, or a file in its folder's.
+        InvalidConfigError: when a folder is in its place, or a file in its folder's.
         OSError: naming the file, when it cannot be written.
     """
     with _beside(path) as temporary, temporary.open("xb") as file:
@@ -248,9 +248,9 @@ def _beside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise ConfigError(f"'{path.parent}' is to be a folder, but it is a file. Move it away.") from None
+        raise InvalidConfigError(f"'{path.parent}' is to be a folder, but it is a file. Move it away.") from None
     if path.is_dir() and not path.is_symlink():
-        raise ConfigError(f"The file '{path}' is to be written, but a folder is in its place. Move it away.")
+        raise InvalidConfigError(f"The file '{path}' is to be written, but a folder is in its place. Move it away.")
     temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
@@ -269,7 +269,7 @@ def write_text(path: Path, text: str) -> None:
     A pipe or a device is written to.
 
     Raises:
-        ConfigError: when a pipe has no reader, for which it would wait without end; or as `replacing` says.
+        InvalidConfigError: when a pipe has no reader, for which it would wait without end; or as `replacing` says.
     """
     is_stream = path.exists() and not path.is_file() and not path.is_dir()
     if is_stream and (not path.is_symlink() or _STREAMS in path.absolute().parents):
@@ -278,7 +278,9 @@ def write_text(path: Path, text: str) -> None:
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            raise ConfigError(f"'{path}' is a pipe that nobody reads. Remove it, or name another file.") from None
+            raise InvalidConfigError(
+                f"'{path}' is a pipe that nobody reads. Remove it, or name another file."
+            ) from None
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             os.set_blocking(descriptor, True)
             stream.write(text)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from lightningtune.config.limits import with_limits_of
 from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec
-from lightningtune.errors import ConfigError, ConfigurationError, TrialError
+from lightningtune.errors import ConfigurationError, InvalidConfigError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import definition
@@ -242,7 +242,7 @@ class Host:
         try:
             self.directory.check_whole(best[0], config_sum(study, best[0]))
             self.directory.promote(best[0])
-        except ConfigError as damage:
+        except InvalidConfigError as damage:
             self.view.note(f"best/ stays as it is. {damage}")
 
     def freeze(self, number: int, config: Mapping[str, Any], directory: Path, data_seed: int | None) -> TrialSpec:

@@ -27,7 +27,7 @@ from lightningtune.arguments import (
 from lightningtune.check import Checkable
 from lightningtune.config.limits import with_limits_of
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
-from lightningtune.errors import ConfigError, ConfigurationError, TrialError
+from lightningtune.errors import ConfigurationError, InvalidConfigError, TrialError
 from lightningtune.host import Host
 from lightningtune.preflight import check_config, check_sampler, check_space, notices, plan_baseline, stored_point
 from lightningtune.replay import replay
@@ -292,7 +292,7 @@ class OptunaDrivenOptimizer(Checkable):
 
         Raises:
             NoResultError: when there is no such trial.
-            ConfigError: when its file is not there, or not as it was written.
+            InvalidConfigError: when its file is not there, or not as it was written.
         """
         number = self.results().choose(number)
         return self._directory.read_config(number, config_sum(self.study, number))
@@ -314,7 +314,7 @@ class OptunaDrivenOptimizer(Checkable):
         values = None if callable(self._objective.score) else results.trials[number].values
         try:
             return trained_model(self._blueprint, config, checkpoint, values).eval()
-        except (ConfigError, RuntimeError) as error:
+        except (InvalidConfigError, RuntimeError) as error:
             raise TrialError(f"The model's class is not what trial {number} trained: {error}") from error
 
     def refit(
@@ -365,7 +365,7 @@ class OptunaDrivenOptimizer(Checkable):
 
         Raises:
             NoResultError: when there is no such trial, or nothing recorded of it that could be compared.
-            ConfigError: when the file of its config is not there, or not as it was written.
+            InvalidConfigError: when the file of its config is not there, or not as it was written.
             TrialError: when the trial's classes are not what it was trained with.
         """
         check_tolerance(tolerance)

@@ -17,7 +17,7 @@ from lightningtune.config.base import check_names
 from lightningtune.config.limits import LIMITS
 from lightningtune.config.overrides import Place, Schema, get_at
 from lightningtune.contract import Objective
-from lightningtune.errors import ConfigError, ConfigurationError, SearchSpaceError, did_you_mean
+from lightningtune.errors import ConfigurationError, InvalidConfigError, SearchSpaceError, did_you_mean
 from lightningtune.search.distributions import NoDefault, Parameter, describe
 from lightningtune.search.spaces import SearchSpace
 from lightningtune.search.suggest import DryStudy
@@ -42,10 +42,10 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
             merged = schema.merge(config, corner)
             try:
                 blueprint.check(merged)
-            except ConfigError as error:
+            except InvalidConfigError as error:
                 if not any(path.rpartition(".")[2] in str(error) for path in parameter.paths):
                     raise
-                raise ConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from None
+                raise InvalidConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from None
             for path in parameter.paths:
                 _check_kept(schema.locate(merged, path), value, schema, merged, blueprint)
     for point in points:
@@ -67,7 +67,7 @@ def check_config(given: Any, schema: Schema, config: Mapping[str, Any], blueprin
         blueprint: builds configs.
 
     Raises:
-        ConfigError: naming the first value that is not.
+        InvalidConfigError: naming the first value that is not.
     """
     sections = vars(given) if isinstance(given, argparse.Namespace) else given
     if not isinstance(sections, Mapping):
@@ -110,7 +110,7 @@ def _check_kept(place: Place, given: Any, schema: Schema, config: Mapping[str, A
     remedy = (
         "Annotate what is in it, too" if isinstance(given, (list, Mapping)) else f"Annotate it, as '{name}: {kind}'"
     )
-    raise ConfigError(
+    raise InvalidConfigError(
         f"'{'.'.join(map(str, place))}'={briefly(given)} would be {briefly(got)} once it was written to a file: "
         f"'{name}' of {getattr(owner, '__name__', owner)} {told}. {remedy}, or write {briefly(written)}."
     )
@@ -126,16 +126,16 @@ def _check_given(
     """Check what the base config itself gives at a path that varies: it is what the untuned defaults have."""
     try:
         given = get_at(config, schema.locate(config, path))
-    except (LookupError, ConfigError):  # it gives nothing, or the place is one that the space makes
+    except (LookupError, InvalidConfigError):  # it gives nothing, or the place is one that the space makes
         return
     if given is None:  # a place that the space is to fill
         return
     others = {other: value for other, value in point.items() if not other.startswith(f"{path}.")}
     try:
         blueprint.check(schema.merge(config, {**others, path: given}))
-    except ConfigError as error:
+    except InvalidConfigError as error:
         if path.rpartition(".")[2] in str(error):
-            raise ConfigError(f"'{path}'={given!r} in the config does not fit. {error}") from None
+            raise InvalidConfigError(f"'{path}'={given!r} in the config does not fit. {error}") from None
 
 
 def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[str]:

@@ -65,7 +65,7 @@ def replay(
 
     Raises:
         NoResultError: when there is no such trial, or nothing recorded of it that could be compared.
-        ConfigError: when the file of its config is not there, or not as it was written.
+        InvalidConfigError: when the file of its config is not there, or not as it was written.
         TrialError: when the trial's classes are not what it was trained with.
     """
     trial = _finished(study, number)

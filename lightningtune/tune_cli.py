@@ -18,7 +18,7 @@ from lightningtune.cli.kept import code_of, run_kept
 from lightningtune.cli.main import COULD_NOT, INTERRUPTED, said
 from lightningtune.cli.output import tell
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
-from lightningtune.errors import ConfigError, LightningTuneError
+from lightningtune.errors import InvalidConfigError, LightningTuneError
 from lightningtune.files import load_yaml
 from lightningtune.study.outage import is_of_storage
 from lightningtune.training.cli_call import FIT, CliCall
@@ -138,7 +138,7 @@ class TuneCLI(LightningCLI):
         known = vars(form.defaults)
         for name in _parameters_of_fit(self.trainer_class):
             if name not in known and given.get(name) is not None:
-                raise ConfigError(f"{name} is for one fit, but each trial begins afresh. Leave it out.")
+                raise InvalidConfigError(f"{name} is for one fit, but each trial begins afresh. Leave it out.")
         config = Namespace()  # type: ignore[no-untyped-call]
         for name, value in vars(given).items():
             if name in known and name != "config":

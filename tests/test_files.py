@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.files import dump_yaml, last_lines, load_yaml, put, read_mapping, replacing, write_text
 
 values = st.recursive(
@@ -33,7 +33,7 @@ def test_scientific_notation_is_a_number(text, value):
 
 
 def test_yaml_runs_no_code():
-    with pytest.raises(ConfigError, match="not valid YAML"):
+    with pytest.raises(InvalidConfigError, match="not valid YAML"):
         load_yaml("!!python/object/apply:os.system ['true']", "the config")
 
 
@@ -47,7 +47,7 @@ def test_yaml_runs_no_code():
 )
 def test_a_malformed_file_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(InvalidConfigError, match=message):
         read_mapping(tmp_path / name)
 
 
@@ -67,7 +67,7 @@ def test_whatever_a_loader_fails_at_is_one_line_with_file_and_line(tmp_path, tex
     if said is None:
         assert read_mapping(tmp_path / "a.yaml")
         return
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(InvalidConfigError) as caught:
         read_mapping(tmp_path / "a.yaml")
     assert f"a.yaml' is not valid YAML: {said}" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -79,7 +79,7 @@ def test_whatever_a_loader_fails_at_is_one_line_with_file_and_line(tmp_path, tex
 )
 def test_whatever_json_fails_at_is_one_line(tmp_path, text, said):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ConfigError, match=f"a.json' is not valid JSON: .*{said}"):
+    with pytest.raises(InvalidConfigError, match=f"a.json' is not valid JSON: .*{said}"):
         read_mapping(tmp_path / "a.json")
 
 
@@ -88,7 +88,7 @@ def test_any_text_is_a_value_or_one_line(text):
     said = ""
     try:
         load_yaml(text, "the config")
-    except ConfigError as error:
+    except InvalidConfigError as error:
         said = str(error)
     assert not said or said.startswith("the config is not valid YAML: ")
     assert "\n" not in said
@@ -113,20 +113,20 @@ def test_what_is_no_file_or_has_no_end_is_refused(tmp_path):
         ("huge", "a config has 64 at most"),
         ("a\0", "null"),
     ):
-        with pytest.raises(ConfigError, match=f"cannot be read: .*{said}"):
+        with pytest.raises(InvalidConfigError, match=f"cannot be read: .*{said}"):
             read_mapping(tmp_path / f"{name}.yaml")
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path):
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(ConfigError, match="confg.yaml' does not exist. In its folder: .*config.yaml"):
+    with pytest.raises(InvalidConfigError, match="confg.yaml' does not exist. In its folder: .*config.yaml"):
         read_mapping(tmp_path / "confg.yaml")
     assert read_mapping(tmp_path / "config.yaml") == {}
 
 
 def test_a_file_that_is_not_text_is_named(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(InvalidConfigError, match="cannot be read"):
         read_mapping(tmp_path / "a.yaml")
 
 
@@ -152,17 +152,19 @@ def test_text_that_looks_like_a_number_stays_text(text):
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("lr: [uniform, 0, 1]\nwidth: {type: int, low: 1, high: 2}\nlr: [uniform, 0, 2]\n")
-    with pytest.raises(ConfigError, match="a.yaml' is not valid YAML: line 3, column 1, the key 'lr' is given twice"):
+    with pytest.raises(
+        InvalidConfigError, match="a.yaml' is not valid YAML: line 3, column 1, the key 'lr' is given twice"
+    ):
         read_mapping(tmp_path / "a.yaml")
     assert load_yaml("a: &base {x: 1, y: 1}\nb: {<<: *base, y: 2}") == {"a": {"x": 1, "y": 1}, "b": {"x": 1, "y": 2}}
 
 
 def test_a_folder_in_a_files_place_is_named(tmp_path):
     (tmp_path / "a.yaml").mkdir()
-    with pytest.raises(ConfigError, match=r"The file '.*a.yaml' is to be written, but a folder is in its place"):
+    with pytest.raises(InvalidConfigError, match=r"The file '.*a.yaml' is to be written, but a folder is in its place"):
         write_text(tmp_path / "a.yaml", "")
     (tmp_path / "b").touch()
-    with pytest.raises(ConfigError, match=r"b' is to be a folder, but it is a file"):
+    with pytest.raises(InvalidConfigError, match=r"b' is to be a folder, but it is a file"):
         write_text(tmp_path / "b" / "a.yaml", "")
 
 
@@ -207,7 +209,7 @@ def test_a_link_that_is_put_elsewhere_stays_a_link(tmp_path):
 def test_a_pipe_is_written_to_and_stays_and_is_no_error_only_where_somebody_reads(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(ConfigError, match=f"'{pipe}' is a pipe that nobody reads"):
+    with pytest.raises(InvalidConfigError, match=f"'{pipe}' is a pipe that nobody reads"):
         write_text(pipe, "text")
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     write_text(pipe, "text")

@@ -5,7 +5,7 @@ from nets import Line, Points
 
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
-from lightningtune.errors import ConfigError, SearchSpaceError
+from lightningtune.errors import InvalidConfigError, SearchSpaceError
 from lightningtune.preflight import baseline_point, check_space, notices, stored_point
 from lightningtune.search.distributions import NoDefault
 from lightningtune.search.spaces import as_search_space
@@ -40,13 +40,13 @@ def test_a_space_whose_every_point_can_be_built_passes():
     ],
 )
 def test_a_point_that_cannot_be_built_is_found_before_the_first_epoch(space, message):
-    with pytest.raises((ConfigError, SearchSpaceError), match=message):
+    with pytest.raises((InvalidConfigError, SearchSpaceError), match=message):
         check_space(*given(space))
 
 
 def test_a_value_of_the_config_that_does_not_fit_is_found_where_it_varies_too():
     space = {"width": ("categorical", [1, 2]), "lr": ("uniform", 0.1, 1.0)}
-    with pytest.raises(ConfigError, match="'width'='x' in the config does not fit. .*model.width"):
+    with pytest.raises(InvalidConfigError, match="'width'='x' in the config does not fit. .*model.width"):
         check_space(*given(space, {"model": {"width": "x"}}))
     check_space(*given(space, {"model": {"width": 3}}))
     check_space(*given({"width": ("categorical", [1, 2])}, {"model": {"width": None}}, needs_width))  # to be filled in

@@ -11,7 +11,7 @@ from nets import DiesOnce, Line, Points
 
 from lightningtune import ConfigurationError, NoResultError, OptunaDrivenOptimizer, TrialError
 from lightningtune.contract import StopReason
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.study.comparison import Agreement
 from lightningtune.study.reporter import FACTS, PROVENANCE
 
@@ -247,10 +247,10 @@ def test_a_config_that_is_not_the_trials_is_refused(tune):
     optimizer.optimize()
     config = optimizer.directory / "trials/0000/config.yaml"
     config.write_text(config.read_text().replace("lr: 0.1", "lr: 0.2"))
-    with pytest.raises(ConfigError, match="is not the config that trial 0 was trained with"):
+    with pytest.raises(InvalidConfigError, match="is not the config that trial 0 was trained with"):
         optimizer.replay(0)
     config.unlink()
-    with pytest.raises(ConfigError):
+    with pytest.raises(InvalidConfigError):
         optimizer.replay(0)
 
 

@@ -15,7 +15,7 @@ import optuna
 
 from lightningtune.cli.importing import find_script, import_named, search_also
 from lightningtune.cli.study_file import StudyFile
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.search.annotations import Misfit, fit
 from lightningtune.signatures import REQUIRED, signature_of, type_hints
 
@@ -70,7 +70,7 @@ def build_part(what: str, given: Any, module: ModuleType, base: type, folder: Pa
         folder: where a script's path may begin, beside the working directory.
 
     Raises:
-        ConfigError: naming what is wrong in it.
+        InvalidConfigError: naming what is wrong in it.
 
     Example:
         >>> block = {"class_path": "MedianPruner", "init_args": {"n_warmup_steps": 2}}
@@ -83,14 +83,16 @@ def build_part(what: str, given: Any, module: ModuleType, base: type, folder: Pa
     own = [key for key, value in vars(module).items() if _is_one(value, base)]
     if "." not in name and ":" not in name:
         if name not in own:
-            raise ConfigError(
+            raise InvalidConfigError(
                 f"{what}: Optuna has no {what} '{name}'.{did_you_mean(name, own)} It has: {', '.join(own)}."
             )
         target: Any = getattr(module, name)
     else:
         target = import_named(what, name, [] if folder is None else [folder])
         if not _is_one(target, base):
-            raise ConfigError(f"{what}: '{name}' must be a class that derives from {module.__name__}.{base.__name__}.")
+            raise InvalidConfigError(
+                f"{what}: '{name}' must be a class that derives from {module.__name__}.{base.__name__}."
+            )
     return _built(what, target, arguments)
 
 
@@ -104,13 +106,17 @@ def _block(what: str, given: Any) -> tuple[str, Mapping[str, Any]]:
         return given, {}
     keys = ("class_path", "init_args")
     if not isinstance(given, Mapping) or not isinstance(given.get("class_path"), str):
-        raise ConfigError(f"{what} must be a name, or a mapping with class_path and init_args, but got {given!r}.")
+        raise InvalidConfigError(
+            f"{what} must be a name, or a mapping with class_path and init_args, but got {given!r}."
+        )
     for key in given:
         if key not in keys:
-            raise ConfigError(f"{what} has no '{key}'.{did_you_mean(str(key), keys)} What it takes is under init_args.")
+            raise InvalidConfigError(
+                f"{what} has no '{key}'.{did_you_mean(str(key), keys)} What it takes is under init_args."
+            )
     arguments = given.get("init_args") or {}
     if not isinstance(arguments, Mapping):
-        raise ConfigError(f"{what}.init_args must be a mapping, but got {arguments!r}.")
+        raise InvalidConfigError(f"{what}.init_args must be a mapping, but got {arguments!r}.")
     return given["class_path"], arguments
 
 
@@ -122,21 +128,21 @@ def _built(what: str, target: Callable[..., Any], arguments: Mapping[str, Any]) 
         if not signature.accepts(argument):
             takes = ", ".join(signature.defaults) or "nothing"
             near = did_you_mean(argument, signature.defaults)
-            raise ConfigError(f"{what}: {name} has no '{argument}'.{near} It takes: {takes}.")
+            raise InvalidConfigError(f"{what}: {name} has no '{argument}'.{near} It takes: {takes}.")
         try:
             made[argument] = fit(hints.get(argument, Any), value)
         except Misfit:
             annotation = inspect.formatannotation(hints[argument]).replace("NoneType", "None")
-            raise ConfigError(f"{what}: {name}'s {argument} must be {annotation}, but got {value!r}.") from None
+            raise InvalidConfigError(f"{what}: {name}'s {argument} must be {annotation}, but got {value!r}.") from None
     missing = [key for key, default in signature.defaults.items() if default is REQUIRED and key not in made]
     if missing:
-        raise ConfigError(f"{what}: {name} needs {' and '.join(missing)}, under init_args.")
+        raise InvalidConfigError(f"{what}: {name} needs {' and '.join(missing)}, under init_args.")
     try:
         with warnings.catch_warnings():  # that it may change one day is nobody's mistake
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return target(**made)
     except Exception as error:  # each class has its own
-        raise ConfigError(f"{what}: {name} cannot be made: {' '.join(str(error).split())}") from error
+        raise InvalidConfigError(f"{what}: {name} cannot be made: {' '.join(str(error).split())}") from error
 
 
 def _callback(what: str, given: Any, folder: Path) -> Any:
@@ -150,14 +156,16 @@ def _callback(what: str, given: Any, folder: Path) -> Any:
     target = import_named(what, name, [folder])
     if not inspect.isclass(target):
         if arguments:
-            raise ConfigError(f"{what}: '{name}' is a function, which takes the study and the trial, and no init_args.")
+            raise InvalidConfigError(
+                f"{what}: '{name}' is a function, which takes the study and the trial, and no init_args."
+            )
         return target
     lightnings: Any = import_named(what, "lightning.pytorch.Callback")
     # of an Optuna callback only this is known: it is called
     if not issubclass(target, lightnings) and not any("__call__" in vars(kind) for kind in target.__mro__):
         from lightningtune.training.mixture import of_pytorch_lightning  # deferred import: it imports torch
 
-        raise ConfigError(
+        raise InvalidConfigError(
             f"{what}: '{name}' must be a Lightning callback, or an Optuna callback, which is called with study and "
             f"trial.{of_pytorch_lightning(target)}"
         )
@@ -171,6 +179,6 @@ def _exceptions(names: Sequence[str] | None, folder: Path) -> tuple[Any, ...] | 
     plain = [name for name, value in vars(builtins).items() if _is_one(value, Exception)]
     for name in names:
         if "." not in name and ":" not in name and name not in plain:
-            raise ConfigError(f"catch: Python has no exception '{name}'.{did_you_mean(name, plain)}")
+            raise InvalidConfigError(f"catch: Python has no exception '{name}'.{did_you_mean(name, plain)}")
     found = (getattr(builtins, name) if name in plain else import_named("catch", name, [folder]) for name in names)
     return tuple(found)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.files import expand_home, read_mapping
 
 FILES = (".yaml", ".yml", ".json")
@@ -28,7 +28,7 @@ def with_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         folder: where their paths begin.
 
     Raises:
-        ConfigError: when a file is missing or malformed.
+        InvalidConfigError: when a file is missing or malformed.
 
     Example:
         >>> with_files({"base_config": {"fit": {"model": {"lr": 0.1}}}}, Path())
@@ -57,5 +57,5 @@ def _section(key: str, value: Any, folder: Path) -> Any:
 def _read(name: str, path: Path) -> dict[str, Any]:
     try:
         return read_mapping(path)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from error
+    except InvalidConfigError as error:
+        raise InvalidConfigError(f"{name}: {error}") from error

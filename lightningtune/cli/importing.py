@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import expand_home
 
 
@@ -32,7 +32,7 @@ def import_named(what: str, name: str, folders: Iterable[Path] = ()) -> Callable
         folders: where a script's path may begin, beside the working directory.
 
     Raises:
-        ConfigError: saying what is not there, or what its module raises, and what is near.
+        InvalidConfigError: saying what is not there, or what its module raises, and what is near.
 
     Example:
         >>> import_named("score", "statistics:median").__name__
@@ -40,13 +40,13 @@ def import_named(what: str, name: str, folders: Iterable[Path] = ()) -> Callable
         >>> import_named("score", "statistics.medain")
         Traceback (most recent call last):
         ...
-        lightningtune.errors.ConfigError: score: the module 'statistics' has no 'medain'. Did you mean 'median'?
+        lightningtune.errors.InvalidConfigError: score: the module 'statistics' has no 'medain'. Did you mean 'median'?
     """
     module_name, _, attribute = name.rpartition(":" if ":" in name else ".")
     if name.endswith(".py"):
-        raise ConfigError(f"{what}: '{name}' is a script. Name what is in it too, as '{name}:Name'.")
+        raise InvalidConfigError(f"{what}: '{name}' is a script. Name what is in it too, as '{name}:Name'.")
     if not module_name or not attribute:
-        raise ConfigError(
+        raise InvalidConfigError(
             f"{what}: '{name}' names no module. It is written as 'package.module.{attribute or 'Name'}' or as "
             f"'train.py:{attribute or 'Name'}'."
         )
@@ -56,10 +56,12 @@ def import_named(what: str, name: str, folders: Iterable[Path] = ()) -> Callable
     found: Any = _import(what, module_name, name)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise ConfigError(f"{what}: the module '{module_name}' has no '{part}'.{did_you_mean(part, vars(found))}")
+            raise InvalidConfigError(
+                f"{what}: the module '{module_name}' has no '{part}'.{did_you_mean(part, vars(found))}"
+            )
         found = getattr(found, part)
     if not callable(found):
-        raise ConfigError(f"{what}: '{name}' must be a class or a function, but is {found!r}.")
+        raise InvalidConfigError(f"{what}: '{name}' must be a class or a function, but is {found!r}.")
     return found  # type: ignore[no-any-return]  # whatever a module holds
 
 
@@ -67,7 +69,7 @@ def find_script(what: str, path: str, folders: Iterable[Path] = ()) -> Path | No
     """Return where a script is, or None for what is no script's path.
 
     Raises:
-        ConfigError: when there is no such script.
+        InvalidConfigError: when there is no such script.
     """
     if not path.endswith(".py"):
         return None
@@ -75,18 +77,20 @@ def find_script(what: str, path: str, folders: Iterable[Path] = ()) -> Path | No
     script = next((place.absolute() for place in places if place.is_file()), None)
     if script is None:
         near = did_you_mean(path, (file.name for place in places for file in sorted(place.parent.glob("*.py"))))
-        raise ConfigError(f"{what}: there is no file '{path}'.{near}")
+        raise InvalidConfigError(f"{what}: there is no file '{path}'.{near}")
     return script
 
 
 def _of_script(what: str, path: str, script: Path) -> str:
     """Return the name by which a script is imported, its folder being searched from now on."""
     if not script.stem.isidentifier():
-        raise ConfigError(f"{what}: '{path}' cannot be imported under the name '{script.stem}'. Give it another name.")
+        raise InvalidConfigError(
+            f"{what}: '{path}' cannot be imported under the name '{script.stem}'. Give it another name."
+        )
     search_also(script.parent)
     other = getattr(_import(what, script.stem, path), "__file__", None)
     if other is None or not Path(other).samefile(script):
-        raise ConfigError(
+        raise InvalidConfigError(
             f"{what}: another module is called '{script.stem}', which is '{other or 'built in'}'. "
             f"Give '{path}' another name."
         )
@@ -100,7 +104,7 @@ def _import(what: str, module: str, name: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise _raised(what, name, error) from error
         near = did_you_mean(error.name, _modules_beside(error.name))
-        raise ConfigError(
+        raise InvalidConfigError(
             f"{what}: there is no module '{error.name}', which '{name}' is to be in.{near or _searched()}"
         ) from None
     except (Exception, SystemExit) as error:  # importing runs whatever the module does
@@ -111,7 +115,7 @@ def _searched() -> str:
     return f" It was looked for in '{Path(sys.path[0])}', the working directory and what is installed."
 
 
-def _raised(what: str, name: str, error: BaseException) -> ConfigError:
+def _raised(what: str, name: str, error: BaseException) -> InvalidConfigError:
     frame = [*traceback.extract_tb(error.__traceback__)][-1]
     said = f"{type(error).__name__}: {error}".rstrip(": .")
     hint = (
@@ -120,7 +124,7 @@ def _raised(what: str, name: str, error: BaseException) -> ConfigError:
         else ""
     )
     where = f"{Path(frame.filename).name}, line {frame.lineno}"
-    return ConfigError(f"{what}: importing '{name}' raises {said} ({where}).{hint}")
+    return InvalidConfigError(f"{what}: importing '{name}' raises {said} ({where}).{hint}")
 
 
 def _modules_beside(name: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lightningtune.cli.importing import find_script, import_named, search_also
 from lightningtune.cli.output import show
 from lightningtune.cli.parsing import CommandParser
-from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.errors import ConfigurationError, InvalidConfigError
 from lightningtune.files import expand_home, write_text
 from lightningtune.wording import as_argument
 
@@ -146,7 +146,7 @@ def _data_beside(model: Any, name: str) -> str | None:
     beside = f"{name.rpartition(mark)[0]}{mark}{found[0]}"
     try:
         is_there = import_named("--data", beside) is vars(module)[found[0]]
-    except ConfigError:  # the model is named where it is imported, and its data is not
+    except InvalidConfigError:  # the model is named where it is imported, and its data is not
         is_there = False
     return beside if is_there else f"{module.__name__}{mark}{found[0]}"
 

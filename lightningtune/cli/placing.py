@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.search.forms import FORMS
 
 
@@ -23,7 +23,7 @@ def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
         value: what is put there.
 
     Raises:
-        ConfigError: when there is no such place.
+        InvalidConfigError: when there is no such place.
 
     Example:
         >>> place_at({"model": {"class_path": "net.Net"}}, "base_config", "model.lr", 0.1)
@@ -47,7 +47,7 @@ def _place(node: Any, at: str, parts: list[str], value: Any) -> None:
             key = 1 + named.index(parts[0])
             node += [None] * (key + 1 - len(node))  # what may be left out
         if key is None:
-            raise ConfigError(
+            raise InvalidConfigError(
                 f"'{at}' is a list: '{parts[0]}' is none of its places, which are 0 to {len(node) - 1}. "
                 "It can also be given whole."
             )
@@ -55,7 +55,7 @@ def _place(node: Any, at: str, parts: list[str], value: Any) -> None:
     elif isinstance(node, dict):
         key, rest = _in_mapping(node, at, parts, value)
     else:
-        raise ConfigError(f"'{at}' is {node!r}: there is no '{'.'.join(parts)}' in it.")
+        raise InvalidConfigError(f"'{at}' is {node!r}: there is no '{'.'.join(parts)}' in it.")
     if not rest:
         node[key] = value
         return
@@ -81,6 +81,8 @@ def _in_mapping(node: dict[str, Any], at: str, parts: list[str], value: Any) -> 
         # a new parameter, whose name is a path; anything else is a name that is misspelt
         if not isinstance(value, (list, Mapping)):
             name = ".".join(parts[:-1]) or parts[0]
-            raise ConfigError(f"search_space has no '{name}'.{did_you_mean(name, node)} It has: {', '.join(node)}.")
+            raise InvalidConfigError(
+                f"search_space has no '{name}'.{did_you_mean(name, node)} It has: {', '.join(node)}."
+            )
         return ".".join(parts), []
     return parts[0], parts[1:]

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lightningtune.cli.config_files import FILES, OF_A_CONFIG, with_files
 from lightningtune.cli.placing import place_at
 from lightningtune.cli.studies import given_storage
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import dump_yaml, load_yaml, read_mapping
 from lightningtune.wording import as_argument, command
 
@@ -148,17 +148,17 @@ def read_study(
         The study, with the files that it names read.
 
     Raises:
-        ConfigError: naming what is wrong, what would be right, and what is near it.
+        InvalidConfigError: naming what is wrong, what would be right, and what is near it.
     """
     folder = Path() if path is None else Path(path).parent
     if path is not None and Path(path).suffix not in FILES:
         script = " A script that constructs a LightningCLI is given as --cli." if Path(path).suffix == ".py" else ""
-        raise ConfigError(f"'{path}' is no study file, whose name ends in {', '.join(FILES)}.{script}")
+        raise InvalidConfigError(f"'{path}' is no study file, whose name ends in {', '.join(FILES)}.{script}")
     values = {} if path is None else read_mapping(path)
     if "versions" in values:
         study = str(values.get("study_name"))
         go_on = command("lightningtune", "resume", *as_argument(study))
-        raise ConfigError(f"'{path}' is what study '{study}' has written down: {go_on} goes on with it.")
+        raise InvalidConfigError(f"'{path}' is what study '{study}' has written down: {go_on} goes on with it.")
     for name in values:
         _check_name(path, str(name))
     values = with_files(values, folder) | with_files(given, Path())
@@ -170,12 +170,12 @@ def read_study(
         head, _, rest = dotted.partition(".")
         if rest and head not in (*hints(), *OF_A_CONFIG) and values.get("cli") is None:
             near = did_you_mean(head, (*OF_A_CONFIG, *hints()))
-            raise ConfigError(f"--{dotted}: there is no '{head}' in a study file or its config.{near}")
+            raise InvalidConfigError(f"--{dotted}: there is no '{head}' in a study file or its config.{near}")
         name, inner = (head, rest) if head in hints() else ("base_config", dotted)
         values[name] = place_at(values.get(name), name, inner, value)
     for name, value in values.items():
         if not fits(hints()[name], value):
-            raise ConfigError(
+            raise InvalidConfigError(
                 f"{name} must be {allowed(hints()[name])}, but got {_shown(value)}.{_remedy(name, value)}"
             )
     if values.get("study_name") is None:
@@ -192,8 +192,8 @@ def _check_name(path: Any, name: str) -> None:
     if name in hints():
         return
     if name in OF_A_CONFIG:
-        raise ConfigError(f"'{path}': '{name}' is a part of the config, and belongs under base_config.")
-    raise ConfigError(
+        raise InvalidConfigError(f"'{path}': '{name}' is a part of the config, and belongs under base_config.")
+    raise InvalidConfigError(
         f"'{path}': there is no '{name}' in a study file.{did_you_mean(name, hints())} Allowed: {', '.join(hints())}."
     )
 
@@ -213,7 +213,7 @@ def read_value(name: str, text: str) -> Any:
     """Return what the command line's text means for a name of the study file.
 
     Raises:
-        ConfigError: saying what would be right.
+        InvalidConfigError: saying what would be right.
 
     Example:
         >>> read_value("timeout", "1e3"), read_value("study_name", "7"), read_value("metric", "[val_loss, val_acc]")
@@ -222,13 +222,13 @@ def read_value(name: str, text: str) -> Any:
     hint = hints()[name]
     try:
         value = load_yaml(text, f"'{text}'")
-    except ConfigError:
+    except InvalidConfigError:
         value = text
     if fits(hint, value):
         return value
     if fits(hint, text):
         return text
-    raise ConfigError(f"must be {allowed(hint)}, but got {text!r}.{_remedy(name, text)}")
+    raise InvalidConfigError(f"must be {allowed(hint)}, but got {text!r}.{_remedy(name, text)}")
 
 
 def fits(hint: Any, value: Any) -> bool:

@@ -16,7 +16,7 @@ from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import NO_CHECK, STORAGE
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
 from lightningtune.cli.suggesting import one_of, optunas, study_files, suggest
-from lightningtune.errors import ConfigError, redact
+from lightningtune.errors import InvalidConfigError, redact
 from lightningtune.files import expand_home, load_yaml
 
 ALSO = {"base_config": "--config", "search_space": "--space"}
@@ -79,7 +79,7 @@ class StudyParser(CommandParser):
             What the command's own options are, and the study.
 
         Raises:
-            ConfigError: when the study is not right.
+            InvalidConfigError: when the study is not right.
         """
         rest, placed = self._placed(arguments)
         given = self.parse_args(rest)
@@ -177,7 +177,7 @@ def _reader(field: str) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
             return read_value(field, text)
-        except ConfigError as error:
+        except InvalidConfigError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return read
@@ -186,7 +186,7 @@ def _reader(field: str) -> Callable[[str], Any]:
 def _read_any(text: str) -> Any:
     try:
         return load_yaml(text) if text else text  # nothing is not null
-    except ConfigError:
+    except InvalidConfigError:
         return text
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightningtune.config.overrides import SECTIONS, Schema
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import expand_home, read_mapping
 from lightningtune.signatures import import_class
 from lightningtune.values import plain
@@ -28,7 +28,7 @@ def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) 
     Keys of a LightningCLI config that hold null are left out.
 
     Raises:
-        ConfigError: when it is neither, or has a section of another name.
+        InvalidConfigError: when it is neither, or has a section of another name.
 
     Example:
         >>> load_base_config({"trainer": {"max_epochs": 3}, "ckpt_path": None})
@@ -41,14 +41,14 @@ def load_base_config(source: str | os.PathLike[str] | Mapping[str, Any] | None) 
     for name, value in config.items():
         if name not in allowed:
             hint = did_you_mean(str(name), allowed)
-            raise ConfigError(f"The config has no section '{name}'.{hint} Allowed: {', '.join(allowed)}.")
+            raise InvalidConfigError(f"The config has no section '{name}'.{hint} Allowed: {', '.join(allowed)}.")
         if name in SECTIONS and not isinstance(value, Mapping):
-            raise ConfigError(f"The config's '{name}' must be a mapping, but is {value!r}.")
+            raise InvalidConfigError(f"The config's '{name}' must be a mapping, but is {value!r}.")
         if name in SECTIONS and "_target_" in value:
-            raise ConfigError(f"{name}: {NOT_HYDRA}")
+            raise InvalidConfigError(f"{name}: {NOT_HYDRA}")
     seed = config.get("seed_everything", True)
     if not isinstance(seed, int) or seed < 0:
-        raise ConfigError(f"seed_everything must be true, false or an integer from 0, but got {seed!r}.")
+        raise InvalidConfigError(f"seed_everything must be true, false or an integer from 0, but got {seed!r}.")
     return config
 
 
@@ -56,12 +56,12 @@ def read_config(source: Any) -> tuple[dict[str, Any], Path]:
     """Read what a user gives as a base config, and say in which folder the files lie that it may name.
 
     Raises:
-        ConfigError: when it is neither a file nor a mapping, naming a value that no config can hold.
+        InvalidConfigError: when it is neither a file nor a mapping, naming a value that no config can hold.
     """
     if isinstance(source, (str, os.PathLike)):
         return _plain(read_mapping(source)), expand_home(source).parent
     if not isinstance(source, (Mapping, argparse.Namespace)):
-        raise ConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
+        raise InvalidConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
     return _plain(source), Path()
 
 
@@ -70,7 +70,7 @@ def _plain(given: Any) -> dict[str, Any]:
         config: dict[str, Any] = plain(given)
     except TypeError as error:
         hint = " Pass objects as callbacks=[...]." if str(error).startswith("trainer.callbacks") else ""
-        raise ConfigError(f"{error}.{hint}") from error
+        raise InvalidConfigError(f"{error}.{hint}") from error
     return config
 
 
@@ -78,7 +78,7 @@ def check_names(schema: Schema, config: Mapping[str, Any]) -> None:
     """Check every name in a config that can be checked, down to nested ``class_path`` blocks.
 
     Raises:
-        ConfigError: naming the first that leads nowhere, and the nearest that leads somewhere.
+        InvalidConfigError: naming the first that leads nowhere, and the nearest that leads somewhere.
     """
     for section in schema.sections:
         _check_block(schema, config, section, config.get(section, {}), owned=True)
@@ -97,7 +97,7 @@ def _check_block(schema: Schema, config: Mapping[str, Any], path: str, node: Any
             _check_beside(path, node)
         given = (node.get("init_args") or {}) if is_block else node
         if not isinstance(given, Mapping):
-            raise ConfigError(f"{inner} must be a mapping of arguments, but is {given!r}.")
+            raise InvalidConfigError(f"{inner} must be a mapping of arguments, but is {given!r}.")
         for name, value in given.items():
             if owned or is_block:
                 schema.locate(config, f"{inner}.{name}")
@@ -108,7 +108,7 @@ def _check_beside(path: str, block: Mapping[str, Any]) -> None:
     allowed = ("class_path", "init_args", "dict_kwargs")  # as jsonargparse has it
     for name in block.keys() - {*allowed}:
         near = did_you_mean(name, allowed) or f" Arguments belong into '{path}.init_args'."
-        raise ConfigError(f"'{path}.{name}' may not stand beside class_path.{near}")
+        raise InvalidConfigError(f"'{path}.{name}' may not stand beside class_path.{near}")
 
 
 def _check_class_path(path: str, class_path: str) -> None:
@@ -117,4 +117,4 @@ def _check_class_path(path: str, class_path: str) -> None:
     if not module or import_class(class_path) is not None:
         return
     known = vars(sys.modules[module]) if module in sys.modules else ()
-    raise ConfigError(f"{path}: '{class_path}' cannot be imported.{did_you_mean(name, known)}")
+    raise InvalidConfigError(f"{path}: '{class_path}' cannot be imported.{did_you_mean(name, known)}")

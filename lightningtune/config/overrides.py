@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.signatures import (
     REQUIRED,
     UNKNOWN,
@@ -61,13 +61,13 @@ class Schema:
         ``init_args`` may be written or left out, whichever form the config has.
 
         Raises:
-            ConfigError: when it leads nowhere, or a bare name leads to two places.
+            InvalidConfigError: when it leads nowhere, or a bare name leads to two places.
 
         Example:
             >>> Schema(model=dict).locate({"model": {"class_path": "collections.Counter"}}, "trainer.x")
             Traceback (most recent call last):
             ...
-            lightningtune.errors.ConfigError: 'trainer.x' leads nowhere in the config.
+            lightningtune.errors.InvalidConfigError: 'trainer.x' leads nowhere in the config.
         """
         head, *rest = path.split(".")
         if not rest:
@@ -77,14 +77,14 @@ class Schema:
             known = [known for known in (*self.paths(config), *self._beside(config, path)) if known != path]
             beside = [name for name in known if name.startswith(f"{head}.") and rest]
             hint = did_you_mean(path, known) or (f" There: {', '.join(beside)}." if 0 < len(beside) <= _FEW else "")
-            raise ConfigError(f"'{path}' leads nowhere in the config.{hint}")
+            raise InvalidConfigError(f"'{path}' leads nowhere in the config.{hint}")
         return place
 
     def lookup(self, config: Mapping[str, Any], path: str) -> Any:
         """Return the value at a path: the config's own, or the default of the parameter.
 
         Raises:
-            ConfigError: when the path leads nowhere, or the parameter is required and not given.
+            InvalidConfigError: when the path leads nowhere, or the parameter is required and not given.
         """
         place = self.locate(config, path)
         try:
@@ -94,29 +94,31 @@ class Schema:
             default = signature.defaults.get(str(place[-1]), REQUIRED) if signature else REQUIRED
             if default is UNKNOWN:
                 owner = ".".join(map(str, _owner_of(place)))
-                raise ConfigError(f"the config does not give '{owner}', so that '{path}' has no default.") from None
+                raise InvalidConfigError(
+                    f"the config does not give '{owner}', so that '{path}' has no default."
+                ) from None
             if default is REQUIRED:
-                raise ConfigError(f"'{path}' has no default, and the config gives no value for it.") from None
+                raise InvalidConfigError(f"'{path}' has no default, and the config gives no value for it.") from None
             return default
 
     def merge(self, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return a copy of ``config`` with each value at its path; the shorter paths first.
 
         Raises:
-            ConfigError: when a path leads nowhere, two lead to the same place, or a value is no YAML value.
+            InvalidConfigError: when a path leads nowhere, two lead to the same place, or a value is no YAML value.
         """
         merged: dict[str, Any] = copy.deepcopy(dict(config))
         taken: dict[Place, str] = {}
         for path in sorted(overrides, key=lambda path: (path.count("."), not path.endswith(".class_path"))):
             place = self.locate(merged, path)
             if place in taken:
-                raise ConfigError(f"'{path}' and '{taken[place]}' are the same place in the config.")
+                raise InvalidConfigError(f"'{path}' and '{taken[place]}' are the same place in the config.")
             taken[place] = path
             self._name_classes(merged, place)
             try:
                 _set_at(merged, place, plain(overrides[path], path))
             except TypeError as error:
-                raise ConfigError(f"{error}.") from error
+                raise InvalidConfigError(f"{error}.") from error
         return merged
 
     def paths(self, config: Mapping[str, Any]) -> list[str]:
@@ -141,11 +143,11 @@ class Schema:
         if len(homes) == 1:
             return homes[0]
         if homes:
-            raise ConfigError(
+            raise InvalidConfigError(
                 f"'{name}' is a parameter of both the model and the data; write 'model.{name}' or 'data.{name}'."
             )
         options = [parameter for signature in known.values() for parameter in signature.defaults]
-        raise ConfigError(
+        raise InvalidConfigError(
             f"'{name}' is a parameter of neither the model nor the data.{did_you_mean(name, options)} "
             f"They take: {', '.join(dict.fromkeys(options)) or 'nothing'}."
         )

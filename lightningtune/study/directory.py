@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightningtune.errors import ConfigError, ConfigurationError, redact
+from lightningtune.errors import ConfigurationError, InvalidConfigError, redact
 from lightningtune.files import check_sums, dump_yaml, expand_home, put, read_mapping, write_text
 from lightningtune.wording import as_argument, command
 
@@ -162,7 +162,7 @@ class StudyDirectory:
         """Read ``study.yaml``; nothing where it is not there, or spoilt: it decides nothing."""
         try:
             return read_mapping(self.definition)
-        except ConfigError:
+        except InvalidConfigError:
             return {}
 
     def how_to_remove(self, options: Mapping[str, Any]) -> str:
@@ -203,11 +203,11 @@ class StudyDirectory:
             written: the sum of the file as it was written, where that is known.
 
         Raises:
-            ConfigError: when it is not there, or not as it was written.
+            InvalidConfigError: when it is not there, or not as it was written.
         """
         config = read_mapping(self.config(number))
         if written not in (None, self.sum_of_config(number)):
-            raise ConfigError(
+            raise InvalidConfigError(
                 f"'{self.config(number)}' is not the config that trial {number} was trained with: the file has been "
                 "changed since, or another is in its place."
             )
@@ -225,7 +225,7 @@ class StudyDirectory:
             written: the sum of its config's file, where that is known.
 
         Raises:
-            ConfigError: naming the file that is not.
+            InvalidConfigError: naming the file that is not.
         """
         self.read_config(number, written)
         checkpoint = self.checkpoint(number)
@@ -234,7 +234,7 @@ class StudyDirectory:
         try:
             check_sums(checkpoint)
         except Exception as error:  # of a torn file anything may be wrong
-            raise ConfigError(f"The checkpoint '{checkpoint}' is not as it was written: {error}") from error
+            raise InvalidConfigError(f"The checkpoint '{checkpoint}' is not as it was written: {error}") from error
 
     def check_belongs(self, seed: int, trials: int) -> None:
         """Check that the journal is the one with which the rest of the folder has come to be.

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.files import read_mapping
 from lightningtune.study.directory import StudyDirectory
 
@@ -15,7 +15,7 @@ def trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]
     """Return what the config of a trial says of its Trainer; nothing where it cannot be read."""
     try:
         section = read_mapping(directory.config(number)).get("trainer")
-    except ConfigError:  # it has not been written yet, or the study has no folder here
+    except InvalidConfigError:  # it has not been written yet, or the study has no folder here
         return {}
     return section if isinstance(section, Mapping) else {}
 

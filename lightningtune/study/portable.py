@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import optuna
 
-from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.errors import ConfigurationError, InvalidConfigError
 from lightningtune.files import dump_json, replacing, write_text
 from lightningtune.study.definition import quiet_optuna
 from lightningtune.study.directory import StudyDirectory, check_study_name
@@ -136,7 +136,7 @@ def _config_of(directory: StudyDirectory, number: int) -> dict[str, Any] | None:
         return None
     try:
         return directory.read_config(number)
-    except ConfigError:  # it never began, or its folder is elsewhere
+    except InvalidConfigError:  # it never began, or its folder is elsewhere
         return None
 
 

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from lightningtune.contract import StopReason
-from lightningtune.errors import ConfigError, redact
+from lightningtune.errors import InvalidConfigError, redact
 from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.identifiers import storage_of
@@ -92,7 +92,7 @@ class Recovery:
         written = config_sum(self._study, number)
         try:
             return self._directory.read_config(number, written)
-        except ConfigError as damage:
+        except InvalidConfigError as damage:
             if written is not None:
                 self._tell(f"Trial {number} goes on with the study's config as it is now. {damage}")
             return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightningtune.contract import Values
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.files import dump_json, read_mapping, write_text
 from lightningtune.study.directory import StudyDirectory
 
@@ -59,7 +59,7 @@ def read_refits(study: StudyDirectory) -> tuple[Refit, ...]:
     """Read the refits of a study, by trial and seed; one that cannot be read is left out."""
     found = []
     for path in sorted((study.root / "refit").glob(f"*/{RESULT}")):
-        with contextlib.suppress(ConfigError, ValueError, TypeError, KeyError):
+        with contextlib.suppress(InvalidConfigError, ValueError, TypeError, KeyError):
             kept = read_mapping(path)
             number, checkpoint = int(kept["number"]), path.with_name("best.ckpt")
             found.append(
@@ -84,5 +84,5 @@ def _but_seed(path: Path) -> Any:
     """Return a config without its seed; None where it cannot be read."""
     try:
         return {name: value for name, value in read_mapping(path).items() if name != "seed_everything"}
-    except ConfigError:
+    except InvalidConfigError:
         return None

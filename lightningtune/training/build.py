@@ -84,7 +84,7 @@ class Blueprint:
         data_seed: the study's, for the data that all trials share.
 
     Raises:
-        ConfigError: when a section cannot be built at all.
+        InvalidConfigError: when a section cannot be built at all.
     """
 
     def __init__(

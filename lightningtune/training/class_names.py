@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 
 from lightningtune.config.base import NOT_HYDRA
 from lightningtune.config.overrides import Schema
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.signatures import import_class, named_without_module, signature_of
 from lightningtune.training.messages import one_line
 
@@ -75,13 +75,13 @@ def check_classes(trainer: Mapping[str, Any]) -> None:
         trainer: that section of a config.
 
     Raises:
-        ConfigError: naming the first that is wrong, and the nearest that is right.
+        InvalidConfigError: naming the first that is wrong, and the nearest that is right.
 
     Example:
         >>> check_classes({"logger": ["CSVLogger", "WandbLoger"]})
         Traceback (most recent call last):
         ...
-        lightningtune.errors.ConfigError: trainer.logger.1: there is no 'WandbLoger'. Did you mean 'WandbLogger'?
+        lightningtune.errors.InvalidConfigError: trainer.logger.1: there is no 'WandbLoger'. Did you mean 'WandbLogger'?
     """
     bases: dict[str, type] = {"logger": Logger, "callbacks": Callback}
     for setting, base in bases.items():
@@ -99,7 +99,7 @@ def _check_block(path: str, block: Any, base: type) -> None:
         form = f" Write it as {{'class_path': '{name}', 'init_args': {{...}}}}."
         if any("_target_" in each for each in (full, *full.values()) if isinstance(each, Mapping)):
             form = f" {NOT_HYDRA}"
-        raise ConfigError(f"{path} names no class_path.{near or form}")
+        raise InvalidConfigError(f"{path} names no class_path.{near or form}")
     if not isinstance(name, str) or (block is name and Path(name).is_file()):
         return
     target = class_named(name, base)
@@ -112,18 +112,18 @@ def _check_block(path: str, block: Any, base: type) -> None:
             known = [f"{path}.init_args.{known}" for known in signature.defaults]
             place = f"{path}.init_args.{argument}"
             takes = f" {target.__name__} takes: {', '.join(signature.defaults) or 'nothing'}."
-            raise ConfigError(f"'{place}' leads nowhere in the config.{did_you_mean(place, known) or takes}")
+            raise InvalidConfigError(f"'{place}' leads nowhere in the config.{did_you_mean(place, known) or takes}")
 
 
-def _unknown(path: str, name: str, base: type) -> ConfigError:
+def _unknown(path: str, name: str, base: type) -> InvalidConfigError:
     """Return the error of a name that leads to nothing."""
     module, _, leaf = name.rpartition(".")
     if not module:
         near = did_you_mean(name, sorted(named_without_module(base)))
         own = f" A {base.__name__} of your own is named with its module, as 'package.{name}'."
-        return ConfigError(f"{path}: there is no '{name}'.{near or own}")
+        return InvalidConfigError(f"{path}: there is no '{name}'.{near or own}")
     try:
         near = did_you_mean(leaf, vars(importlib.import_module(module)))
     except Exception as error:
-        return ConfigError(f"{path}: '{name}' cannot be imported: {one_line(error)}")
-    return ConfigError(f"{path}: there is no '{name}'.{near}")
+        return InvalidConfigError(f"{path}: '{name}' cannot be imported: {one_line(error)}")
+    return InvalidConfigError(f"{path}: there is no '{name}'.{near}")

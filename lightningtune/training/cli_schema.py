@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from lightningtune.config.base import read_config
 from lightningtune.config.overrides import SECTIONS, Place
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.signatures import REQUIRED, Signature, import_class, named_without_module, signature_of
 from lightningtune.training.class_names import NAMED, LightningSchema
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
@@ -60,7 +60,7 @@ class CliSchema(LightningSchema):
         """Find where a dotted path leads; a bare name may be a key of the config's own.
 
         Raises:
-            ConfigError: when it leads nowhere, or to what ``link_arguments`` sets.
+            InvalidConfigError: when it leads nowhere, or to what ``link_arguments`` sets.
         """
         short = _without_init_args(path)
         if path in self.sections and not self._is_group(path):
@@ -70,20 +70,22 @@ class CliSchema(LightningSchema):
             short = _without_init_args(".".join(map(str, place)))
         for target, source in self.form.links.items():
             if short == _without_init_args(target):
-                raise ConfigError(f"'{path}' is linked: {self.call.name} sets it from '{source}'. Tune that instead.")
+                raise InvalidConfigError(
+                    f"'{path}' is linked: {self.call.name} sets it from '{source}'. Tune that instead."
+                )
         return place
 
     def check(self, config: Mapping[str, Any]) -> Namespace:
         """Have the CLI's own parser parse a config, and return what it makes of it.
 
         Raises:
-            ConfigError: with its reason.
+            InvalidConfigError: with its reason.
         """
         try:
             parsed: Namespace = self.form.parser.parse_object(copy.deepcopy({**config}))
         except Exception as error:  # jsonargparse raises several kinds, each with its own causes
             near = next(filter(None, map(_nearest_class, _short_names(config))), "")
-            raise ConfigError(f"The config is not valid. {refusal(error)}{near}") from None
+            raise InvalidConfigError(f"The config is not valid. {refusal(error)}{near}") from None
         return parsed
 
     def _own_signature(self, place: Place) -> Signature | None:
@@ -119,7 +121,7 @@ def read_cli_config(schema: CliSchema, source: str | os.PathLike[str] | Mapping[
         A config that holds class paths in full, and what ``trainer_defaults`` gives.
 
     Raises:
-        ConfigError: when it is neither, or has a key that the CLI does not know.
+        InvalidConfigError: when it is neither, or has a key that the CLI does not know.
     """
     written, folder = read_config({} if source is None else source)
     if isinstance(written.get(FIT), Mapping) and FIT not in schema.sections:  # a config of the whole command
@@ -131,7 +133,7 @@ def read_cli_config(schema: CliSchema, source: str | os.PathLike[str] | Mapping[
             continue
         if name not in allowed:
             hint = did_you_mean(str(name), allowed)
-            raise ConfigError(f"{schema.call.name} takes no '{name}'.{hint} It takes: {', '.join(allowed)}.")
+            raise InvalidConfigError(f"{schema.call.name} takes no '{name}'.{hint} It takes: {', '.join(allowed)}.")
         config[name] = _read(str(name), value, folder)
     trainer = {**schema.form.trainer_defaults, **(config.get("trainer") or {})}
     config = {**config, "trainer": trainer} if trainer else config
@@ -141,10 +143,12 @@ def read_cli_config(schema: CliSchema, source: str | os.PathLike[str] | Mapping[
             config[name] = read_config(default.as_dict())[0]
     seed = config.get(SEED, schema.form.defaults.get(SEED, True))
     if not isinstance(seed, int) or seed < 0:
-        raise ConfigError(f"{SEED} must be true, false or an integer from 0, but got {seed!r}.")
+        raise InvalidConfigError(f"{SEED} must be true, false or an integer from 0, but got {seed!r}.")
     try:
         parsed = schema.check(config)
-    except ConfigError:  # the space may give what it lacks; what else is wrong is told when its points are checked
+    except (
+        InvalidConfigError
+    ):  # the space may give what it lacks; what else is wrong is told when its points are checked
         parsed = schema.form.defaults
     return {SEED: seed, **{name: _in_full(value, parsed.get(name)) for name, value in config.items() if name != SEED}}
 

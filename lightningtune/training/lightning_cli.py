@@ -75,7 +75,7 @@ class CliBlueprint(Blueprint):
         """Have the CLI's own parser parse a config.
 
         Raises:
-            ConfigError: with its reason.
+            InvalidConfigError: with its reason.
         """
         if self._shared is not None:
             refuse_other_data(self._shared, config.get("data"))

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lightningtune.config.overrides import Schema
-from lightningtune.errors import ConfigError, did_you_mean
+from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import load_yaml
 from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.instantiation import dump_all, instantiate
@@ -32,7 +32,7 @@ class Section:
         example: any values of it that have its form.
 
     Raises:
-        ConfigError: when it cannot be built at all.
+        InvalidConfigError: when it cannot be built at all.
     """
 
     def __init__(self, schema: Schema, name: str, example: Any) -> None:
@@ -56,7 +56,7 @@ class Section:
             try:
                 parsed = self._parser.parse_object({self._name: copy.deepcopy(known)})  # the parser writes into it
             except Exception as error:  # jsonargparse raises several kinds, each with its own causes
-                raise ConfigError(f"The config is not valid. {refusal(error)}") from None
+                raise InvalidConfigError(f"The config is not valid. {refusal(error)}") from None
             self._parsed = shown, parsed
         return copy.deepcopy(self._parsed[1])
 
@@ -77,7 +77,7 @@ class Section:
             except ValueError as error:
                 if self._name in BASES:
                     raise
-                raise ConfigError(f"The config is not valid. {refusal(error, self._name)}") from error
+                raise InvalidConfigError(f"The config is not valid. {refusal(error, self._name)}") from error
             return {**built, **_texts(built, values, getattr(self._schema, self._name))}
         instantiators = [(functools.partial(self._construct, config), BASES[self._name], True)]
         return instantiate(self._parser, parsed, instantiators)[self._name]
@@ -108,7 +108,7 @@ def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any)
     is_block = isinstance(values, Mapping) and "class_path" in values
     if is_block:
         if target is not None and not inspect.isclass(target):
-            raise ConfigError(
+            raise InvalidConfigError(
                 f"The config's '{section}' has a class_path, and {_ARGUMENTS[section]} is a function: both say what "
                 "to build. Leave one out."
             )
@@ -116,7 +116,7 @@ def _add_section(parser: ArgumentParser, section: str, target: Any, values: Any)
         parser.add_subclass_arguments(base, section, fail_untyped=False, required=True)
     elif target is None:
         if values or section == "model":
-            raise ConfigError(
+            raise InvalidConfigError(
                 f"The config's '{section}' has no class_path, and {_ARGUMENTS[section]} is not given: "
                 f"one of them must say what to build.{_misspelt(values)}"
             )

@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from lightningtune.contract import TrialSpec
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.signatures import REQUIRED, signature_of
 from lightningtune.training.class_names import blocks_of, class_of
 from lightningtune.training.folders import own_folder
@@ -112,7 +112,7 @@ def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
         trainer: that section of a config.
 
     Raises:
-        ConfigError: naming the argument.
+        InvalidConfigError: naming the argument.
     """
     for block in blocks_of(trainer.get("logger")):
         kind = class_of(block, Logger)
@@ -121,7 +121,7 @@ def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
             is_apart = base in (CSVLogger, TensorBoardLogger) and given.get("save_dir") is None  # in the trial's folder
             shared = [name for name in names if given.get(name) is not None and not is_apart]
             if shared and kind is not None and issubclass(kind, base):
-                raise ConfigError(
+                raise InvalidConfigError(
                     f"trainer.logger: each trial has a run of its own, but {kind.__name__} is given "
                     f"{shared[0]}={given[shared[0]]!r} for all of them. Leave it out: a run is named after its trial."
                 )

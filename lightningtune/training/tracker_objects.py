@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.signatures import import_class, signature_of
 from lightningtune.values import plain
 
@@ -20,7 +20,7 @@ def with_blocks(base_config: Any) -> Any:
         base_config: what a user gives; what is no mapping stays as it is.
 
     Raises:
-        ConfigError: when a logger cannot be made anew.
+        InvalidConfigError: when a logger cannot be made anew.
 
     Example:
         >>> with_blocks({"trainer": {"logger": CSVLogger("logs")}})["trainer"]["logger"]
@@ -119,8 +119,8 @@ def _private(held: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: held[f"_{name}"] for name in names}
 
 
-def _cannot_be_made_anew(path: str, why: str) -> ConfigError:
-    return ConfigError(
+def _cannot_be_made_anew(path: str, why: str) -> InvalidConfigError:
+    return InvalidConfigError(
         f"trainer.logger: each trial has a logger of its own, and this {path.rpartition('.')[2]} cannot be made anew: "
         f"{why}. Write it as {{'class_path': '{path}', 'init_args': {{...}}}}."
     )

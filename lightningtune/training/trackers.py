@@ -18,7 +18,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from lightningtune.contract import StopReason, TrialOutcome, TrialSpec, Values
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.files import write_text
 from lightningtune.training.tensorboard import go_on_with_events
 from lightningtune.training.tracker_guard import Watch, described, guard, watch_of
@@ -175,12 +175,12 @@ def refuse_default_logger(error: AttributeError, trainer: Mapping[str, Any]) -> 
         trainer: that section of its config.
 
     Raises:
-        ConfigError: naming the setting.
+        InvalidConfigError: naming the setting.
     """
     is_missed = isinstance(error.obj, (CSVLogger, ExperimentWriter)) and not str(error.name).startswith("_")
     if is_missed and trainer.get("logger") is None:
         what = "a CSVLogger, which" if isinstance(error.obj, CSVLogger) else "a CSVLogger, whose experiment"
-        raise ConfigError(
+        raise InvalidConfigError(
             f"trainer.logger is not set, so each trial has {what} has no '{error.name}'. Without LightningTune, "
             "Lightning takes TensorBoard where it is installed: set trainer.logger to true for that, or to the logger "
             "that the code is written for."

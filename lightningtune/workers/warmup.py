@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, SilentReporter, TrialSpec
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
 from lightningtune.training.tracker_names import modules_of_trackers
@@ -56,7 +56,7 @@ def warm_up(blueprint: Blueprint) -> None:
     Args:
         blueprint: of the study; knows its base config.
     """
-    with contextlib.suppress(ConfigError):  # the search space may give what it lacks
+    with contextlib.suppress(InvalidConfigError):  # the search space may give what it lacks
         blueprint.check(blueprint.config)
     for module in modules_of_trackers(blueprint.config.get("trainer") or {}):
         with contextlib.suppress(Exception):  # that a tracker fails, whatever it raises, is for the trial to tell

@@ -15,7 +15,7 @@ from lightningtune.cli.main import main
 from lightningtune.cli.placing import place_at
 from lightningtune.cli.study_file import StudyFile, allowed, descriptions, fits, hints, read_study, read_value
 from lightningtune.cli.tune import StudyParser
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.files import dump_yaml, load_yaml
 
 STUDY = {
@@ -109,7 +109,9 @@ def test_sections_may_be_files_beside_the_config():
         "width": 4
     }
     Path("conf/whole.yaml").write_text("{model: modle.yaml}\n")
-    with pytest.raises(ConfigError, match=r"base_config.model: The file 'conf/modle.yaml' does not exist. In its fold"):
+    with pytest.raises(
+        InvalidConfigError, match=r"base_config.model: The file 'conf/modle.yaml' does not exist. In its fold"
+    ):
         read_study(None, {"base_config": "conf/whole.yaml"})
 
 
@@ -422,7 +424,7 @@ def test_there_are_enough_of_them():
 
 
 def test_what_is_wrong_is_an_error_of_this_package():
-    with pytest.raises(ConfigError, match="is no study file"):
+    with pytest.raises(InvalidConfigError, match="is no study file"):
         read_study("study.toml")
     with pytest.raises(ConfigurationError, match="must derive from"):
         build_optimizer(read_study(write(model_class="nets.Points")), Path())

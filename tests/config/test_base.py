@@ -8,7 +8,7 @@ from nets import Line, Points
 
 from lightningtune.config.base import check_names, load_base_config
 from lightningtune.config.overrides import Schema
-from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.errors import ConfigurationError, InvalidConfigError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.class_names import LightningSchema
 
@@ -39,7 +39,7 @@ def test_a_config_comes_from_yaml_json_or_a_mapping(tmp_path):
     ],
 )
 def test_a_config_of_another_form_is_refused(config, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(InvalidConfigError, match=message):
         load_base_config(config)
 
 
@@ -62,7 +62,7 @@ def test_a_config_of_another_form_is_refused(config, message):
     ],
 )
 def test_every_name_is_checked_down_to_nested_blocks(config, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(InvalidConfigError, match=message):
         check_names(Schema(Line, Points), config)
 
 

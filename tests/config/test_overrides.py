@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nets import Line, Points
 
 from lightningtune.config.overrides import Schema, get_at
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 
 
 class Trainer:
@@ -93,13 +93,13 @@ def test_and_in_block_form(path):
     ],
 )
 def test_a_path_that_leads_nowhere_is_refused_with_the_nearest(path, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(InvalidConfigError, match=message):
         SCHEMA.locate(PLAIN, path)
 
 
 def test_the_name_that_a_block_has_is_suggested():
     config = {"model": {"class_path": "nets.Line"}}
-    with pytest.raises(ConfigError, match="Did you mean 'model.init_args.lr'"):
+    with pytest.raises(InvalidConfigError, match="Did you mean 'model.init_args.lr'"):
         Schema(None, None, Trainer).locate(config, "model.learning_rate")
 
 
@@ -108,7 +108,7 @@ def test_kwargs_take_a_bare_name_that_nobody_declares():
 
     assert Schema(build, Data).locate({}, "anything") == ("model", "anything")
     assert Schema(build, Data).locate({}, "batch_size") == ("data", "batch_size")
-    with pytest.raises(ConfigError, match="both"):
+    with pytest.raises(InvalidConfigError, match="both"):
         Schema(build, functools.partial(build)).locate({}, "anything")
 
 
@@ -132,7 +132,7 @@ def test_an_unknown_path_never_creates_anything(path):
     known = {*SCHEMA.paths(PLAIN), "model.encoder", "lr", "required"}
     if path in known:
         return
-    with pytest.raises(ConfigError):
+    with pytest.raises(InvalidConfigError):
         SCHEMA.merge(PLAIN, {path: 1})
 
 
@@ -146,12 +146,12 @@ def test_a_block_may_be_replaced_and_a_parameter_point_into_it():
     overrides = {"model.encoder.init_args.batch_size": 2, "model.encoder": {"class_path": "nets.Points"}}
     merged = SCHEMA.merge(PLAIN, overrides)
     assert merged["model"]["encoder"] == {"class_path": "nets.Points", "init_args": {"batch_size": 2}}
-    with pytest.raises(ConfigError, match=r"model.encoder.init_args.width"):
+    with pytest.raises(InvalidConfigError, match=r"model.encoder.init_args.width"):
         SCHEMA.merge(PLAIN, {**overrides, "model.encoder.init_args.width": 3})
 
 
 def test_two_ways_to_one_place_are_refused():
-    with pytest.raises(ConfigError, match="same place"):
+    with pytest.raises(InvalidConfigError, match="same place"):
         SCHEMA.merge(PLAIN, {"model.lr": 1, "model.init_args.lr": 2})
 
 
@@ -159,7 +159,7 @@ def test_a_default_is_looked_up_where_the_config_is_silent():
     assert SCHEMA.lookup(PLAIN, "model.lr") == 0.1
     assert SCHEMA.lookup(PLAIN, "model.encoder.width") == 7
     assert SCHEMA.lookup(PLAIN, "model.encoder.lr") == 0.1
-    with pytest.raises(ConfigError, match="'model.width' has no default, and the config gives no value"):
+    with pytest.raises(InvalidConfigError, match="'model.width' has no default, and the config gives no value"):
         Schema(required).lookup({}, "model.width")
 
 
@@ -271,5 +271,5 @@ def test_a_default_within_an_annotation_is_found(config, path, default):
     ],
 )
 def test_what_an_annotation_does_not_tell_is_an_error(path, said):
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(InvalidConfigError, match=said):
         NESTED.lookup({}, path)

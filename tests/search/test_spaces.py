@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial
 from reported import needs_optuna_5
 
 from lightningtune import AdvancedSearchSpace, SimpleSearchSpace
-from lightningtune.errors import ConfigError, SearchSpaceError
+from lightningtune.errors import InvalidConfigError, SearchSpaceError
 from lightningtune.search.distributions import NoDefault
 from lightningtune.search.spaces import as_search_space, combine, in_section, override
 
@@ -119,7 +119,7 @@ def test_a_space_is_read_from_a_file_or_a_text(tmp_path):
     expected = SimpleSearchSpace({"lr": ("loguniform", 1e-5, 1e-1), "hidden": ("int", 8, 64)})
     assert SimpleSearchSpace.from_yaml(path) == SimpleSearchSpace.from_yaml(path.read_text()) == expected
     assert as_search_space(path) == as_search_space(str(path)) == expected
-    with pytest.raises(ConfigError, match="does not exist"):
+    with pytest.raises(InvalidConfigError, match="does not exist"):
         as_search_space("missing.yaml")
 
 

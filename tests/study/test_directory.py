@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from lightningtune.errors import ConfigError, ConfigurationError
+from lightningtune.errors import ConfigurationError, InvalidConfigError
 from lightningtune.study.directory import StudyDirectory
 
 
@@ -104,7 +104,7 @@ def test_a_config_that_has_been_changed_is_not_given_out(directory):
     written = directory.sum_of_config(1)
     assert directory.read_config(1, written) == {"model": {"lr": 1}}
     directory.config(1).write_text("model:\n  lr: 2\n")
-    with pytest.raises(ConfigError, match=r"0001/config.yaml' is not the config that trial 1 was trained with"):
+    with pytest.raises(InvalidConfigError, match=r"0001/config.yaml' is not the config that trial 1 was trained with"):
         directory.read_config(1, written)
 
 
@@ -117,7 +117,7 @@ def test_what_stands_in_the_way_of_a_new_training_goes(directory):
 
 def test_a_checkpoint_that_is_torn_is_not_promoted(directory):
     trained(directory, 1, b"no archive")
-    with pytest.raises(ConfigError, match=r"0001/best.ckpt' is not as it was written"):
+    with pytest.raises(InvalidConfigError, match=r"0001/best.ckpt' is not as it was written"):
         directory.check_whole(1, None)
     with zipfile.ZipFile(directory.trial(1) / "whole", "w") as archive:
         archive.writestr("a", "b")
@@ -135,7 +135,7 @@ def test_a_winner_whose_checkpoint_is_damaged_under_both_its_names_is_noticed(di
     directory.check_whole(1, None)
     best.write_bytes(best.read_bytes().replace(b"weights", b"wrights"))
     assert best.samefile(directory.best_checkpoint)
-    with pytest.raises(ConfigError, match=r"0001/best.ckpt' is not as it was written: Bad CRC-32"):
+    with pytest.raises(InvalidConfigError, match=r"0001/best.ckpt' is not as it was written: Bad CRC-32"):
         directory.check_whole(1, None)
 
 

@@ -9,7 +9,7 @@ from nets import Line, Points
 
 from lightningtune.config.base import NOT_HYDRA
 from lightningtune.config.overrides import Schema
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.signatures import named_without_module
 from lightningtune.training.build import Blueprint
 from lightningtune.training.class_names import check_classes, class_named
@@ -78,7 +78,7 @@ WRONG = [
 @pytest.mark.parametrize(("trainer", "said"), WRONG)
 def test_what_is_wrong_is_named_with_the_nearest_that_is_right(trainer, said):
     config = {"trainer": trainer}
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(InvalidConfigError) as refused:
         Blueprint(Schema(Line, Points, Trainer), config).check(config)
     assert str(refused.value) == said
 
@@ -86,7 +86,9 @@ def test_what_is_wrong_is_named_with_the_nearest_that_is_right(trainer, said):
 def test_a_lightning_cli_s_config_is_told_of_alike():
     schema = CliSchema(caught(plain))
     config = read_cli_config(schema, {"trainer": {"logger": {"class_path": "TensorBordLogger"}}})
-    with pytest.raises(ConfigError, match=r"^trainer.logger: there is no .* Did you mean 'TensorBoardLogger'\?$"):
+    with pytest.raises(
+        InvalidConfigError, match=r"^trainer.logger: there is no .* Did you mean 'TensorBoardLogger'\?$"
+    ):
         CliBlueprint(schema, config).check(config)
 
 
@@ -112,7 +114,7 @@ def test_why_a_module_cannot_be_imported_is_said(tmp_path, monkeypatch):
     (tmp_path / "broken_loggers.py").write_text("import not_installed_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(
-        ConfigError, match=r"'broken_loggers\.L' cannot be imported: No module named 'not_installed_any"
+        InvalidConfigError, match=r"'broken_loggers\.L' cannot be imported: No module named 'not_installed_any"
     ):
         check_classes({"logger": "broken_loggers.L"})
 

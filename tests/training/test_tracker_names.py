@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from loggers import Fails, Records
 
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.signatures import REQUIRED, signature_of
 from lightningtune.training.tracker_names import (
     TrialName,
@@ -104,7 +104,7 @@ class Own(TensorBoardLogger):
 def test_a_run_that_all_trials_would_share_is_refused(kind, given):
     name, value = [*given.items()][-1]
     said = f"each trial has a run of its own, but {kind.rpartition('.')[2]} is given {name}={value!r} for all of them"
-    with pytest.raises(ConfigError, match=f"^trainer.logger: {said}. Leave it out"):
+    with pytest.raises(InvalidConfigError, match=f"^trainer.logger: {said}. Leave it out"):
         refuse_shared_runs({"logger": ["CSVLogger", {"class_path": kind, "init_args": given}]})
 
 

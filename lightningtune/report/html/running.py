@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightningtune.errors import ConfigError
+from lightningtune.errors import InvalidConfigError
 from lightningtune.files import dump_yaml
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import TrialResult
@@ -68,7 +68,7 @@ def _config(directory: StudyDirectory, number: int, is_ours: bool) -> Any:
     """Return a trial's config; None where there is none to be read."""
     try:
         return directory.read_config(number) if is_ours else None
-    except ConfigError:  # not there, or another computer's
+    except InvalidConfigError:  # not there, or another computer's
         return None
 
 
