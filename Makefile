@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make quickstart` and `make test`. Both need Python 3.10+, make and git only.
+# On a fresh machine: `make quickstart`, `make test`, `make test-all`. They need Python 3.10+, make and git only.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,12 +14,15 @@ OLDEST_PYTHON ?= $(shell python3.10 -c '' 2> /dev/null && echo python3.10 || ech
 OLDEST = $(VENV)-oldest
 OLDEST_TESTS ?= tests/test_callback.py tests/test_callback_endings.py tests/test_host.py tests/cli tests/study/test_constraints.py
 
-.PHONY: quickstart test test-oldest check chaos bench pictures format clean
+.PHONY: quickstart test test-all test-oldest check chaos bench pictures format clean
 
 quickstart: $(VENV)/.examples
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.test
+	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist worksteal -m "not slow" $(PYTEST)
+
+test-all: $(VENV)/.test
 	$(BIN)/pytest -n $(TESTS_AT_A_TIME) --dist worksteal $(PYTEST)
 
 test-oldest: $(OLDEST)/.test
@@ -62,7 +65,7 @@ $(VENV)/.examples: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(call INSTALL,test)
+	$(call INSTALL,dev)
 	touch $@ $(VENV)/.examples
 
 $(OLDEST)/.test: pyproject.toml | $(VENV)/.test
