@@ -24,7 +24,8 @@ from lightningtune.arguments import (
     space_of,
     what_to_train,
 )
-from lightningtune.check import Checkable
+from lightningtune.check.report import CheckReport
+from lightningtune.check.study import check_study
 from lightningtune.config.limits import with_limits_of
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, InvalidConfigError, TrialError
@@ -50,12 +51,14 @@ from lightningtune.training.trainers import prints_itself
 from lightningtune.training.weights import trained_model
 from lightningtune.workers.devices import plan_slots
 from lightningtune.workers.inline import run_inline
+from lightningtune.workers.processes import TrialProcesses
+from lightningtune.workers.travel import check_travels
 
 if TYPE_CHECKING:
     from lightningtune.training.cli_script import CliLike
 
 
-class OptunaDrivenOptimizer(Checkable):
+class OptunaDrivenOptimizer:
     """Tunes a LightningModule: samples, trains, prunes, keeps the best, and can be run again to go on.
 
     Args:
@@ -117,6 +120,9 @@ class OptunaDrivenOptimizer(Checkable):
             study = optimizer.optimize()
             model = optimizer.best_model()
     """
+
+    seen_notes: frozenset[str] = frozenset()
+    """Notes that a person has seen in a check's report; the study does not repeat them."""
 
     def __init__(
         self,
@@ -251,6 +257,44 @@ class OptunaDrivenOptimizer(Checkable):
         check_integers({"n_trials": (n_trials, 1)})
         self._host.n_trials = n_trials
 
+    def check(self, progress: Callable[[str], Any] | None = None) -> CheckReport:
+        """Find in seconds the problems that the study would meet in hours; it is neither opened nor made.
+
+        The untuned defaults and the ends of the space are trained for two batches each, in processes of their own
+        where that is quick. The report covers metrics, parameters that change nothing, the pruner, time, memory and
+        disk.
+
+        Args:
+            progress: is told what is tried now, a line for each run.
+
+        Returns:
+            What was tried, and what was found; ``print`` it.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C.
+
+        Example:
+            ::
+
+                report = optimizer.check()
+                print(report)
+                if report.ok:
+                    optimizer.optimize()
+        """
+        done = 0 if self._study is None else min(definition.count_finished(self._study), self.n_trials)
+        return check_study(
+            self._host,
+            study_name=self._study_name,
+            pruner=self._pruner,
+            baseline=self._baseline,
+            seed=self._seed,
+            slots=self._slots,
+            is_isolated=self._isolate,
+            processes=self._processes,
+            done=done,
+            progress=progress,
+        )
+
     def optimize(self) -> optuna.Study:
         """Run the study up to ``n_trials`` trials in all, and return it.
 
@@ -372,6 +416,17 @@ class OptunaDrivenOptimizer(Checkable):
         return replay(
             self.study, number, self._directory, self._blueprint, self._objective, self._trainer_callbacks, tolerance
         )
+
+    def _processes(self) -> TrialProcesses:
+        """Return what trains trials in processes of their own; nothing has begun.
+
+        Raises:
+            ConfigurationError: when something cannot travel there, naming it.
+        """
+        for callback in self._trainer_callbacks:
+            check_travels(f"callbacks: {type(callback).__name__}", callback)
+        check_travels("score", self._objective.score)
+        return TrialProcesses(self._blueprint)
 
     def _run(self, study: optuna.Study, done: int, report: ReportWriter, asked_for: Mapping[str, Any]) -> None:
         options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}

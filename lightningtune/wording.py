@@ -35,6 +35,16 @@ def short(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
+def format_value(value: Any) -> str:
+    """Write a parameter's value with at most six digits.
+
+    Example:
+        >>> format_value(0.30000000000000004), format_value(None)
+        ('0.3', 'None')
+    """
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def spent(seconds: float) -> str:
     """Write a time in its two largest units.
 

@@ -14,7 +14,7 @@ FLOORS = [
     {"search"},
     {"study", "training"},
     {"callback", "arguments", "preflight", "workers", "report"},
-    {"host", "replay", "dry_runs"},
+    {"host", "replay"},
     {"check"},
     {"optimizer"},
     {"cli"},

@@ -14,9 +14,8 @@ from lightningtune.errors import ConfigurationError, LightningTuneError
 from lightningtune.wording import counted
 
 if TYPE_CHECKING:
-    from lightningtune.check import Checkable
+    from lightningtune.check.report import CheckReport, Severity
     from lightningtune.optimizer import OptunaDrivenOptimizer
-    from lightningtune.report.check_report import CheckReport, Severity
 
 _STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 _WIDEST = 100
@@ -51,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     except LightningTuneError as mistake:  # before anything could be tried
         if not is_json:
             raise
-        from lightningtune.report.check_report import CheckReport, Finding
+        from lightningtune.check.report import CheckReport, Finding
 
         report = CheckReport(headline, (Finding("error", "config", str(mistake)),), ())
     if is_json:
@@ -61,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0 if report.ok else 1
 
 
-def _checked(optimizer: Checkable) -> CheckReport:
+def _checked(optimizer: OptunaDrivenOptimizer) -> CheckReport:
     """Check a study, and show in a terminal what is tried."""
     from rich.console import Console
     from rich.live import Live
@@ -107,7 +106,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
         ConfigurationError: when there is an error.
     """
     # imported where it is used: --help is not to wait for Optuna
-    from lightningtune.report.check_runs import extent_of
+    from lightningtune.check.runs import extent_of
     from lightningtune.study.definition import is_over
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage

@@ -8,10 +8,9 @@ from typing import Any
 
 from lightningtune.files import dump_yaml
 from lightningtune.report.status import gain, trained_again
-from lightningtune.search.corners import shown
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
-from lightningtune.wording import clock, counted, number, printable, size
+from lightningtune.wording import clock, counted, format_value, number, printable, size
 
 
 def draw_best(
@@ -37,7 +36,7 @@ def _lines(
     yield f"  {values}{gain(results) if is_best else ''}"
     yield ""
     width = max(map(len, trial.params), default=0)
-    yield from (printable(f"  {name:<{width}}  {shown(value)}") for name, value in trial.params.items())
+    yield from (printable(f"  {name:<{width}}  {format_value(value)}") for name, value in trial.params.items())
     yield ""
     baseline = results.baseline
     rows = {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from lightningtune.contract import Objective
-from lightningtune.search.corners import shown
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import StudyResults, TrialResult
-from lightningtune.wording import counted
+from lightningtune.wording import counted, format_value
 
 
 def headline(study_name: str, objective: Objective, done: int, total: int) -> str:
@@ -27,7 +26,7 @@ def summary(results: StudyResults, directory: StudyDirectory) -> str:
     for trial in results.best_trials:
         lines.append(f"Best: trial {trial.number}  {_values(results, trial)}")
         width = max(map(len, trial.params), default=0)
-        lines += [f"  {name:<{width}}  {shown(value)}" for name, value in trial.params.items()]
+        lines += [f"  {name:<{width}}  {format_value(value)}" for name, value in trial.params.items()]
     baseline = results.baseline
     if baseline is not None and baseline.state == "complete":
         gain = _gain(results) if baseline.is_feasible else "  (infeasible: not compared with)"

@@ -27,7 +27,6 @@ from lightningtune.training.data import prepare
 from lightningtune.training.data_seed import own_seed_variables
 from lightningtune.training.dead_worker import is_of_dead_worker
 from lightningtune.training.decisions import score_of
-from lightningtune.training.dry_run import with_local_loggers
 from lightningtune.training.facts import begin_peaks, facts_of
 from lightningtune.training.folders import OwnFolders
 from lightningtune.training.initial_weights import InitialWeights
@@ -36,6 +35,7 @@ from lightningtune.training.missing import is_waited_for, missing
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
 from lightningtune.training.random_state import own_random_state
 from lightningtune.training.resumption import Start, find_start
+from lightningtune.training.tracker_stand_in import with_local_loggers
 from lightningtune.training.trackers import Trackers, best_values, refuse_default_logger
 from lightningtune.training.trainers import refuse_processes
 

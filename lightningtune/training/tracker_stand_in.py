@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch.loggers.logger import DummyLogger
+
+from lightningtune.training.tracker_names import is_local
 
 
 class Nothing:
@@ -102,3 +105,27 @@ class StandIn(DummyLogger):
         if name.startswith("_"):
             raise AttributeError(name)
         return Nothing(self._folder)
+
+
+def with_local_loggers(config: Mapping[str, Any], logger: Any, directory: Path) -> dict[str, Any]:
+    """Return a config in which loggers of files write to one folder, and trackers are replaced by a `StandIn`.
+
+    Args:
+        config: of a dry run, or of a preparation of data.
+        logger: the trainer's ``logger``, which may be a default that the config does not hold.
+        directory: that folder.
+    """
+    if logger is None or isinstance(logger, bool):  # then it is made in the trial's own folder
+        return dict(config)
+    blocks = [_local(block, str(directory)) for block in (logger if isinstance(logger, list) else [logger])]
+    trainer = {**(config.get("trainer") or {}), "logger": blocks if isinstance(logger, list) else blocks[0]}
+    return {**config, "trainer": trainer}
+
+
+def _local(block: Any, folder: str) -> dict[str, Any]:
+    if not is_local(block):
+        path = f"{StandIn.__module__}.{StandIn.__name__}"
+        return {"class_path": path, "init_args": {"folder": folder}}
+    given: Any = block.as_dict() if isinstance(block, Namespace) else block
+    full: Mapping[str, Any] = {"class_path": given} if isinstance(given, str) else given
+    return {**full, "init_args": {**(full.get("init_args") or {}), "save_dir": folder}}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, Checkpoint, LearningRateFinder
 from lightning.pytorch.loggers import Logger
@@ -25,7 +24,6 @@ from lightningtune.training.class_names import class_of
 from lightningtune.training.loops import end_epoch, shorten_validation, stop_softly
 from lightningtune.training.missing import why_never_validated
 from lightningtune.training.tracker_names import is_local
-from lightningtune.training.tracker_stand_in import StandIn
 
 RECORD = "dry_run.json"
 """The file in a dry run's folder that holds what was noted."""
@@ -59,32 +57,6 @@ def dry_run_config(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
     own = config.get("seed_everything")
     is_seed = isinstance(own, int) and not isinstance(own, bool)
     return {**config, "seed_everything": own if is_seed else seed, "trainer": trainer}
-
-
-def with_local_loggers(config: Mapping[str, Any], logger: Any, directory: Path) -> dict[str, Any]:
-    """Return a config whose loggers are those of a trial, but write to one folder, and to no tracker.
-
-    A tracker gets no run of a dry run: what stands in for it takes any call.
-
-    Args:
-        config: of a dry run.
-        logger: the trainer's ``logger``, which may be a default that the config does not hold.
-        directory: that folder.
-    """
-    if logger is None or isinstance(logger, bool):  # then it is made in the trial's own folder
-        return dict(config)
-    blocks = [_local(block, str(directory)) for block in (logger if isinstance(logger, list) else [logger])]
-    trainer = {**(config.get("trainer") or {}), "logger": blocks if isinstance(logger, list) else blocks[0]}
-    return {**config, "trainer": trainer}
-
-
-def _local(block: Any, folder: str) -> dict[str, Any]:
-    if not is_local(block):
-        path = f"{StandIn.__module__}.{StandIn.__name__}"
-        return {"class_path": path, "init_args": {"folder": folder}}
-    given: Any = block.as_dict() if isinstance(block, Namespace) else block
-    full: Mapping[str, Any] = {"class_path": given} if isinstance(given, str) else given
-    return {**full, "init_args": {**(full.get("init_args") or {}), "save_dir": folder}}
 
 
 def left_out(logger: Any, callbacks: Sequence[Any]) -> list[str]:

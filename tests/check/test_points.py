@@ -2,8 +2,8 @@ import optuna
 import pytest
 
 from lightningtune import SimpleSearchSpace
+from lightningtune.check.points import SAMPLES, corners
 from lightningtune.errors import SearchSpaceError
-from lightningtune.search.corners import SAMPLES, corners
 from lightningtune.search.spaces import as_search_space
 
 DEFAULTS = {"lr": 0.1, "width": 4, "act": "relu"}

@@ -11,11 +11,12 @@ from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from nets import Line, Points
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightningtune.check.dry_run import DOUBT, RECORD, DryRun, dry_run_config
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
-from lightningtune.training.dry_run import DOUBT, RECORD, DryRun, dry_run_config, with_local_loggers
 from lightningtune.training.run import train
+from lightningtune.training.tracker_stand_in import with_local_loggers
 
 LOSS = Objective(("val_loss",), ("min",))
 CPU = {"accelerator": "cpu"}
@@ -242,7 +243,7 @@ _SPREAD = """
 import lightning as L, torch, torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, distribute_tensor
-from lightningtune.training.dry_run import fingerprint
+from lightningtune.check.dry_run import fingerprint
 
 model = L.LightningModule()
 model.weight = torch.nn.Parameter(torch.tensor([1.0, -3.0]))
@@ -258,7 +259,7 @@ import sys
 from pathlib import Path
 import torch
 sys.modules["torch.distributed.tensor"] = None  # as in torch 2.4, and in builds without torch.distributed
-import lightningtune.training.dry_run
+import lightningtune.check.dry_run
 """
 
 

@@ -2,9 +2,7 @@ import dataclasses
 
 import pytest
 
-from lightningtune.contract import Objective, StopReason, TrialOutcome
-from lightningtune.errors import MetricError
-from lightningtune.report.check_findings import (
+from lightningtune.check.findings import (
     of_constants,
     of_ends,
     of_lengths,
@@ -13,8 +11,10 @@ from lightningtune.report.check_findings import (
     of_pruner,
     pruner_fact,
 )
-from lightningtune.report.check_runs import DryRunNotes, Length, TriedPoint, length_of
-from lightningtune.study.pruning import Reach
+from lightningtune.check.pruning import Reach
+from lightningtune.check.runs import DryRunNotes, Length, TriedPoint, length_of
+from lightningtune.contract import Objective, StopReason, TrialOutcome
+from lightningtune.errors import MetricError
 
 LOSS = Objective(("val_loss",), ("min",))
 DONE = TrialOutcome(StopReason.COMPLETED)

@@ -6,13 +6,12 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from lightningtune.check.pruning import Reach
+from lightningtune.check.report import Finding, Severity, named
+from lightningtune.check.runs import Length, TriedPoint, extent_of
 from lightningtune.contract import Objective, StopReason
 from lightningtune.errors import ConfigurationError, MetricError
-from lightningtune.report.check_report import Finding, Severity, named
-from lightningtune.report.check_runs import Length, TriedPoint, extent_of
-from lightningtune.search.corners import shown
-from lightningtune.study.pruning import Reach
-from lightningtune.wording import counted
+from lightningtune.wording import counted, format_value
 
 _NAMED = 3
 """Runs that a sentence names."""
@@ -89,7 +88,7 @@ def of_parameters(runs: Sequence[TriedPoint]) -> Iterator[Finding]:
     idle = {parameter: pairs for parameter, pairs in alone.items() if all(_is_same(*pair) for pair in pairs)}
     if idle:
         names = [
-            f"'{parameter}' ({', '.join(shown(run.values.get(parameter)) for run, _ in pairs)})"
+            f"'{parameter}' ({', '.join(format_value(run.values.get(parameter)) for run, _ in pairs)})"
             for parameter, pairs in idle.items()
         ]
         compared = next(iter(idle.values()))[0][1].name

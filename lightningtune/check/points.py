@@ -16,6 +16,7 @@ from lightningtune.search.base import SearchSpace
 from lightningtune.search.distributions import Parameter
 from lightningtune.search.suggest import DryStudy
 from lightningtune.values import same
+from lightningtune.wording import format_value
 
 DEFAULTS, LOW, HIGH = "untuned defaults", "all low", "all high"
 SAMPLES = 3
@@ -83,7 +84,7 @@ def corners(space: SearchSpace, default_of: _Choose | None, choices: int = 8, nu
     else:
         return found
     for parameter, value in _alone(walk, before, choices, numbers):
-        name = f"{parameter.name}={shown(value)}"
+        name = f"{parameter.name}={format_value(value)}"
         if base == DEFAULTS:
             overrides = dict.fromkeys(parameter.paths, value)
             alone = [Corner(name, overrides, {parameter.name: value}, parameter.name, base)]
@@ -162,13 +163,3 @@ def _alone(walk: _Walk, before: Mapping[str, Any], choices: int, numbers: int) -
 
 def _all_but(parameter: Parameter, value: Any) -> _Choose:
     return lambda asked: value if asked.name == parameter.name else asked.corners[0]
-
-
-def shown(value: Any) -> str:
-    """Return a value as a person writes it.
-
-    Example:
-        >>> shown(0.30000000000000004)
-        '0.3'
-    """
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

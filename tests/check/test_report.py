@@ -1,9 +1,9 @@
 import json
 import math
 
+from lightningtune.check.report import CheckReport, Finding, Forecast, in_order, named
+from lightningtune.check.runs import DryRunNotes, TriedPoint
 from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.report.check_report import CheckReport, Finding, Forecast, in_order, named
-from lightningtune.report.check_runs import DryRunNotes, TriedPoint
 
 LONG = "The first of several findings that take more than a line, since it says what is wrong, and what would be right."
 

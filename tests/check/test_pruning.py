@@ -9,7 +9,7 @@ from optuna.pruners import (
     ThresholdPruner,
 )
 
-from lightningtune.study.pruning import largest_resource, reach_of
+from lightningtune.check.pruning import largest_resource, reach_of
 
 
 @pytest.mark.parametrize(

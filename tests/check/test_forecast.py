@@ -1,8 +1,8 @@
 import pytest
 
+from lightningtune.check.forecast import Means, facts_of, forecast_of, of_forecast
+from lightningtune.check.runs import DryRunNotes, TriedPoint, length_of
 from lightningtune.contract import StopReason, TrialFacts, TrialOutcome
-from lightningtune.report.check_forecast import Means, facts_of, forecast_of, of_forecast
-from lightningtune.report.check_runs import DryRunNotes, TriedPoint, length_of
 
 MB = 10**6
 TRAINER = {"max_epochs": 10}

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightningtune.check.dry_run import DOUBT, RECORD, DryRun, dry_run_config
+from lightningtune.check.points import Corner
+from lightningtune.check.runs import DryRunNotes, TriedPoint, read_dry_run_notes
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, MetricError
-from lightningtune.report.check_runs import DryRunNotes, TriedPoint, read_dry_run_notes
-from lightningtune.search.corners import Corner
 from lightningtune.study.reporter import PRUNED_BY
 from lightningtune.training.build import Blueprint
-from lightningtune.training.dry_run import DOUBT, RECORD, DryRun, dry_run_config, with_local_loggers
 from lightningtune.training.run import failure, prepare_data
+from lightningtune.training.tracker_stand_in import with_local_loggers
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import run_inline
 from lightningtune.workers.preparation import Preparation

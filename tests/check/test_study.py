@@ -15,7 +15,7 @@ from nets import Line, Points
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightningtune import ConfigurationError, OptunaDrivenOptimizer
-from lightningtune.report.check_report import CheckReport
+from lightningtune.check.report import CheckReport
 
 CPU = {"accelerator": "cpu", "max_epochs": 5}
 LR = {"lr": ("uniform", 0.05, 0.2)}
@@ -26,7 +26,7 @@ ONE = {"width": ("categorical", [4])}
 @pytest.fixture
 def optimizer(tmp_path, monkeypatch):
     """Build an optimizer with small defaults, each of which a test may replace; a busy machine has time."""
-    monkeypatch.setattr("lightningtune.check.IN_ALL", 600.0)
+    monkeypatch.setattr("lightningtune.check.study.IN_ALL", 600.0)
 
     def build(**changed):
         given = {
@@ -333,7 +333,7 @@ def data(batch_size: int = 32):
 @pytest.mark.slow
 def test_the_page_shows_what_a_check_prints(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parent.parent / "docs" / "check.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "check.md").read_text()
     (script,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     scope = {"OptunaDrivenOptimizer": OptunaDrivenOptimizer, "optuna": optuna, "Net": Net, "Data": data}
     exec(script, scope)

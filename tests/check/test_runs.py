@@ -3,8 +3,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.report.check_runs import (
+from lightningtune.check.runs import (
     DryRunNotes,
     TriedPoint,
     extent_of,
@@ -12,6 +11,7 @@ from lightningtune.report.check_runs import (
     read_dry_run_notes,
     seconds_of,
 )
+from lightningtune.contract import StopReason, TrialOutcome
 
 NOTED = DryRunNotes(
     metrics={"val_loss": 0.5},

@@ -5,11 +5,11 @@ import pytest
 from faults import Faulty
 from nets import Points
 
+from lightningtune.check.points import Corner
+from lightningtune.check.runner import DryRuns, is_hopeless
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
-from lightningtune.dry_runs import DryRuns, is_hopeless
 from lightningtune.errors import ConfigurationError
-from lightningtune.search.corners import Corner
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.devices import Slot
 
@@ -73,7 +73,7 @@ def test_what_only_a_short_epoch_raises_is_tried_with_a_whole_one(try_points):
 
 
 def test_what_only_a_short_epoch_raises_is_in_doubt_where_a_whole_one_takes_too_long(try_points, monkeypatch):
-    monkeypatch.setattr("lightningtune.dry_runs._WHOLE", 0.0)
+    monkeypatch.setattr("lightningtune.check.runner._WHOLE", 0.0)
     runs, left = try_points(POINTS, "short")
     assert [run.outcome.detail for run in runs] == ["RuntimeError: the epoch is too short"] * 4
     assert all(run.is_in_doubt for run in runs)

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lightningtune.report.check_report import Finding, Forecast
-from lightningtune.report.check_runs import Length, TriedPoint, seconds_of
+from lightningtune.check.report import Finding, Forecast
+from lightningtune.check.runs import Length, TriedPoint, seconds_of
 from lightningtune.wording import counted, size, spent
 
 

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lightningtune.report.check_runs import TriedPoint
-from lightningtune.search.corners import shown
-from lightningtune.wording import Readable, counted, printable
+from lightningtune.check.runs import TriedPoint
+from lightningtune.wording import Readable, counted, format_value, printable
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -174,7 +173,7 @@ def named(run: TriedPoint) -> str:
     """
     if not run.values or run.name.startswith(f"{run.parameter}="):
         return run.name
-    given = [f"{name.rpartition('.')[2]}={shown(value)}" for name, value in run.values.items()]
+    given = [f"{name.rpartition('.')[2]}={format_value(value)}" for name, value in run.values.items()]
     text = ", ".join(given)
     return f"{run.name} ({text if len(text) <= _WIDTH else f'{len(given)} parameters'})"
 
