@@ -16,6 +16,7 @@ import optuna
 from lightningtune.config.base import check_names
 from lightningtune.config.limits import LIMITS
 from lightningtune.config.overrides import Place, Schema, get_at
+from lightningtune.config.values import as_python, briefly, is_kept, plain
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigurationError, InvalidConfigError, SearchSpaceError, did_you_mean
 from lightningtune.search.distributions import NoDefault, Parameter, describe
@@ -23,7 +24,6 @@ from lightningtune.search.spaces import SearchSpace
 from lightningtune.search.suggest import DryStudy
 from lightningtune.study.objective import looks_reversed
 from lightningtune.training.build import Blueprint
-from lightningtune.values import as_python, briefly, is_kept, plain
 
 _PROBES = 5
 

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "lightningtune"
 FLOORS = [
     {"_version", "errors", "contract", "streams"},
-    {"files", "signatures", "hyperparameters", "instantiation", "values", "wording"},
+    {"files", "wording"},
     {"config"},
     {"search"},
     {"study", "training"},

@@ -18,6 +18,7 @@ from nets import Line, Points
 
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.config.base import load_base_config
+from lightningtune.config.values import same
 from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.preflight import check_config, check_space, stored_point
@@ -25,7 +26,6 @@ from lightningtune.search.spaces import SimpleSearchSpace, as_search_space
 from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.training.build import Blueprint
 from lightningtune.training.class_names import LightningSchema
-from lightningtune.values import same
 
 
 class Act(str, enum.Enum):

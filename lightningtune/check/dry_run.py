@@ -18,9 +18,9 @@ from lightning.pytorch.callbacks import BatchSizeFinder, Callback, Checkpoint, L
 from lightning.pytorch.loggers import Logger
 from torch.nn.parameter import UninitializedParameter
 
+from lightningtune.config.importing import find_block_class
 from lightningtune.errors import TrialError
 from lightningtune.training.callback_list import callbacks_of, set_callbacks
-from lightningtune.training.class_names import class_of
 from lightningtune.training.loops import end_epoch, shorten_validation, stop_softly
 from lightningtune.training.missing import why_never_validated
 from lightningtune.training.tracker_names import is_local
@@ -72,12 +72,12 @@ def left_out(logger: Any, callbacks: Sequence[Any]) -> list[str]:
     """
     given = [] if logger is None or isinstance(logger, bool) else logger if isinstance(logger, list) else [logger]
     names = [_short_name(block) for block in given if not is_local(block)]
-    kinds = [class_of(each, Callback) or type(each) for each in callbacks]
+    kinds = [find_block_class(each, Callback) or type(each) for each in callbacks]
     return names + [kind.__name__ for kind in kinds if issubclass(kind, _SEARCHES)]
 
 
 def _short_name(block: Any) -> str:
-    kind = class_of(block, Logger)
+    kind = find_block_class(block, Logger)
     return str(block) if kind is None else kind.__name__
 
 

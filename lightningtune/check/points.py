@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 import optuna
 
+from lightningtune.config.values import same
 from lightningtune.errors import ConfigurationError, SearchSpaceError
 from lightningtune.search.base import SearchSpace
 from lightningtune.search.distributions import Parameter
 from lightningtune.search.suggest import DryStudy
-from lightningtune.values import same
 from lightningtune.wording import format_value
 
 DEFAULTS, LOW, HIGH = "untuned defaults", "all low", "all high"

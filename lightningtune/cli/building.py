@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from lightningtune.cli.importing import find_script, import_named, search_also
 from lightningtune.cli.study_file import StudyFile
+from lightningtune.config.importing import find_script, import_named, search_also
+from lightningtune.config.signatures import REQUIRED, Misfit, fit, signature_of, type_hints
 from lightningtune.errors import InvalidConfigError, did_you_mean
-from lightningtune.search.annotations import Misfit, fit
-from lightningtune.signatures import REQUIRED, signature_of, type_hints
 
 if TYPE_CHECKING:
     from lightningtune.optimizer import OptunaDrivenOptimizer

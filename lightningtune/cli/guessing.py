@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from lightningtune.signatures import REQUIRED, signature_of, type_hints
+from lightningtune.config.signatures import REQUIRED, signature_of, type_hints
 
 
 @dataclass(frozen=True)

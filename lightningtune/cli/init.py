@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightningtune.cli.importing import find_script, import_named, search_also
 from lightningtune.cli.output import show
 from lightningtune.cli.parsing import CommandParser
+from lightningtune.config.importing import find_script, import_named, search_also
 from lightningtune.errors import ConfigurationError, InvalidConfigError
 from lightningtune.files import expand_home, write_text
 from lightningtune.wording import as_argument

@@ -80,7 +80,7 @@ def _plain(replayed: Replay) -> dict[str, Any]:
 
 def _from_definition(found: FoundStudy, number: int, script: str | None, tolerance: float) -> Replay:
     """Replay a trial of a study that a script has run, by what is written down in its folder."""
-    from lightningtune.cli.importing import search_also
+    from lightningtune.config.importing import search_also
     from lightningtune.study.definition import quiet_optuna
 
     asked_for = found.directory.read_definition()
@@ -116,7 +116,7 @@ def _from_definition(found: FoundStudy, number: int, script: str | None, toleran
 
 def _found(asked_for: Mapping[str, Any], part: str, number: int, script: str | None) -> Callable[..., Any] | None:
     """Import what a definition names; what the script of the study defines is imported from where the user says."""
-    from lightningtune.cli.importing import import_named
+    from lightningtune.config.importing import import_named
 
     name = asked_for.get(part)
     if name is None:

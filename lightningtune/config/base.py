@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightningtune.config.importing import find_class
 from lightningtune.config.overrides import SECTIONS, Schema
+from lightningtune.config.values import plain
 from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import expand_home, read_mapping
-from lightningtune.signatures import import_class
-from lightningtune.values import plain
 
 NOT_HYDRA = (
     "'_target_' is Hydra's, and is not read here: write a model, data, callback or logger as class_path and init_args, "
@@ -114,7 +114,7 @@ def _check_beside(path: str, block: Mapping[str, Any]) -> None:
 def _check_class_path(path: str, class_path: str) -> None:
     """Check that a class can be imported; a name without a dot is jsonargparse's to resolve."""
     module, _, name = class_path.rpartition(".")
-    if not module or import_class(class_path) is not None:
+    if not module or find_class(class_path) is not None:
         return
     known = vars(sys.modules[module]) if module in sys.modules else ()
     raise InvalidConfigError(f"{path}: '{class_path}' cannot be imported.{did_you_mean(name, known)}")

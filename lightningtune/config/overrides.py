@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lightningtune.errors import InvalidConfigError, did_you_mean
-from lightningtune.signatures import (
+from lightningtune.config.importing import class_path_of, classes_by_name, find_class
+from lightningtune.config.signatures import (
     REQUIRED,
     UNKNOWN,
     Signature,
-    class_path_of,
-    import_class,
     inner_class,
     is_structure,
-    named_without_module,
     signature_of,
     type_hints,
     with_defaults_of,
 )
-from lightningtune.values import plain
+from lightningtune.config.values import plain
+from lightningtune.errors import InvalidConfigError, did_you_mean
 
 SECTIONS = ("model", "data", "trainer")
 Place: TypeAlias = tuple[str | int, ...]
@@ -203,7 +201,7 @@ class Schema:
         node, annotated = _get(config, place), self._annotated(config, place)
         name = node.get("class_path") if isinstance(node, Mapping) else node if len(place) > 1 else None
         if isinstance(name, str):
-            return self.class_at(name) or (named_without_module(annotated).get(name) if annotated is not None else None)
+            return self.class_at(name) or (classes_by_name(annotated).get(name) if annotated is not None else None)
         return annotated if len(place) > 1 else getattr(self, str(place[0]), None)
 
     def annotation(self, config: Mapping[str, Any], place: Place) -> tuple[Callable[..., Any], Any] | None:
@@ -233,7 +231,7 @@ class Schema:
 
     def class_at(self, class_path: str) -> Callable[..., Any] | None:
         """Return the class that a ``class_path`` names, where that can be told."""
-        return import_class(class_path)
+        return find_class(class_path)
 
     def _own_signature(self, place: Place) -> Signature | None:
         """Return what is accepted at a place that is no ``class_path`` block."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import optuna
 
+from lightningtune.config.values import same
 from lightningtune.search.distributions import NoDefault, Parameter
-from lightningtune.values import same
 
 if TYPE_CHECKING:
     from lightningtune.search.spaces import SearchSpaceLike

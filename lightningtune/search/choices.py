@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from lightningtune.config.values import as_python, plain, same
 from lightningtune.errors import SearchSpaceError
-from lightningtune.values import as_python, plain, same
 
 
 def read_choices(name: str, choices: Any) -> tuple[Any, ...]:

@@ -18,10 +18,10 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
+from lightningtune.config.values import as_python, briefly, index_of, is_storable, plain, same
 from lightningtune.errors import SearchSpaceError, did_you_mean
 from lightningtune.search.choices import read_choices, storable
 from lightningtune.search.forms import FORMS, check_kind, form_of, nested_path
-from lightningtune.values import as_python, briefly, index_of, is_storable, plain, same
 
 
 class NoDefault(Exception):  # noqa: N818 - a finding, not an error

@@ -9,12 +9,18 @@ from typing import Any, TypeVar
 
 import optuna
 
+from lightningtune.config.signatures import (
+    REQUIRED,
+    Misfit,
+    fit,
+    given_hyperparameters,
+    has_block,
+    signature_of,
+    type_hints,
+)
+from lightningtune.config.values import is_kept, plain
 from lightningtune.errors import SearchSpaceError, did_you_mean
-from lightningtune.hyperparameters import given_hyperparameters, has_block
-from lightningtune.search.annotations import Misfit, fit
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, override
-from lightningtune.signatures import REQUIRED, signature_of, type_hints
-from lightningtune.values import is_kept, plain
 
 C = TypeVar("C", bound=type)
 _ATTRIBUTE = "__search_space__"
@@ -98,7 +104,7 @@ def _from_trial(cls: type, /, trial: optuna.trial.BaseTrial, **fixed: Any) -> An
     if not has_block([*values.values()]):
         return cls(**arguments)
     defaults = {name: value for name, value in signature_of(cls).defaults.items() if value is not REQUIRED}
-    with given_hyperparameters({**defaults, **values, **fixed}):
+    with given_hyperparameters(cls, {**defaults, **values, **fixed}):
         return cls(**arguments)
 
 

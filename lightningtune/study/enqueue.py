@@ -7,11 +7,11 @@ from typing import Any
 
 import optuna
 
+from lightningtune.config.values import plain
 from lightningtune.errors import SearchSpaceError, did_you_mean
 from lightningtune.search.distributions import Parameter, describe, queued_values
 from lightningtune.study.reporter import BASELINE
 from lightningtune.study.succession import CONTINUES
-from lightningtune.values import plain
 
 
 class EnqueuingStudy(optuna.Study):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
+from lightningtune.config.values import is_storable
 from lightningtune.contract import Mode, NonFinitePolicy, Objective, ScorePolicy
 from lightningtune.errors import MetricError, did_you_mean
-from lightningtune.values import is_storable
 from lightningtune.wording import counted
 
 _MODES: dict[str, Mode] = {"minimize": "min", "maximize": "max"}

@@ -18,8 +18,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from lightningtune.config.overrides import Schema
+from lightningtune.config.signatures import given_hyperparameters, has_block
 from lightningtune.errors import ConfigurationError
-from lightningtune.hyperparameters import given_hyperparameters, has_block
 from lightningtune.training.class_names import check_classes
 from lightningtune.training.data import (
     Loaded,
@@ -261,7 +261,7 @@ class Blueprint:
         arguments = {name: built.get(name, value) for name, value in values.items()}
         if not inspect.isclass(target) or not has_block(values):
             return target(**arguments)
-        with given_hyperparameters({**self._sections[section].as_plain(config), **_swallowed(values, built)}):
+        with given_hyperparameters(target, {**self._sections[section].as_plain(config), **_swallowed(values, built)}):
             return target(**arguments)
 
 

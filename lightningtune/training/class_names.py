@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
 
 from lightningtune.config.base import NOT_HYDRA
+from lightningtune.config.importing import classes_by_name, find_class
 from lightningtune.config.overrides import Schema
+from lightningtune.config.signatures import signature_of
 from lightningtune.errors import InvalidConfigError, did_you_mean
-from lightningtune.signatures import import_class, named_without_module, signature_of
 from lightningtune.training.messages import one_line
 
 NAMED: tuple[type, ...] = (
@@ -29,38 +29,12 @@ NAMED: tuple[type, ...] = (
 """Classes that a config may name without their module are of these."""
 
 
-def class_named(class_path: str, *bases: type) -> Callable[..., Any] | None:
-    """Return what a config names, with its module or without; None where there is nothing of that name.
-
-    Args:
-        class_path: the name.
-        *bases: what a class is of that is named without its module.
-    """
-    return import_class(class_path) if "." in class_path else named_without_module(*bases).get(class_path)
-
-
-def class_of(block: Any, base: type) -> type | None:
-    """Return the class that a block of a config names; None where it is no block, or names no class.
-
-    Args:
-        block: a ``class_path`` block, or the name alone.
-        base: what a class is of that is named without its module.
-
-    Example:
-        >>> class_of({"class_path": "CSVLogger"}, Logger).__name__
-        'CSVLogger'
-    """
-    path = block.get("class_path") if isinstance(block, (Mapping, Namespace)) else block
-    kind = class_named(path, base) if isinstance(path, str) else None
-    return kind if isinstance(kind, type) else None
-
-
 class LightningSchema(Schema):
     """What each section of a config builds, in which classes may be named without their module."""
 
     def class_at(self, class_path: str) -> Callable[..., Any] | None:
         """Return the class that a ``class_path`` names, where that can be told."""
-        return class_named(class_path, *NAMED)
+        return find_class(class_path, *NAMED)
 
 
 def blocks_of(setting: Any) -> list[Any]:
@@ -102,7 +76,7 @@ def _check_block(path: str, block: Any, base: type) -> None:
         raise InvalidConfigError(f"{path} names no class_path.{near or form}")
     if not isinstance(name, str) or (block is name and Path(name).is_file()):
         return
-    target = class_named(name, base)
+    target = find_class(name, base)
     if target is None:
         raise _unknown(path, name, base)
     signature = signature_of(target)
@@ -119,7 +93,7 @@ def _unknown(path: str, name: str, base: type) -> InvalidConfigError:
     """Return the error of a name that leads to nothing."""
     module, _, leaf = name.rpartition(".")
     if not module:
-        near = did_you_mean(name, sorted(named_without_module(base)))
+        near = did_you_mean(name, sorted(classes_by_name(base)))
         own = f" A {base.__name__} of your own is named with its module, as 'package.{name}'."
         return InvalidConfigError(f"{path}: there is no '{name}'.{near or own}")
     try:

@@ -11,13 +11,14 @@ from typing import Any
 from jsonargparse import Namespace
 
 from lightningtune.config.base import read_config
+from lightningtune.config.importing import classes_by_name, find_class
 from lightningtune.config.overrides import SECTIONS, Place
+from lightningtune.config.signatures import REQUIRED, Signature, signature_of
+from lightningtune.config.values import plain
 from lightningtune.errors import InvalidConfigError, did_you_mean
-from lightningtune.signatures import REQUIRED, Signature, import_class, named_without_module, signature_of
 from lightningtune.training.class_names import NAMED, LightningSchema
 from lightningtune.training.cli_call import FIT, CliCall, CliForm
 from lightningtune.training.messages import refusal
-from lightningtune.values import plain
 
 SEED = "seed_everything"
 
@@ -166,7 +167,7 @@ def without_defaults(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     inner = {name: without_defaults(item) for name, item in value.items()}
-    target = import_class(str(inner.get("class_path")))
+    target = find_class(str(inner.get("class_path")))
     if target is None or not isinstance(inner.get("init_args"), Mapping):
         return inner
     defaults = signature_of(target).defaults
@@ -223,7 +224,7 @@ def _short_names(node: Any) -> Iterator[str]:
 
 def _nearest_class(name: str) -> str:
     """Suggest a class that a config could name so; nothing where there is one of that name."""
-    known = named_without_module(*NAMED)
+    known = classes_by_name(*NAMED)
     return "" if name in known else did_you_mean(name, sorted(known))
 
 

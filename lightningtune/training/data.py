@@ -19,8 +19,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torch.utils.data import DataLoader
 
+from lightningtune.config.importing import find_class
 from lightningtune.errors import ConfigurationError
-from lightningtune.signatures import import_class
 from lightningtune.training.data_seed import HOOKS
 from lightningtune.training.shareable import held, refuse_unshareable
 
@@ -45,7 +45,7 @@ def which_data(section: Mapping[str, Any] | None) -> str:
 def has_preparation(target: Callable[..., Any] | None, section: Mapping[str, Any] | None) -> bool:
     """Whether a datamodule has a ``prepare_data`` of its own, as far as that can be told without building it."""
     if section and "class_path" in section:
-        target = import_class(str(section["class_path"]))
+        target = find_class(str(section["class_path"]))
     while isinstance(target, functools.partial):
         target = target.func
     is_class = isinstance(target, type) and issubclass(target, LightningDataModule)

@@ -12,12 +12,18 @@ from typing import Any, Union, get_args, get_origin
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from lightningtune.config.importing import find_class
 from lightningtune.config.overrides import Schema
+from lightningtune.config.signatures import (
+    dump_all,
+    given_hyperparameters,
+    has_block,
+    instantiate,
+    signature_of,
+    type_hints,
+)
 from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import load_yaml
-from lightningtune.hyperparameters import given_hyperparameters, has_block
-from lightningtune.instantiation import dump_all, instantiate
-from lightningtune.signatures import import_class, signature_of, type_hints
 from lightningtune.training.messages import refusal
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
@@ -85,14 +91,14 @@ class Section:
     def _construct(self, config: Mapping[str, Any], class_type: type, *args: Any, **kwargs: Any) -> Any:
         """Construct the class of a ``class_path``, or a module that is an argument of it, which is built as it is."""
         values = config[self._name]
-        if class_type is not import_class(values["class_path"]):
+        if class_type is not find_class(values["class_path"]):
             return class_type(*args, **kwargs)
         given = values.get("init_args") or {}
         kwargs |= _texts(kwargs, given, class_type)
         if not has_block(given):
             return class_type(*args, **kwargs)
         plain = self.as_plain(config)
-        with given_hyperparameters({"_class_path": plain["class_path"], **plain["init_args"]}):
+        with given_hyperparameters(class_type, {"_class_path": plain["class_path"], **plain["init_args"]}):
             return class_type(*args, **kwargs)
 
     def as_plain(self, config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,10 +10,11 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from lightningtune.config.importing import find_block_class
+from lightningtune.config.signatures import REQUIRED, signature_of
 from lightningtune.contract import TrialSpec
 from lightningtune.errors import InvalidConfigError
-from lightningtune.signatures import REQUIRED, signature_of
-from lightningtune.training.class_names import blocks_of, class_of
+from lightningtune.training.class_names import blocks_of
 from lightningtune.training.folders import own_folder
 
 STATE = "lightningtune.state"
@@ -79,7 +80,7 @@ def with_folders(trainer: Mapping[str, Any], directory: str | os.PathLike[str]) 
 
 
 def _with_folder(block: Any, folder: str) -> Any:
-    kind = class_of(block, Logger)
+    kind = find_block_class(block, Logger)
     if kind is None or signature_of(kind).defaults.get("save_dir") is not REQUIRED:
         return block
     full = block if isinstance(block, Mapping) else {"class_path": block}
@@ -88,7 +89,7 @@ def _with_folder(block: Any, folder: str) -> Any:
 
 def is_local(block: Any) -> bool:
     """Whether a block of a config is of a logger that writes files below its ``save_dir``, and nothing else."""
-    kind = class_of(block, Logger)
+    kind = find_block_class(block, Logger)
     return (
         kind is not None
         and issubclass(kind, (CSVLogger, TensorBoardLogger))
@@ -115,7 +116,7 @@ def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
         InvalidConfigError: naming the argument.
     """
     for block in blocks_of(trainer.get("logger")):
-        kind = class_of(block, Logger)
+        kind = find_block_class(block, Logger)
         given = (block.get("init_args") or {}) if isinstance(block, Mapping) else {}
         for base, names in _RUN.items():
             is_apart = base in (CSVLogger, TensorBoardLogger) and given.get("save_dir") is None  # in the trial's folder
@@ -145,7 +146,7 @@ def modules_of_trackers(trainer: Mapping[str, Any]) -> list[str]:
     kinds = (
         [TensorBoardLogger]
         if given is True
-        else [kind for block in blocks_of(given) if (kind := class_of(block, Logger))]
+        else [kind for block in blocks_of(given) if (kind := find_block_class(block, Logger))]
     )
     needed = [modules for kind in kinds for base, modules in _IMPORTED.items() if issubclass(kind, base)]
     return [module for modules in needed for module in modules]

@@ -8,9 +8,10 @@ from typing import Any
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from lightningtune.config.importing import find_class
+from lightningtune.config.signatures import signature_of
+from lightningtune.config.values import plain
 from lightningtune.errors import InvalidConfigError
-from lightningtune.signatures import import_class, signature_of
-from lightningtune.values import plain
 
 
 def with_blocks(base_config: Any) -> Any:
@@ -43,8 +44,8 @@ def _block(logger: Logger) -> dict[str, Any]:
     kind = type(logger)
     path = f"{kind.__module__}.{kind.__qualname__}"
     short = f"{loggers.__name__}.{kind.__name__}"
-    path = short if import_class(short) is kind else path
-    held, target = _arguments(logger), import_class(path)
+    path = short if find_class(short) is kind else path
+    held, target = _arguments(logger), find_class(path)
     if held is None or target is not kind:
         raise _cannot_be_made_anew(path, "it does not tell what it was made from")
     defaults = signature_of(target).defaults

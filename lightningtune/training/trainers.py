@@ -15,8 +15,9 @@ from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
+from lightningtune.config.importing import find_class
 from lightningtune.errors import ConfigurationError
-from lightningtune.training.class_names import blocks_of, class_named
+from lightningtune.training.class_names import blocks_of
 from lightningtune.training.messages import one_line
 from lightningtune.training.quiet import quiet_lightning
 
@@ -55,7 +56,7 @@ def prints_itself(settings: Mapping[str, Any], callbacks: Sequence[Callback]) ->
     kinds: list[Any] = [type(callback) for callback in callbacks]
     for block in blocks_of(settings.get("callbacks")):
         name = block.get("class_path") if isinstance(block, Mapping) else block
-        kinds.append(class_named(name, Callback) if isinstance(name, str) else type(name))
+        kinds.append(find_class(name, Callback) if isinstance(name, str) else type(name))
     return any(isinstance(kind, type) and issubclass(kind, (ProgressBar, ModelSummary)) for kind in kinds)
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightningtune.config.values import same
 from lightningtune.errors import SearchSpaceError
 from lightningtune.search.choices import label
 from lightningtune.search.distributions import NoDefault, parse_parameter
 from lightningtune.study.enqueue import EnqueuingStudy
-from lightningtune.values import same
 
 plain = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=4)
 yaml_values = st.recursive(

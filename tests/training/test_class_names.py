@@ -8,11 +8,11 @@ from loggers import Records
 from nets import Line, Points
 
 from lightningtune.config.base import NOT_HYDRA
+from lightningtune.config.importing import classes_by_name, find_class
 from lightningtune.config.overrides import Schema
 from lightningtune.errors import InvalidConfigError
-from lightningtune.signatures import named_without_module
 from lightningtune.training.build import Blueprint
-from lightningtune.training.class_names import check_classes, class_named
+from lightningtune.training.class_names import check_classes
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
 from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
@@ -101,8 +101,8 @@ def test_what_is_right_and_what_is_for_jsonargparse_to_judge_passes(tmp_path):
 
 
 def test_a_class_is_found_with_its_module_and_without():
-    assert class_named("loggers.Records", Logger) is class_named("Records", Logger) is Records
-    assert class_named("LocalLogger", Logger) is None
+    assert find_class("loggers.Records", Logger) is find_class("Records", Logger) is Records
+    assert find_class("LocalLogger", Logger) is None
 
 
 def test_what_stands_within_a_class_is_for_jsonargparse_to_build():
@@ -123,4 +123,4 @@ def test_a_class_within_a_function_has_no_short_name():
     class LocalLogger(Records):
         pass
 
-    assert LocalLogger not in named_without_module(Logger).values()
+    assert LocalLogger not in classes_by_name(Logger).values()

@@ -6,8 +6,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from loggers import Fails, Records
 
+from lightningtune.config.signatures import REQUIRED, signature_of
 from lightningtune.errors import InvalidConfigError
-from lightningtune.signatures import REQUIRED, signature_of
 from lightningtune.training.tracker_names import (
     TrialName,
     modules_of_trackers,

@@ -16,8 +16,6 @@ _MOST_BITS = 10_000
 """Bits of an integer: Python may refuse to write a longer one as text."""
 _MOST_CHARACTERS = 100
 """Characters of a value in an error."""
-_TORCH_TYPES = {"dtype", "device"}
-"""Objects of torch's that jsonargparse reads from text."""
 
 
 def plain(value: Any, path: str = "") -> Any:
@@ -30,12 +28,8 @@ def plain(value: Any, path: str = "") -> Any:
 
     Neither NumPy, torch nor OmegaConf is imported.
 
-    Args:
-        value: what a user gives.
-        path: where it stands, for an error.
-
     Raises:
-        TypeError: naming what no config can hold, with what to write in its place.
+        TypeError: naming the path of what no config can hold, and what to write in its place.
 
     Example:
         >>> plain({"widths": (1, 2), "start": datetime.date(2024, 3, 1)})
@@ -55,58 +49,69 @@ def _plain(value: Any, path: str) -> Any:
             return value.name
     elif isinstance(value, str):
         return _text(value, path)
-    elif isinstance(value, (int, float)):
-        return _number(value, path)
+    elif isinstance(value, float):
+        return float(value)
+    elif isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            bits = value.bit_length()
+            raise _unfit(path, f"An integer of {bits} bits is too long for a config. Write it as a float, or as text")
+        return int(value)
     elif isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
-    elif isinstance(value, datetime.timedelta):
+    elif isinstance(value, datetime.timedelta) or _is_torch_type(value):
         return str(value)
     elif isinstance(value, os.PathLike) and isinstance(value.__fspath__(), str):
         return _text(value.__fspath__(), path)
-    elif isinstance(value, (tuple, MutableSequence)) and not isinstance(value, bytearray):
+    elif _is_list(value):
         return [_plain(item, f"{path}.{i}") for i, item in enumerate(_read(value, list, path))]
     elif isinstance(value, Mapping):
         return {_key(key, path): _plain(item, f"{path}.{key}") for key, item in _read(value, dict, path).items()}
     elif isinstance(value, argparse.Namespace):
         return _plain(vars(value), path)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(
-            {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}, path
-        )
-    elif is_array(value) and value.shape == ():
+        fields = [field.name for field in dataclasses.fields(value) if field.init]
+        return _plain({name: getattr(value, name) for name in fields}, path)
+    elif _is_array(value) and value.shape == ():
         return _plain(value.tolist(), path)
-    elif _is_torch_type(value):
-        return str(value)
-    said = "is not a YAML value (string, number, boolean, null, list or mapping)"
-    raise _unfit(path, f"{briefly(value)} {said}. {_advice(value)}")
+    allowed = "a YAML value (string, number, boolean, null, list or mapping)"
+    raise _unfit(path, f"{briefly(value)} is not {allowed}. {_advice(value)}")
 
 
-def _unfit(path: str, said: str) -> TypeError:
+def _unfit(path: str, problem: str) -> TypeError:
     where = path.removeprefix(".")
-    return TypeError(f"{where}: {said}" if where else said)
+    return TypeError(f"{where}: {problem}" if where else problem)
 
 
 def as_python(value: Any) -> Any:
-    """Return a value with arrays, numbers and containers of other packages as Python's; all else as it is given.
+    """Return a value with arrays, numbers and containers of other packages as Python's; all else as it is.
 
     Example:
         >>> as_python([(1, 2), datetime.date(2024, 3, 1)])
         [(1, 2), datetime.date(2024, 3, 1)]
     """
-    if is_array(value):
+    if _is_array(value):
         return value.tolist()
     if type(value) is tuple:
         return tuple(map(as_python, value))
-    if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
+    if _is_list(value) and not isinstance(value, tuple):
         return [as_python(item) for item in _read(value, list)]
     if isinstance(value, Mapping):
         return {key: as_python(item) for key, item in _read(value, dict).items()}
     return value
 
 
-def is_array(value: Any) -> bool:
+def _is_array(value: Any) -> bool:
     """Whether a value is a number or an array of NumPy's or torch's; neither is imported for it."""
     return hasattr(value, "shape") and hasattr(value, "tolist") and not isinstance(value, type)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (tuple, MutableSequence)) and not isinstance(value, bytearray)
+
+
+def _is_torch_type(value: Any) -> bool:
+    """Whether a value is one of torch's that jsonargparse reads from text."""
+    return type(value).__module__ == "torch" and type(value).__name__ in ("dtype", "device")
 
 
 def is_storable(text: str) -> bool:
@@ -115,32 +120,22 @@ def is_storable(text: str) -> bool:
 
 
 def _has_half_pair(text: str) -> bool:
-    return any("\ud800" <= sign <= "\udfff" for sign in text)
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _text(value: str, path: str) -> str:
     text = str.__str__(value)
     if _has_half_pair(text):
-        raise _unfit(
-            path, f"{briefly(text)} holds half a surrogate pair, which no file can hold. Write the whole character"
-        )
+        problem = "holds half a surrogate pair, which no file can hold. Write the whole character"
+        raise _unfit(path, f"{briefly(text)} {problem}")
     return text
-
-
-def _number(value: Any, path: str) -> Any:
-    if isinstance(value, float):
-        return float(value)
-    if value.bit_length() > _MOST_BITS:
-        said = f"An integer of {value.bit_length()} bits is too long for a config. Write it as a float, or as text"
-        raise _unfit(path, said)
-    return int(value)
 
 
 def _key(key: Any, path: str) -> Any:
     if isinstance(key, (str, Enum)) or type(key) is int:
         return _plain(key, path)
-    said = f"The keys of a mapping are text or integers, but {briefly(key)} is not; quote it: '{key}'"
-    raise _unfit(path, said)
+    problem = f"The keys of a mapping are text or integers, but {briefly(key)} is not; quote it: '{key}'"
+    raise _unfit(path, problem)
 
 
 def _read(value: Any, kind: type, path: str = "") -> Any:
@@ -150,15 +145,14 @@ def _read(value: Any, kind: type, path: str = "") -> Any:
     try:
         return kind(value)
     except Exception as error:  # a DictConfig raises where a value is missing or refers to nothing
-        said = " ".join(str(error).split())
-        raise _unfit(path, f"{type(value).__name__} cannot be read: {said}") from error
+        raise _unfit(path, f"{type(value).__name__} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def briefly(value: Any) -> str:
     """Return a value as Python writes it, cut where it is long."""
     try:
         text = repr(value)
-    except Exception:  # an object of the user's may not be able to say what it is
+    except Exception:  # the repr of a user's object may raise
         text = f"an object of {type(value).__name__}"
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
@@ -168,7 +162,7 @@ def _advice(value: Any) -> str:
         return "Write it as a list; the annotation set[...] makes a set of it"
     if isinstance(value, (bytes, bytearray, complex)) or type(value).__module__ in ("decimal", "uuid", "fractions"):
         return "Write it as text, or as a number"
-    if is_array(value):
+    if _is_array(value):
         return "Write it as a list, by its tolist()"
     what = "A class" if inspect.isclass(value) else "An object"
     return f"{what} is written as {{'class_path': 'package.Class', 'init_args': {{...}}}}"
@@ -223,7 +217,7 @@ def is_kept(given: Any, got: Any, hint: Any) -> bool:
 
     Args:
         given: by the user.
-        got: what is made of it, once it was written to a config and read back.
+        got: the same, written to a config and read back.
         hint: the annotation of the parameter; Any where there is none.
 
     Example:
@@ -234,36 +228,28 @@ def is_kept(given: Any, got: Any, hint: Any) -> bool:
         return bool(got == given)
     is_open = hint in (Any, object)
     if isinstance(given, (list, tuple)) and isinstance(got, (list, tuple)):
-        inner = _inner(hint)
-        is_list = isinstance(given, tuple) and isinstance(got, list) and is_open
-        return not is_list and all(is_kept(*pair, inner) for pair in zip(given, got, strict=False))
+        became_list = isinstance(given, tuple) and isinstance(got, list) and is_open
+        inner = _item_hint(hint)
+        return not became_list and all(is_kept(*pair, inner) for pair in zip(given, got, strict=False))
     if isinstance(given, Mapping) and isinstance(got, Mapping) and "class_path" not in given:
-        inner = _inner(hint)
+        inner = _item_hint(hint)
         return all(is_kept(item, got.get(key), inner) for key, item in given.items())
-    kinds = (
-        os.PathLike,
-        datetime.date,
-        datetime.time,
-        datetime.timedelta,
-        *([type(given)] if _is_torch_type(given) else []),
-    )
-    kind = next((kind for kind in kinds if isinstance(given, kind)), object)
+    written_as_text = (os.PathLike, datetime.date, datetime.time, datetime.timedelta)
+    kind: type = next((kind for kind in written_as_text if isinstance(given, kind)), object)
+    kind = type(given) if _is_torch_type(given) else kind
     return isinstance(got, kind) or (isinstance(got, str) and not is_open)  # 00:30 might be read as a number
 
 
-def _inner(hint: Any) -> Any:
-    """Return the annotation of the items of what an annotation tells; None where it is no list and no mapping."""
+def _item_hint(hint: Any) -> Any:
+    """Return the annotation of the items of a list or a mapping; None where the annotation is of neither."""
     members = [hint]
     if get_origin(hint) in (Union, UnionType):
         members = [member for member in get_args(hint) if member is not type(None)]
-    if len(members) != 1 or members[0] in (Any, object):
-        return Any if len(members) == 1 else None
-    args = get_args(members[0])
-    kind = get_origin(members[0]) or members[0]
+    if len(members) != 1:
+        return None
+    if members[0] in (Any, object):
+        return Any
+    args, kind = get_args(members[0]), get_origin(members[0]) or members[0]
     if not isinstance(kind, type) or not issubclass(kind, (Sequence, Set, Mapping)):
         return None
     return (args[-1] if issubclass(kind, Mapping) else args[0]) if args else Any
-
-
-def _is_torch_type(value: Any) -> bool:
-    return type(value).__module__ == "torch" and type(value).__name__ in _TORCH_TYPES

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from lightningtune.config.values import plain, same
 from lightningtune.files import dump_yaml, load_yaml
-from lightningtune.values import plain, same
 
 
 class Colour(enum.Enum):
