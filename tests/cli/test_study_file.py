@@ -321,7 +321,7 @@ WRONG_FILES = [
     ({"model_class": "mynt.py:Line"}, "model_class: there is no file 'mynt.py'. Did you mean 'mynet.py'?"),
     ({"model_class": "my-net.py:Line"}, "model_class: 'my-net.py' cannot be imported under the name 'my-net'. Give it"),
     ({"model_class": "json.py:Line"}, "model_class: another module is called 'json', which is '"),
-    ({"model_class": "ends.py:Line"}, "importing 'ends.py' raises SystemExit: 3 (ends.py, line 2). Put what the script"),
+    ({"model_class": "ends.py:Line"}, "importing 'ends.py' raises SystemExit: 3 (ends.py, line 2). Put what the"),
     ({"model_class": "broken.py:Line"}, "importing 'broken.py' raises ModuleNotFoundError: No module named 'notthere'"),
     ({"model_class": "mynet.py:x"}, "model_class: 'mynet.py:x' must be a class or a function, but is 3."),
     ({"model_class": ...}, "The config's 'model' has no class_path, and model_class is not given"),
