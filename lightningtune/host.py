@@ -27,7 +27,6 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.enqueue import check_queued
 from lightningtune.study.leftovers import drop_leftovers
 from lightningtune.study.loop import HostedStudy, ask_and_tell
-from lightningtune.study.patience import give_up
 from lightningtune.study.pause import latest_request, watched_for_pause
 from lightningtune.study.provenance import provenance_here
 from lightningtune.study.recovery import Recovery
@@ -43,6 +42,7 @@ from lightningtune.study.reporter import (
 )
 from lightningtune.study.results import best_numbers, kept_numbers, trial_result
 from lightningtune.study.sampling import is_exhausted
+from lightningtune.study.storage import stop_waiting
 from lightningtune.study.succession import CONTINUES, place_of, successors
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import failure, load_data, prepare_data
@@ -131,10 +131,10 @@ class Host:
             return _finished(self._train_inline(trial, spec) if isinstance(spec, TrialSpec) else spec)
 
         def interrupted(text: str) -> None:
-            give_up(study)
+            stop_waiting(study)
             self.view.urgent(text)
 
-        interruption = Interruption(interrupted, lambda: give_up(study), is_here=True)
+        interruption = Interruption(interrupted, lambda: stop_waiting(study), is_here=True)
         with self._run(study, interruption), frozen_heap(), _progress_bar(study, self.n_trials, options) as bar:
             self._ask_and_tell(study, start, [*callbacks, *bar], options)
 
@@ -164,13 +164,13 @@ class Host:
 
         def interrupted(text: str) -> None:
             study.stop()
-            give_up(study)
+            stop_waiting(study)
             processes.interrupt()
             self.view.urgent(text)
 
         def end() -> None:
             processes.end()
-            give_up(study)
+            stop_waiting(study)
 
         interruption = Interruption(interrupted, end)
         with self._run(study, interruption), processes.threads(len(slots)) as threads:

@@ -9,9 +9,9 @@ import pytest
 
 from lightningtune.contract import StopReason, TrialFacts, TrialOutcome
 from lightningtune.study.definition import quiet_optuna
-from lightningtune.study.identifiers import id_of
 from lightningtune.study.identity import WORKER
 from lightningtune.study.reporter import BASELINE, FACTS, PLACEMENT, PROVENANCE, SEED, record_outcome
+from lightningtune.study.storage import get_id
 
 needs_optuna_5 = pytest.mark.skipif(int(optuna.__version__.partition(".")[0]) < 5, reason="Optuna 4 lacks it")
 START = datetime.datetime(2026, 3, 9, 8, 0)
@@ -126,7 +126,7 @@ def constrain(trial, value):
     if hasattr(trial, "set_constraint"):
         trial.set_constraint("memory", value)
     else:
-        trial.storage.set_trial_system_attr(id_of(trial), "constraints", [value])
+        trial.storage.set_trial_system_attr(get_id(trial), "constraints", [value])
 
 
 def constrained(trials=12):

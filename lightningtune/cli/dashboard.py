@@ -51,11 +51,11 @@ def run(arguments: Sequence[str]) -> int:
     # deferred imports: --help stays fast, and the dashboard is an extra
     from optuna_dashboard import wsgi
 
-    from lightningtune.study.identifiers import storage_of
+    from lightningtune.study.storage import get_storage
 
     address = f"{_HOST}:{given.port}"
     try:
-        server = make_server(_HOST, given.port, wsgi(storage_of(study)), _Server, _Handler)
+        server = make_server(_HOST, given.port, wsgi(get_storage(study)), _Server, _Handler)
     except (OSError, OverflowError) as error:  # the port is taken, or there is no such port
         raise ConfigurationError(
             f"The dashboard cannot listen at {address}: {error}. Give it another port with --port."

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a stream that somebody has put in its place
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    log = logging.getLogger("lightningtune.study.patience")  # which a command that looks at a study turns down
+    log = logging.getLogger("lightningtune.study.storage")  # which a command that looks at a study turns down
     level = log.level
     try:
         if "_ARGCOMPLETE" in os.environ:  # a shell asks what may stand where the cursor is

@@ -64,15 +64,15 @@ def open_study(study: str, storage: str | None, is_to_run: bool = False) -> Foun
     """
     with _no_collections():
         # imported where it is used: --help is not to wait for Optuna
-        from lightningtune.study import patience
+        from lightningtune.study import storage as storages
         from lightningtune.study.definition import quiet_optuna
         from lightningtune.study.finding import find_study
 
         if not is_to_run:
-            patience.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word
+            storages.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word
         with quiet_optuna():
             try:
-                return find_study(study, storage, patience.PATIENCE if is_to_run else PATIENCE)
+                return find_study(study, storage, storages.OUTAGE_SECONDS if is_to_run else PATIENCE)
             except ConfigurationError as error:
                 if storage is None or storage != given_storage():
                     raise

@@ -10,8 +10,7 @@ import optuna
 from lightningtune.errors import ConfigurationError, did_you_mean, redact
 from lightningtune.files import expand_home
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.patience import PATIENCE
-from lightningtune.study.storage import check_storage, expand_storage, open_storage
+from lightningtune.study.storage import OUTAGE_SECONDS, check_storage, expand_storage, open_storage
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class FoundStudy:
     storage: str
 
 
-def find_study(study: str, storage: str | None = None, patience: float = PATIENCE) -> FoundStudy:
+def find_study(study: str, storage: str | None = None, patience: float = OUTAGE_SECONDS) -> FoundStudy:
     """Open a study that exists.
 
     A folder that was renamed holds its study still.

@@ -26,9 +26,9 @@ from optuna.trial import FrozenTrial, TrialState
 from lightningtune.contract import StopReason
 from lightningtune.search.distributions import parse_parameter
 from lightningtune.study.enqueue import EnqueuingStudy
-from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
+from lightningtune.study.storage import get_id, get_storage
 from lightningtune.study.succession import (
     ATTEMPTS,
     CONTINUES,
@@ -79,7 +79,7 @@ def claim(trial: optuna.Trial) -> bool:
         go on where another does already, and has been ended.
     """
     try:
-        was_queued = "fixed_params" in trial.storage.get_trial(id_of(trial)).system_attrs
+        was_queued = "fixed_params" in trial.storage.get_trial(get_id(trial)).system_attrs
         if was_queued and not _wins(trial):
             return False
         trial.set_user_attr(WORKER, dataclasses.asdict(Worker.this()))
@@ -87,7 +87,7 @@ def claim(trial: optuna.Trial) -> bool:
             return True
         heir = successors(trial.study.get_trials(deepcopy=False)).get(trial.number)
         if heir is not None:
-            withdraw(trial.storage, id_of(trial), heir)
+            withdraw(trial.storage, get_id(trial), heir)
     except UpdateFinishedTrialError:  # another host has ended it, for it was to go on where another does already
         return False
     return heir is None
@@ -117,7 +117,7 @@ def _is_wanted(attrs: Mapping[str, Any], mine: str) -> bool:
 
 
 def _attrs(trial: optuna.Trial) -> dict[str, Any]:
-    return trial.storage.get_trial(id_of(trial)).user_attrs
+    return trial.storage.get_trial(get_id(trial)).user_attrs
 
 
 class Watch:
@@ -247,15 +247,15 @@ class Watch:
         }
 
     def _fail(self, trial: FrozenTrial, why: str) -> None:
-        storage = storage_of(self._study)
+        storage = get_storage(self._study)
         try:
             if WORKER not in trial.user_attrs:  # so that it is known as this library's
                 me = dataclasses.asdict(Worker.this())
-                storage.set_trial_user_attr(id_of(trial), WORKER, me)
-            storage.set_trial_user_attr(id_of(trial), REASON, StopReason.KILLED.value)
-            storage.set_trial_user_attr(id_of(trial), DETAIL, why)
+                storage.set_trial_user_attr(get_id(trial), WORKER, me)
+            storage.set_trial_user_attr(get_id(trial), REASON, StopReason.KILLED.value)
+            storage.set_trial_user_attr(get_id(trial), DETAIL, why)
             # not through the study: the sampler would be told of an end, and a GridSampler might end the study
-            storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
+            storage.set_trial_state_values(get_id(trial), TrialState.FAIL)
         except UpdateFinishedTrialError:
             return  # another host has done so at this moment
 

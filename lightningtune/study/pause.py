@@ -11,9 +11,8 @@ from typing import Any
 import optuna
 
 from lightningtune.errors import redact
-from lightningtune.study.identifiers import storage_of
-from lightningtune.study.patience import PatientStorage
 from lightningtune.study.periodic import every
+from lightningtune.study.storage import call_at_once
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +54,11 @@ def watched_for_pause(
         react: what to do.
         look: seconds between two looks.
     """
-    storage = storage_of(study)
-    # a storage that is away is looked at the next time: to wait for it here would hold up the study's end
-    at_once = storage.at_once if isinstance(storage, PatientStorage) else lambda call, otherwise: call()
 
     def is_asked() -> bool:
         try:
-            asked = at_once(lambda: latest_request(study), before) != before
+            # to wait for the storage here would hold up the study's end
+            asked = call_at_once(study, lambda: latest_request(study), before) != before
         except Exception as error:  # what is wrong with the storage, the trials will say
             log.debug("Nobody knows whether the study is to be paused: %s", redact(str(error)))
             return False

@@ -19,11 +19,10 @@ from lightningtune.files import dump_json, replacing, write_text
 from lightningtune.study.definition import quiet_optuna
 from lightningtune.study.directory import StudyDirectory, check_study_name
 from lightningtune.study.finding import FoundStudy
-from lightningtune.study.identifiers import storage_of
 from lightningtune.study.progress import metric_names
 from lightningtune.study.results import StudyResults, collect_results
 from lightningtune.study.selection import columns_of
-from lightningtune.study.storage import open_storage
+from lightningtune.study.storage import get_storage, open_storage
 
 FORMS = (".zip", ".csv", ".json")
 
@@ -63,7 +62,7 @@ def _write_archive(found: FoundStudy, archive: zipfile.ZipFile, with_weights: bo
         else:
             to = open_storage(None, journal)
             with quiet_optuna():
-                optuna.copy_study(from_study_name=name, from_storage=storage_of(found.study), to_storage=to)
+                optuna.copy_study(from_study_name=name, from_storage=get_storage(found.study), to_storage=to)
         archive.write(journal, f"{name}/journal.log")
     for path in _files_of(found.directory, with_weights):
         with contextlib.suppress(FileNotFoundError):  # a study that runs has removed it since

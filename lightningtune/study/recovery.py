@@ -16,11 +16,10 @@ from lightningtune.contract import StopReason
 from lightningtune.errors import InvalidConfigError, redact
 from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.identifiers import storage_of
 from lightningtune.study.liveness import RENEWAL, Watch
-from lightningtune.study.patience import PatientStorage
 from lightningtune.study.periodic import every
 from lightningtune.study.reporter import REASON, config_sum
+from lightningtune.study.storage import call_at_once
 from lightningtune.study.succession import CONTINUES, line_of, requeue
 
 log = logging.getLogger(__name__)
@@ -60,12 +59,9 @@ class Recovery:
 
     def look(self) -> None:
         """Rescue the trials of hosts that have died; to be called after each trial, for the study may end with it."""
-        storage = storage_of(self._study)
         try:
-            if isinstance(storage, PatientStorage):  # to wait for it here would hold up the study's end
-                storage.at_once(lambda: self._look(interrupted=False), None)
-            else:
-                self._look(interrupted=False)
+            # to wait for the storage here would hold up the study's end
+            call_at_once(self._study, lambda: self._look(interrupted=False), None)
         except Exception as error:  # the storage may be away; the trials that run will say so
             log.warning("The study's other hosts could not be looked after: %s", redact(str(error)))
 

@@ -13,8 +13,8 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.finding import FoundStudy, is_same_file
 from lightningtune.study.hosts import busy_hosts, give_signs, idle_hosts
-from lightningtune.study.identifiers import storage_of
 from lightningtune.study.reporter import SEED
+from lightningtune.study.storage import get_storage
 from lightningtune.wording import as_argument, command
 
 
@@ -52,7 +52,7 @@ def check_own(found: FoundStudy) -> None:
     elif directory.journal.exists() and not is_same_file(found.storage, directory.journal):
         says = f"its journal is not where this study is stored, {found.storage}"
     elif directory.journal.exists():
-        others = [other for other in optuna.get_all_study_names(storage_of(found.study)) if other != name]
+        others = [other for other in optuna.get_all_study_names(get_storage(found.study)) if other != name]
         if others:
             says = f"its journal holds {', '.join(others)} too"
     if says is not None:
@@ -102,7 +102,7 @@ def remove_study(found: FoundStudy) -> list[Path]:
     check_own(found)
     directory, root = found.directory, found.directory.root
     if not is_same_file(found.storage, directory.journal):
-        optuna.delete_study(study_name=found.study.study_name, storage=storage_of(found.study))
+        optuna.delete_study(study_name=found.study.study_name, storage=get_storage(found.study))
     if root.is_symlink():
         root.unlink()
         return []

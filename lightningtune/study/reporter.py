@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 
 from lightningtune.contract import Stop, StopReason, TrialFacts, TrialOutcome, Values
 from lightningtune.errors import redact
-from lightningtune.study.patience import PatientStorage
 from lightningtune.study.provenance import Provenance
+from lightningtune.study.storage import PatientStorage
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class OptunaReporter:
         storage = getattr(self._trial, "storage", None)
         if not isinstance(storage, PatientStorage):
             return self._trial.should_prune()
-        return storage.at_once(self._trial.should_prune, otherwise=False)
+        return storage.call_at_once(self._trial.should_prune, otherwise=False)
 
 
 def record_placement(trial: optuna.Trial, placement: Mapping[str, Any]) -> None:

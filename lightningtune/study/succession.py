@@ -18,9 +18,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
-from lightningtune.study.identifiers import id_of, storage_of
 from lightningtune.study.identity import WORKER
 from lightningtune.study.reporter import DETAIL, FACTS, PLACEMENT, PROVENANCE, REASON
+from lightningtune.study.storage import get_id, get_storage
 
 CONTINUES = "lightningtune:continues"
 """The number of the trial that this one goes on from."""
@@ -164,5 +164,5 @@ def _settle(study: optuna.Study, number: int) -> int:
     for trial in trials:
         waits = trial.state is TrialState.WAITING and trial.user_attrs.get(CONTINUES) == number
         if waits and trial.number != heir:
-            withdraw(storage_of(study), id_of(trial), heir)
+            withdraw(get_storage(study), get_id(trial), heir)
     return heir

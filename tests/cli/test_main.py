@@ -13,7 +13,7 @@ import pytest
 from lightningtune import ConfigurationError
 from lightningtune.cli import commands
 from lightningtune.cli.main import main
-from lightningtune.study import patience
+from lightningtune.study import storage as storages
 from lightningtune.study.outage import mark
 
 
@@ -142,4 +142,4 @@ def test_a_storage_that_is_away_is_not_waited_for_for_long(studies, monkeypatch,
     assert main(["pause", "digits"]) == 1
     said = capsys.readouterr().err
     assert said == "lightningtune: The storage is away: [Errno 111] Connection refused. Try again when it is back.\n"
-    assert patience.log.level == logging.NOTSET, "what this process does next says when a storage is away"
+    assert storages.log.level == logging.NOTSET, "what this process does next says when a storage is away"

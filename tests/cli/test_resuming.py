@@ -12,7 +12,7 @@ import pytest
 from lightningtune.cli.kept import code_of, read_kept
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
-from lightningtune.study import patience
+from lightningtune.study import storage as storages
 from lightningtune.study.changes import SUBJECT
 from lightningtune.study.definition import STUDY_FILE
 from lightningtune.study.finding import find_study
@@ -141,7 +141,7 @@ def test_a_worker_finds_the_study_in_its_storage(began, monkeypatch):
     study = find_study("digits", "sqlite:///study.db").study
     study.enqueue_trial({"lr": 0.5})
     assert main(["worker", "digits", "--storage", "sqlite:///study.db", "--n_jobs", "1"]) == 0
-    assert patience.log.isEnabledFor(logging.WARNING), "that the storage is away is told while the study runs"
+    assert storages.log.isEnabledFor(logging.WARNING), "that the storage is away is told while the study runs"
     assert main(["resume", "digits", "--storage", "sqlite:///study.db", "--n_trials", "2"]) == 0
     assert [trial.params for trial in study.trials][1] == {"lr": 0.5}
     assert study.trials[1].state.name == "COMPLETE"

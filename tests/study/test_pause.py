@@ -3,8 +3,8 @@ import threading
 import optuna
 from optuna.storages import InMemoryStorage
 
-from lightningtune.study.patience import PatientStorage
 from lightningtune.study.pause import latest_request, pause, watched_for_pause
+from lightningtune.study.storage import PatientStorage
 
 
 def test_a_pause_is_noticed_once_and_only_one_that_is_asked_for_from_a_moment_on():

@@ -7,10 +7,9 @@ import pytest
 from lightningtune import ConfigurationError
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.finding import find_study
-from lightningtune.study.identifiers import storage_of
 from lightningtune.study.identity import WORKER, Worker
 from lightningtune.study.removal import check_idle, remove_study, remove_weights, size_of, weights_of
-from lightningtune.study.storage import open_storage
+from lightningtune.study.storage import get_storage, open_storage
 
 
 @pytest.fixture
@@ -169,7 +168,7 @@ def test_the_folder_of_another_study_stays(found, definition, says):
 
 
 def test_a_journal_that_holds_another_study_too_stays(found):
-    optuna.create_study(study_name="faces", storage=storage_of(found.study))
+    optuna.create_study(study_name="faces", storage=get_storage(found.study))
     with pytest.raises(ConfigurationError, match="holds faces too"):
         remove_study(found)
     assert found.directory.journal.exists()

@@ -1,4 +1,7 @@
+"""Which storage is opened, and what is asked of Optuna's private attributes."""
+
 import contextlib
+import re
 import sqlite3
 import sys
 import tempfile
@@ -13,8 +16,9 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from servers import Postgres
 
+import lightningtune
 from lightningtune import ConfigurationError
-from lightningtune.study.storage import open_storage
+from lightningtune.study.storage import get_id, get_storage, open_storage
 
 
 def test_the_default_is_a_journal(tmp_path):
@@ -67,25 +71,15 @@ def test_why_a_database_cannot_be_opened_is_told_as_it_says_it(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="its processes are found in /proc")
-def test_a_server_that_is_being_started_again_is_waited_for_but_not_for_long(tmp_path, monkeypatch):
+def test_a_server_that_is_being_started_again_is_waited_for_but_not_for_long(tmp_path):
     with contextlib.closing(Postgres()) as server:
         server.kill()
-        monkeypatch.setattr("lightningtune.study.storage._STARTING", 0.2)
         with pytest.raises(ConfigurationError, match="cannot be opened: .*No such file or directory"):
-            open_storage(server.url, tmp_path)
-        monkeypatch.setattr("lightningtune.study.storage._STARTING", 120.0)
-        starts = threading.Thread(target=server.start)
-        # begins while nobody answers
-        monkeypatch.setattr("lightningtune.study.storage.waits", lambda: _after(starts.start))
-        optuna.create_study(storage=open_storage(server.url, tmp_path), study_name="s")
+            open_storage(server.url, tmp_path, start_seconds=0.2)
+        starts = threading.Thread(target=server.start)  # takes longer than the first try
+        starts.start()
+        optuna.create_study(storage=open_storage(server.url, tmp_path, start_seconds=120), study_name="s")
         starts.join()
-
-
-def _after(begin):
-    """Yield pauses; before the first, have something begin."""
-    begin()
-    while True:
-        yield 0.1
 
 
 def test_a_database_given_by_its_path_is_told_its_url(tmp_path):
@@ -101,7 +95,7 @@ def test_anything_else_is_refused(tmp_path):
 
 @pytest.mark.parametrize("url", ["sqlite:/a.db", "sqlite:a.db", "mysql+pymysql:/a"])
 def test_a_url_with_a_slash_too_few_is_no_path(tmp_path, url):
-    with pytest.raises(ConfigurationError, match="is no URL: one begins with a name and '://'"):
+    with pytest.raises(ConfigurationError, match="is no URL. A URL begins with a name and '://'"):
         open_storage(url, tmp_path / "unused")
 
 
@@ -163,3 +157,27 @@ def test_a_journal_that_is_damaged_is_named(tmp_path):
     path.write_bytes(b"garbage\n" + path.read_bytes())
     with pytest.raises(ConfigurationError, match=f"The journal '{path}' is damaged"):
         open_storage(path, path)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "journal"])
+def test_a_storage_knows_a_trial_by_its_id(tmp_path, kind):
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
+    storages = {
+        "memory": optuna.storages.InMemoryStorage,
+        "sqlite": lambda: optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db"),
+        "journal": lambda: optuna.storages.JournalStorage(backend),
+    }
+    storage = storages[kind]()
+    optuna.create_study(storage=storage, study_name="other").ask()
+    study = optuna.create_study(storage=storage, study_name="one")
+    asked = [study.ask(), study.ask()]
+    for trial in (*asked, *study.trials):
+        assert get_storage(study).get_trial(get_id(trial)).number == trial.number
+        assert get_id(trial) in {get_id(one) for one in study.get_trials()}
+
+
+def test_nobody_else_asks_optuna_for_what_it_keeps_to_itself():
+    package = Path(lightningtune.__file__).parent
+    private = re.compile(r"(?<!self)\._(storage|trial_id|study_id)\b")
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if private.search(path.read_text())}
+    assert found == {"study/storage.py"}

@@ -22,9 +22,8 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 
 from lightningtune import OptunaDrivenOptimizer
-from lightningtune.study.patience import PatientStorage, give_up
 from lightningtune.study.reporter import OptunaReporter
-from lightningtune.study.storage import open_storage
+from lightningtune.study.storage import PatientStorage, open_storage, stop_waiting
 
 
 class Line(InMemoryStorage):
@@ -124,7 +123,7 @@ def test_a_study_of_that_name_that_is_another_is_told_of(line):
 
 
 def test_after_the_patience_the_storages_own_error_is_raised(line):
-    study = study_on(line, patience=0.2)
+    study = study_on(line, outage_seconds=0.2)
     line.cuts = ["question"] * 1000
     begun = time.monotonic()
     with pytest.raises(ConnectionResetError, match="the line is cut"):
@@ -133,7 +132,7 @@ def test_after_the_patience_the_storages_own_error_is_raised(line):
 
 
 def test_the_patience_is_with_an_outage_and_not_with_each_call(line):
-    study = study_on(line, patience=0.5)
+    study = study_on(line, outage_seconds=0.5)
     line.cuts = ["question"] * 1000
     with pytest.raises(ConnectionResetError):
         study.set_user_attr("a", 1)
@@ -177,7 +176,7 @@ def test_who_waits_for_a_storage_can_be_told_to_give_up(line):
     waiting = threading.Thread(target=wait)
     waiting.start()
     assert cuts.noticed.wait(30)
-    give_up(study)
+    stop_waiting(study)
     waiting.join(30)
     assert raised
 
@@ -188,7 +187,7 @@ def test_who_gave_up_while_the_first_try_goes_on_does_not_wait_and_does_not_try_
 
     def fail(line):
         tries.append(1)
-        storage.give_up()
+        storage.stop_waiting()
         raise ConnectionResetError
 
     for _ in range(5):
@@ -338,7 +337,7 @@ def test_a_journal_on_a_full_disk(small_disk):
         while True:
             file.write(bytes(1024))
     steps = 0
-    while not study._storage._backlog:  # what is left of the journal's last page is still written
+    while not study._storage._unsent:  # what is left of the journal's last page is still written
         reporter.report((1.0,), steps)
         steps += 1
     for step in range(steps, steps + 50):
