@@ -19,9 +19,8 @@ from lightningtune.config.overrides import Place, Schema, get_at
 from lightningtune.config.values import as_python, briefly, is_kept, plain
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigurationError, InvalidConfigError, SearchSpaceError, did_you_mean
-from lightningtune.search.distributions import NoDefault, Parameter, describe
-from lightningtune.search.spaces import SearchSpace
-from lightningtune.search.suggest import DryStudy
+from lightningtune.search.parameters import NoDefault, Parameter, describe
+from lightningtune.search.spaces import ProbingStudy, SearchSpace
 from lightningtune.study.objective import looks_reversed
 from lightningtune.training.build import Blueprint
 
@@ -37,7 +36,7 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
     check_names(schema, config)
     points = list(_probes(space))
     for parameter in space.parameters or ():
-        for value in parameter.corners:
+        for value in parameter.ends:
             corner = points[0] | dict.fromkeys(parameter.paths, value)
             merged = schema.merge(config, corner)
             try:
@@ -148,7 +147,7 @@ def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _probes(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    study = DryStudy()
+    study = ProbingStudy()
     for _ in range(_PROBES):
         try:
             yield space.suggest(study.ask())
@@ -264,7 +263,7 @@ def _outside(space: SearchSpace, point: Mapping[str, Any]) -> str | None:
 
 
 def _inside(parameter: Parameter, value: float) -> bool:
-    low, high = parameter.corners
+    low, high = parameter.ends
     return bool(low <= value <= high)
 
 

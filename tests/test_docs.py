@@ -108,7 +108,7 @@ def test_the_page_on_lightning_cli_runs(cli_project, monkeypatch):
 
 
 def test_every_form_in_the_readme_is_read():
-    from lightningtune.search.distributions import FORMS
+    from lightningtune.search.parameters import FORMS
 
     table = README.partition("| form | means |")[2].partition("\n\n")[0]
     assert {form for form in FORMS if f'`("{form}"' in table} == set(FORMS)

@@ -7,7 +7,7 @@ from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
 from lightningtune.errors import InvalidConfigError, SearchSpaceError
 from lightningtune.preflight import baseline_point, check_space, notices, stored_point
-from lightningtune.search.distributions import NoDefault
+from lightningtune.search.parameters import NoDefault
 from lightningtune.search.spaces import as_search_space
 from lightningtune.training.build import Blueprint
 

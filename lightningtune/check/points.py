@@ -13,9 +13,8 @@ import optuna
 
 from lightningtune.config.values import same
 from lightningtune.errors import ConfigurationError, SearchSpaceError
-from lightningtune.search.base import SearchSpace
-from lightningtune.search.distributions import Parameter
-from lightningtune.search.suggest import DryStudy
+from lightningtune.search.parameters import Parameter
+from lightningtune.search.spaces import ProbingStudy, SearchSpace
 from lightningtune.wording import format_value
 
 DEFAULTS, LOW, HIGH = "untuned defaults", "all low", "all high"
@@ -68,9 +67,9 @@ def corners(space: SearchSpace, default_of: _Choose | None, choices: int = 8, nu
     """
     walk = _Walk(space)
     found = [Corner(DEFAULTS)] if default_of is not None else []
-    found += walk.to(LOW, lambda parameter: parameter.corners[0])
+    found += walk.to(LOW, lambda parameter: parameter.ends[0])
     low = found[-1] if found and found[-1].name == LOW else None
-    more = [*walk.to(HIGH, lambda parameter: parameter.corners[-1])]
+    more = [*walk.to(HIGH, lambda parameter: parameter.ends[-1])]
     if space.parameters is None:
         for number in range(1, SAMPLES + 1):
             more += walk.to(f"drawn point {number}", None)
@@ -80,7 +79,7 @@ def corners(space: SearchSpace, default_of: _Choose | None, choices: int = 8, nu
         base = DEFAULTS
         before = {parameter.name: default_of(parameter) for parameter in space.parameters}
     elif low is not None:
-        base, before = LOW, {name: parameter.corners[0] for name, parameter in walk.parameters.items()}
+        base, before = LOW, {name: parameter.ends[0] for name, parameter in walk.parameters.items()}
     else:
         return found
     for parameter, value in _alone(walk, before, choices, numbers):
@@ -109,7 +108,7 @@ class _Walk:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
-        self._study = DryStudy()
+        self._study = ProbingStudy()
         self.parameters = {parameter.name: parameter for parameter in space.parameters or ()}
         self.seen: dict[str, list[Any]] = {}
 
@@ -150,7 +149,7 @@ def _alone(walk: _Walk, before: Mapping[str, Any], choices: int, numbers: int) -
     for name, parameter in walk.parameters.items():
         if name not in before:
             continue
-        others = [value for value in parameter.corners if not same(value, before[name], as_numbers=True)]
+        others = [value for value in parameter.ends if not same(value, before[name], as_numbers=True)]
         if not parameter.choices:
             of_numbers += [(parameter, value) for value in others[-1:]]
             continue
@@ -162,4 +161,4 @@ def _alone(walk: _Walk, before: Mapping[str, Any], choices: int, numbers: int) -
 
 
 def _all_but(parameter: Parameter, value: Any) -> _Choose:
-    return lambda asked: value if asked.name == parameter.name else asked.corners[0]
+    return lambda asked: value if asked.name == parameter.name else asked.ends[0]

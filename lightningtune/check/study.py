@@ -33,7 +33,7 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.host import Host
 from lightningtune.preflight import notices, plan_baseline
 from lightningtune.report.summary import headline
-from lightningtune.search.distributions import Parameter
+from lightningtune.search.parameters import Parameter
 from lightningtune.study.definition import quiet_optuna
 from lightningtune.study.objective import looks_reversed
 from lightningtune.training.class_names import blocks_of

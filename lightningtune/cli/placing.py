@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightningtune.errors import InvalidConfigError, did_you_mean
-from lightningtune.search.forms import FORMS
 
 
 def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
@@ -43,9 +42,13 @@ def place_at(whole: Any, name: str, path: str, value: Any) -> Any:
 def _place(node: Any, at: str, parts: list[str], value: Any) -> None:
     if isinstance(node, list):
         key: Any = int(parts[0]) if parts[0].isdigit() and int(parts[0]) < len(node) else None
-        if key is None and at.startswith("search_space.") and parts[0] in (named := FORMS.get(str(*node[:1]), ())):
-            key = 1 + named.index(parts[0])
-            node += [None] * (key + 1 - len(node))  # what may be left out
+        if key is None and at.startswith("search_space."):
+            from lightningtune.search.parameters import FORMS  # deferred import: keeps `--help` fast
+
+            arguments = FORMS.get(str(*node[:1]), ())
+            if parts[0] in arguments:
+                key = 1 + arguments.index(parts[0])
+                node += [None] * (key + 1 - len(node))  # what may be left out
         if key is None:
             raise InvalidConfigError(
                 f"'{at}' is a list: '{parts[0]}' is none of its places, which are 0 to {len(node) - 1}. "

@@ -20,7 +20,7 @@ from lightningtune.config.signatures import (
 )
 from lightningtune.config.values import is_kept, plain
 from lightningtune.errors import SearchSpaceError, did_you_mean
-from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, override
+from lightningtune.search.spaces import ProbingStudy, SearchSpace, SearchSpaceLike, as_search_space, override
 
 C = TypeVar("C", bound=type)
 _ATTRIBUTE = "__search_space__"
@@ -141,28 +141,20 @@ def _as_annotated(cls: type, values: Mapping[str, Any], build: bool) -> dict[str
 
 def _check(cls: type, space: SearchSpace) -> None:
     """Check the names and the values of a space: each end and choice, or a few points where a function makes them."""
-    ends = [dict.fromkeys(p.paths, value) for p in space.parameters or () for value in p.corners]
-    for values in _probes(space) if space.parameters is None else ends:
-        _as_annotated(cls, values, build=False)
-
-
-def _probes(space: SearchSpace) -> list[dict[str, Any]]:
-    """Sample a few points; what a function of the user's raises is left for the study to tell."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    points = []
-    try:
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        for _ in range(_PROBES):
-            try:
-                points.append(space.suggest(study.ask()))
-            except SearchSpaceError:
-                raise
-            except Exception:  # it may need what is not there yet while its module is imported
-                continue
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-    return points
+    if space.parameters is not None:
+        for parameter in space.parameters:
+            for value in parameter.ends:
+                _as_annotated(cls, dict.fromkeys(parameter.paths, value), build=False)
+        return
+    study = ProbingStudy()
+    for _ in range(_PROBES):
+        try:
+            point = space.suggest(study.ask())
+        except SearchSpaceError:
+            raise
+        except Exception:  # the function may need what its module defines later; the study will tell
+            continue
+        _as_annotated(cls, point, build=False)
 
 
 def _refuse_own_from_trial(cls: type) -> None:

@@ -15,8 +15,7 @@ from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, load_yaml
-from lightningtune.search.spaces import SearchSpace, SimpleSearchSpace
-from lightningtune.search.suggest import DryStudy
+from lightningtune.search.spaces import ProbingStudy, SearchSpace, SimpleSearchSpace
 from lightningtune.study.definition import data_seed, has_value, is_new, is_over, quiet_optuna
 from lightningtune.study.provenance import name_of, names_of, script, versions
 from lightningtune.study.reporter import SEED
@@ -75,7 +74,7 @@ def _sampled(space: SearchSpace) -> tuple[tuple[str, ...], set[str]]:
         return tuple(sorted(p.name for p in named)), {path for p in named for path in p.paths}
     paths = set[str]()
     with quiet_optuna():
-        study = DryStudy()
+        study = ProbingStudy()
         for _ in range(_DRY_TRIALS):
             with contextlib.suppress(Exception):  # it may prune a point; a trial will tell whatever else it raises
                 paths |= space.suggest(study.ask()).keys()

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigurationError, SharedWeightsError
-from lightningtune.search.distributions import Parameter
+from lightningtune.search.parameters import Parameter
 from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.outage import is_away
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, SEED, data_seed_of

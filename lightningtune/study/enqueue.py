@@ -9,7 +9,7 @@ import optuna
 
 from lightningtune.config.values import plain
 from lightningtune.errors import SearchSpaceError, did_you_mean
-from lightningtune.search.distributions import Parameter, describe, queued_values
+from lightningtune.search.parameters import Parameter, describe, queued_values
 from lightningtune.study.reporter import BASELINE
 from lightningtune.study.succession import CONTINUES
 

@@ -24,7 +24,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
-from lightningtune.search.distributions import parse_parameter
+from lightningtune.search.parameters import parse_parameter
 from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED

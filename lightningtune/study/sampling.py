@@ -13,8 +13,7 @@ import optuna
 from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, PartialFixedSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lightningtune.search.base import SearchSpace
-from lightningtune.search.suggest import DryStudy
+from lightningtune.search.spaces import ProbingStudy, SearchSpace
 
 
 def move_on(sampler: BaseSampler, seed: int) -> bool:
@@ -67,7 +66,7 @@ def is_exhausted(study: optuna.Study, space: SearchSpace) -> bool:
     trials = study.get_trials(deepcopy=False)
     if any(trial.state is TrialState.WAITING for trial in trials):
         return False
-    dry = DryStudy(copy.deepcopy(study.sampler))
+    dry = ProbingStudy(copy.deepcopy(study.sampler))
     for trial in trials:
         dry.add_trial(_without_outcome(trial))
     # a grid has its points, whatever was queued beside them

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightningtune.cli.guessing import guess_space
-from lightningtune.search.distributions import parse_parameter
+from lightningtune.search.parameters import parse_parameter
 
 
 class Solver(enum.Enum):
@@ -174,7 +174,7 @@ NUMBERS = st.floats(0, 1e6, allow_nan=False) | st.integers(0, 10**6)
 def test_what_has_a_default_below_one_may_be_a_probability_and_stays_below_one(name, default):
     guess = one(name, default, float)
     if guess.spec is not None and name not in RATES:
-        assert parse_parameter(name, guess.spec).corners[-1] < 1
+        assert parse_parameter(name, guess.spec).ends[-1] < 1
 
 
 @given(NAMES, NUMBERS)
@@ -183,4 +183,4 @@ def test_the_default_is_always_a_point_of_what_is_guessed(name, default):
     if guess.spec is not None:
         parameter = parse_parameter(name, guess.spec)
         stored = parameter.stored_as(default)
-        assert parameter.choices or parameter.corners[0] <= stored <= parameter.corners[1]
+        assert parameter.choices or parameter.ends[0] <= stored <= parameter.ends[1]

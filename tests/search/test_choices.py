@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lightningtune.config.values import same
 from lightningtune.errors import SearchSpaceError
-from lightningtune.search.choices import label
-from lightningtune.search.distributions import NoDefault, parse_parameter
+from lightningtune.search.parameters import NoDefault, parse_parameter
 from lightningtune.study.enqueue import EnqueuingStudy
 
 plain = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=4)
@@ -60,7 +59,6 @@ def test_choices_are_copied_for_each_trial():
 
 def test_labels_are_readable():
     block = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "inner": {"class_path": "a.B"}}}
-    assert label(block) == "SGD(lr=0.1, inner=B())"
     stored = parse_parameter("x", ("categorical", [block, [1, 2], (3,), True, 1, "[1, 2]"])).distribution.choices
     assert stored[0] == "SGD(lr=0.1, inner=B())"
     assert stored[2:] == ("[3]", True, "1", "[1, 2]")

@@ -11,7 +11,7 @@ from reported import needs_optuna_5
 
 from lightningtune import AdvancedSearchSpace, SimpleSearchSpace
 from lightningtune.errors import InvalidConfigError, SearchSpaceError
-from lightningtune.search.distributions import NoDefault
+from lightningtune.search.parameters import NoDefault
 from lightningtune.search.spaces import as_search_space, combine, in_section, override
 
 names = st.text("abcxyz_", min_size=1, max_size=5)

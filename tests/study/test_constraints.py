@@ -2,7 +2,7 @@ import optuna
 import pytest
 from reported import constrain
 
-from lightningtune.search.suggest import RecordingTrial
+from lightningtune.search.spaces import RecordingTrial
 from lightningtune.study.constraints import constraint_attributes, constraints_of, is_feasible
 
 

@@ -8,8 +8,7 @@ import pytest
 from optuna.samplers import BruteForceSampler, GridSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState
 
-from lightningtune.search.spaces import as_search_space
-from lightningtune.search.suggest import DryStudy
+from lightningtune.search.spaces import ProbingStudy, as_search_space
 from lightningtune.study.definition import open_study, queue_baseline
 from lightningtune.study.sampling import is_exhausted, tell
 
@@ -106,7 +105,7 @@ EXHAUSTIVE = {
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING])
 def test_a_sampler_is_exhausted_once_it_has_proposed_each_point(name, state):
     sampler, points = EXHAUSTIVE[name]
-    study, tried = DryStudy(sampler()), set()
+    study, tried = ProbingStudy(sampler()), set()
     while not is_exhausted(study, SPACE):
         trial = study.ask()
         tried.add(tuple(SPACE.suggest(trial).items()))
@@ -126,7 +125,7 @@ def test_others_are_never_exhausted_and_waiting_trials_come_first():
 
 
 def test_a_grid_has_its_points_whatever_is_queued_beside_them():
-    study = DryStudy(GridSampler({"a": [1]}))
+    study = ProbingStudy(GridSampler({"a": [1]}))
     queue_baseline(study, {"a": 1})
     trial = study.ask()
     space = as_search_space({"a": ("int", 1, 1)})

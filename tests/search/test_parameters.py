@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from lightningtune import SimpleSearchSpace
 from lightningtune.errors import SearchSpaceError
 from lightningtune.files import load_yaml
-from lightningtune.search.distributions import NoDefault, describe, parse_parameter
+from lightningtune.search.parameters import NoDefault, describe, parse_parameter
 
 
 @pytest.mark.parametrize(
