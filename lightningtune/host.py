@@ -26,8 +26,8 @@ from lightningtune.study import definition
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.enqueue import check_queued
 from lightningtune.study.leftovers import drop_leftovers
+from lightningtune.study.liveness import get_pause_request, watch_for_pause
 from lightningtune.study.loop import HostedStudy, ask_and_tell
-from lightningtune.study.pause import latest_request, watched_for_pause
 from lightningtune.study.provenance import provenance_here
 from lightningtune.study.recovery import Recovery
 from lightningtune.study.refits import Refit, keep_result
@@ -216,7 +216,7 @@ class Host:
         self._interruption, self._mistake, self._ends_alike = interruption, None, False
         drop_leftovers(study, self.directory, self.save_top_k)
         self._provenance = provenance_here(self.blueprint.schema)
-        with self._recovery.kept(), watched_for_pause(study, self._paused_before, interruption.pause), interruption:
+        with self._recovery.kept(), watch_for_pause(study, self._paused_before, interruption.pause), interruption:
             yield
         if self._mistake is not None:
             raise self._mistake.with_traceback(None) from None
@@ -230,7 +230,7 @@ class Host:
 
     def rescue(self, study: optuna.Study) -> None:
         """Give out again what an earlier run has left: trials whose process has died, and those it has interrupted."""
-        self._paused_before = latest_request(study)  # from now on a request counts, however long the start takes
+        self._paused_before = get_pause_request(study)  # from now on a request counts, however long the start takes
         self._recovery = Recovery(study, self.directory, self.n_trials, self.view.note)
         self._recovery.begin()
 

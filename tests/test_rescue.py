@@ -16,8 +16,7 @@ from lightningtune import OptunaDrivenOptimizer
 from lightningtune.cli.main import main
 from lightningtune.study.finding import find_study
 from lightningtune.study.identity import WORKER, Worker
-from lightningtune.study.liveness import word_of
-from lightningtune.study.pause import pause
+from lightningtune.study.liveness import heartbeat_name, pause
 from lightningtune.study.succession import ATTEMPT, ATTEMPTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs fifos, and /proc")]
@@ -183,7 +182,7 @@ def test_a_second_host_does_not_repeat_the_points_of_the_first(tmp_path, sampler
         own = None if sampler is None else sampler(seed=1)
         optimizer = short(tmp_path, study_name=name, n_trials=3, sampler=own)
         study = optimizer.study
-        study.set_user_attr(word_of(worker), {**dataclasses.asdict(worker), "word": "here"})
+        study.set_user_attr(heartbeat_name(worker), {**dataclasses.asdict(worker), "word": "here"})
         return [trial.params["lr"] for trial in optimizer.optimize().trials]
 
     here = points("here", Worker.this())

@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from optuna.trial import TrialState
 
-    from lightningtune.study.pause import pause
+    from lightningtune.study.liveness import pause
 
     study = open_study(given.study, given.storage).study
     pause(study)

@@ -29,12 +29,12 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     found = open_study(given.study, given.storage)
 
-    from lightningtune.study.hosts import busy_hosts, idle_hosts
+    from lightningtune.study.liveness import find_busy_hosts, find_idle_hosts
     from lightningtune.study.removal import check_idle, check_own, remove_study, remove_weights, size_of, weights_of
     from lightningtune.wording import counted, size
 
     study, directory = found.study, found.directory
-    if not busy_hosts(study) and (hosts := idle_hosts(study)):
+    if not find_busy_hosts(study) and (hosts := find_idle_hosts(study)):
         who = f"{hosts[0]} has" if len(hosts) == 1 else f"{len(hosts)} processes have"
         tell(f"{who[:1].upper()}{who[1:]} worked on it: looking for half a minute whether that goes on.")
     check_idle(study)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
-from lightningtune.study.periodic import every
+from lightningtune.study.liveness import call_every
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class NotebookOutput:
         self._turn = threading.Lock()
         self._show(is_new=True)
         self._updates = contextlib.ExitStack()
-        self._updates.enter_context(every(each, self._update_again, "lightningtune-notebook"))
+        self._updates.enter_context(call_every(each, self._update_again, "lightningtune-notebook"))
 
     def add(self, line: Text) -> None:
         """Add a line that stays."""

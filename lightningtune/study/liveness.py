@@ -1,21 +1,25 @@
-"""Who holds a running trial, whether that process still lives, and the rescue of trials whose process has died.
+"""Who works on a study: which process holds a trial, whether it lives, the rescue of its trials, and how it is paused.
 
-A host writes on each trial which process holds it. On the same machine that process's death is seen at once. Across
-machines each host keeps a word on the study that it changes every 20 seconds. A watcher looks at the word by its
-own clock: when it has not changed for two minutes, the host has died, or can do nothing. No two clocks are compared.
+A host writes on each trial which process holds it. On the same machine the death of that process is seen at once.
+Across machines each host changes its heartbeat, an attribute of the study, every 20 seconds. A watcher measures by its
+own clock for how long a heartbeat stays the same: after two minutes the host has died, or can do nothing. No two clocks
+are compared.
 
-A host that comes back after its trials were given to others cannot write into them: they have new numbers, and the old
-ones have failed, which is final in every storage.
+A host that comes back after its trials were given to others cannot write into them: the trials of old have failed,
+which is final in every storage, and those that go on have new numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import random
 import secrets
+import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -24,11 +28,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason
+from lightningtune.errors import redact
 from lightningtune.search.parameters import parse_parameter
 from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
-from lightningtune.study.storage import get_id, get_storage
+from lightningtune.study.storage import call_at_once, get_id, get_storage
 from lightningtune.study.succession import (
     ATTEMPTS,
     CONTINUES,
@@ -40,25 +45,30 @@ from lightningtune.study.succession import (
     withdraw,
 )
 
-HOST = "lightningtune:host:"
-"""Begins the name of a host's word on a study."""
-RENEWAL = 20.0
-"""Seconds after which a host changes its word."""
-LEASE = 120.0
-"""Seconds without a changed word after which a host of another machine is given up."""
+log = logging.getLogger(__name__)
 
-_PATIENCE = 10.0
-"""Seconds after which a host that wanted a trial, and has not claimed it, is not waited for any more."""
-_WATCHES: list[weakref.ref[Watch]] = []
+HEARTBEAT = "lightningtune:host:"
+"""Prefix of the study attribute that holds a host's heartbeat."""
+HEARTBEAT_SECONDS = 20.0
+"""Seconds after which a host changes its heartbeat."""
+LEASE_SECONDS = 120.0
+"""Seconds without a changed heartbeat after which a host of another machine is given up."""
+PAUSE = "lightningtune:pause"
+"""Study attribute that changes with each request for a pause."""
+
+_CLAIM_SECONDS = 10.0
+"""Seconds for which hosts that were handed the same trial try to agree on who runs it."""
+_MONITORS: list[weakref.ref[ProcessMonitor]] = []
+"""The monitors of this process."""
 
 
-def word_of(worker: Worker) -> str:
-    """Return the name of a host's word on a study."""
-    return f"{HOST}{worker.machine}:{worker.process}:{worker.started}"
+def heartbeat_name(worker: Worker) -> str:
+    """Return the name of the study attribute that holds a host's heartbeat."""
+    return f"{HEARTBEAT}{worker.machine}:{worker.process}:{worker.started}"
 
 
 class SharedStudy(EnqueuingStudy):
-    """A study of several hosts: whoever asks it for a trial holds that trial, and nobody else does."""
+    """A study of several hosts: who asks it for a trial holds that trial, and nobody else does."""
 
     def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> optuna.Trial:
         """Ask for a trial, and claim it."""
@@ -75,8 +85,7 @@ def claim(trial: optuna.Trial) -> bool:
     """Write on a trial that this process holds it, before anything else is done with it.
 
     Returns:
-        Whether the trial is to be run. Otherwise it is to be left alone: another host was handed it too, or it was to
-        go on where another does already, and has been ended.
+        Whether the trial is to be run. Otherwise another host runs it, or runs the one that goes on in its place.
     """
     try:
         was_queued = "fixed_params" in trial.storage.get_trial(get_id(trial)).system_attrs
@@ -85,26 +94,26 @@ def claim(trial: optuna.Trial) -> bool:
         trial.set_user_attr(WORKER, dataclasses.asdict(Worker.this()))
         if CONTINUES not in trial.user_attrs:
             return True
-        heir = successors(trial.study.get_trials(deepcopy=False)).get(trial.number)
-        if heir is not None:
-            withdraw(trial.storage, get_id(trial), heir)
-    except UpdateFinishedTrialError:  # another host has ended it, for it was to go on where another does already
+        successor = successors(trial.study.get_trials(deepcopy=False)).get(trial.number)
+        if successor is not None:
+            withdraw(trial.storage, get_id(trial), successor)
+    except UpdateFinishedTrialError:  # another host has withdrawn it in between
         return False
-    return heir is None
+    return successor is None
 
 
 def _wins(trial: optuna.Trial) -> bool:
-    """Agree on who runs a trial: on SQLite, Optuna may hand a trial that was queued to several that ask at a time.
+    """Agree on who runs a queued trial: on SQLite, Optuna may hand it to several hosts that ask at the same time.
 
-    Each says that it wants the trial, and looks whether another does too. Whoever is alone has won, since all others
-    will see its word when they look. Where two see each other, both stand back, and try again at different moments.
+    Each host writes that it wants the trial, and then reads whether another does too. Who sees nobody else has won:
+    all others read later, and see this host. Where two see each other, both withdraw and try again after a random time.
     """
     mine = f"{WANTED}{secrets.token_hex(4)}"
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline and WORKER not in (attrs := _attrs(trial)):
+    deadline = time.monotonic() + _CLAIM_SECONDS
+    while time.monotonic() < deadline and WORKER not in (attrs := _read_attrs(trial)):
         if not _is_wanted(attrs, mine):
             trial.set_user_attr(mine, True)
-            if not _is_wanted(_attrs(trial), mine):
+            if not _is_wanted(_read_attrs(trial), mine):
                 return True
             trial.set_user_attr(mine, False)
         time.sleep(random.uniform(0.001, 0.05))
@@ -112,20 +121,20 @@ def _wins(trial: optuna.Trial) -> bool:
 
 
 def _is_wanted(attrs: Mapping[str, Any], mine: str) -> bool:
-    """Whether anyone else wants a trial, or has it."""
+    """Whether another host wants a trial, or any has it."""
     return WORKER in attrs or any(attrs[name] for name in attrs if name.startswith(WANTED) and name != mine)
 
 
-def _attrs(trial: optuna.Trial) -> dict[str, Any]:
+def _read_attrs(trial: optuna.Trial) -> dict[str, Any]:
     return trial.storage.get_trial(get_id(trial)).user_attrs
 
 
-class Watch:
-    """One host's presence in a study, and its eye on the others'; to be kept for as long as the host runs.
+class ProcessMonitor:
+    """One host's heartbeat in a study, and its watch over the other hosts. Kept for as long as the host runs.
 
     Args:
         study: the study; one that `open_study` has opened.
-        attempts: how many attempts in a row may be cut short without getting further.
+        attempts: consecutive attempts that may be cut short without getting further.
         lease: seconds without a sign of life after which a host of another machine is given up.
         clock: tells seconds, of which only differences matter.
     """
@@ -134,47 +143,47 @@ class Watch:
         self,
         study: optuna.Study,
         attempts: int = ATTEMPTS,
-        lease: float = LEASE,
+        lease: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study, self._attempts, self._lease, self._clock = study, attempts, lease, clock
-        self._renewed: float | None = None
+        self._last_beat: float | None = None
         self._has_begun = False
         self._looked = clock()
         self._silence: dict[str, tuple[Any, float]] = {}
+        """Heartbeat or unclaimed trial -> its last sign of life, and the seconds since."""
 
-    def renew(self) -> None:
-        """Give a sign of life, where the last is more than `RENEWAL` seconds old."""
+    def beat(self) -> None:
+        """Change this host's heartbeat, where it is older than `HEARTBEAT_SECONDS`."""
         now = self._clock()
-        if self._renewed is None or now - self._renewed >= RENEWAL:
+        if self._last_beat is None or now - self._last_beat >= HEARTBEAT_SECONDS:
             me = Worker.this()
-            self._study.set_user_attr(word_of(me), {**dataclasses.asdict(me), "word": secrets.token_hex(4)})
-            self._renewed = now
+            self._study.set_user_attr(heartbeat_name(me), {**dataclasses.asdict(me), "word": secrets.token_hex(4)})
+            self._last_beat = now
 
     def rescue(self, interrupted: bool = False) -> list[int]:
-        """Fail the trials whose process has died, and give them out again.
+        """Fail the trials whose process has died, and queue them again.
 
-        To be called before a host asks for its first trial, and every `RENEWAL` seconds from then on, from one thread
+        A host calls this before it asks for its first trial and every `HEARTBEAT_SECONDS` from then on, from one thread
         at a time.
 
         Args:
-            interrupted: whether those that a user has interrupted are given out again too.
+            interrupted: whether trials that a user has interrupted are queued again too.
 
         Returns:
             The numbers of the trials that go on.
         """
-        # first, so that no other takes what this one is about to begin for abandoned
-        self.renew()
+        # the heartbeat comes first: else another host could take a trial that this one is about to claim for abandoned
+        self.beat()
         if not self._has_begun:
-            _WATCHES.append(weakref.ref(self))
+            _MONITORS.append(weakref.ref(self))
         trials = self._study.get_trials(deepcopy=False)
         running = [trial for trial in trials if trial.state is TrialState.RUNNING]
-        hosts = self._hosts()
-        self._observe(running, hosts)
-        replaced = successors(trials)
-        # a host may have died after it failed a trial and before it gave it out again
-        reasons = {StopReason.KILLED.value, *([StopReason.INTERRUPTED.value] if interrupted else [])}
-        ended = [trial.number for trial in trials if _is_cut_short(trial, reasons) and trial.number not in replaced]
+        hosts = self._read_hosts()
+        self._measure_silence(running, hosts)
+        # a host may have died after it failed a trial and before it queued that again
+        reasons = {StopReason.KILLED, StopReason.INTERRUPTED} if interrupted else {StopReason.KILLED}
+        ended = _find_cut_short(trials, reasons)
         for trial in running:
             why = self._why_over(trial, hosts)
             if why is not None:
@@ -187,59 +196,58 @@ class Watch:
     def has_others(self) -> bool:
         """Whether another host works on the study, or may do so."""
         me = Worker.this()
-        return any(worker != me and not self._has_ended(worker) for worker in self._hosts())
+        return any(worker != me and not self._has_ended(worker) for worker in self._read_hosts())
 
     def given_up(self) -> list[int]:
-        """Return the trials that were cut short too often to be given out again."""
+        """Return the trials that were cut short too often to be queued again."""
         trials = self._study.get_trials(deepcopy=False)
-        replaced = successors(trials)
-        reasons = {StopReason.KILLED.value}
-        ended = [trial.number for trial in trials if _is_cut_short(trial, reasons) and trial.number not in replaced]
+        ended = _find_cut_short(trials, {StopReason.KILLED})
         return [number for number in ended if next_attempt(line_of(trials, number)) > self._attempts]
 
-    def _hosts(self) -> dict[Worker, Any]:
-        """Return the hosts that have been seen at this study, and their last words."""
-        said = [value for name, value in self._study.user_attrs.items() if name.startswith(HOST)]
-        return {worker: value.get("word") for value in said if (worker := read_worker(value)) is not None}
+    def _read_hosts(self) -> dict[Worker, Any]:
+        """Return the hosts that have worked on the study, with their heartbeats."""
+        stored = [value for name, value in self._study.user_attrs.items() if name.startswith(HEARTBEAT)]
+        return {worker: value.get("word") for value in stored if (worker := read_worker(value)) is not None}
 
     def _why_over(self, trial: FrozenTrial, hosts: Mapping[Worker, Any]) -> str | None:
-        """Say why a running trial is over; None when it is not, or is none of this library's."""
+        """Say why a running trial is over; None while it is not, or where it is none of this library's."""
         if WORKER in trial.user_attrs:
             worker = read_worker(trial.user_attrs[WORKER])
             if worker is None or not self._has_ended(worker):
                 return None
             return f"the process that ran it ended: {worker}"
-        if SEED not in self._study.user_attrs or not _is_untouched(trial):
+        is_untouched = not trial.params and not trial.intermediate_values and REASON not in trial.user_attrs
+        if SEED not in self._study.user_attrs or not is_untouched:
             return None
-        # its host has died between asking for it and claiming it, or is about to claim it: this one too, from now on
+        # its host has asked for it and not claimed it: it has died in between, or is about to claim it.
+        # Where nobody else works on the study it has died, unless this process asks for trials itself by now.
         me = Worker.this()
         others = [worker for worker in hosts if worker != me and not self._has_ended(worker)]
-        if not (others or self._has_begun or self._has_company()) or self._silent(_name(trial)) >= self._lease:
-            return "the process that ran it ended before it could say which it was"
-        return None
+        may_be_claimed = others or self._has_begun or self._has_company()
+        if may_be_claimed and self._silent_seconds(_name(trial)) < self._lease:
+            return None
+        return "the process that ran it ended before it could say which it was"
 
     def _has_company(self) -> bool:
-        """Whether this process runs the study a second time, in another thread perhaps."""
-        watches = [watch for reference in [*_WATCHES] if (watch := reference()) is not None and watch is not self]
-        return any(watch._study.study_name == self._study.study_name for watch in watches)
+        """Whether this process runs the study a second time, in another thread."""
+        monitors = [one for reference in _MONITORS if (one := reference()) is not None and one is not self]
+        return any(monitor._study.study_name == self._study.study_name for monitor in monitors)
 
     def _has_ended(self, worker: Worker) -> bool:
         dead = is_dead(worker)
-        return self._silent(word_of(worker)) >= self._lease if dead is None else dead
+        return self._silent_seconds(heartbeat_name(worker)) >= self._lease if dead is None else dead
 
-    def _silent(self, name: str) -> float:
+    def _silent_seconds(self, name: str) -> float:
         return self._silence.get(name, (None, 0.0))[1]
 
-    def _observe(self, running: list[FrozenTrial], hosts: Mapping[Worker, Any]) -> None:
-        """Note for how long each has given no other sign of life than the last.
-
-        Of the time between two looks no more than `RENEWAL` counts: a storage that was away was so for all.
-        """
+    def _measure_silence(self, running: list[FrozenTrial], hosts: Mapping[Worker, Any]) -> None:
+        """Note for how long each host and each unclaimed trial has given no new sign of life."""
         workers = {worker for trial in running if (worker := read_worker(trial.user_attrs.get(WORKER))) is not None}
-        signs = {word_of(worker): hosts.get(worker) for worker in {*workers, *hosts}}
+        signs = {heartbeat_name(worker): hosts.get(worker) for worker in {*workers, *hosts}}
         signs |= {_name(trial): None for trial in running if WORKER not in trial.user_attrs}
         now = self._clock()
-        passed, self._looked = min(now - self._looked, RENEWAL), now
+        # between two looks the storage may have been away, for the others too: that time counts for nobody
+        passed, self._looked = min(now - self._looked, HEARTBEAT_SECONDS), now
         known = self._silence
         self._silence = {
             name: (sign, known[name][1] + passed if name in known and known[name][0] == sign else 0.0)
@@ -247,27 +255,149 @@ class Watch:
         }
 
     def _fail(self, trial: FrozenTrial, why: str) -> None:
-        storage = get_storage(self._study)
-        try:
-            if WORKER not in trial.user_attrs:  # so that it is known as this library's
-                me = dataclasses.asdict(Worker.this())
-                storage.set_trial_user_attr(get_id(trial), WORKER, me)
-            storage.set_trial_user_attr(get_id(trial), REASON, StopReason.KILLED.value)
-            storage.set_trial_user_attr(get_id(trial), DETAIL, why)
-            # not through the study: the sampler would be told of an end, and a GridSampler might end the study
-            storage.set_trial_state_values(get_id(trial), TrialState.FAIL)
-        except UpdateFinishedTrialError:
-            return  # another host has done so at this moment
+        storage, trial_id = get_storage(self._study), get_id(trial)
+        attrs: dict[str, Any] = {REASON: StopReason.KILLED.value, DETAIL: why}
+        if WORKER not in trial.user_attrs:  # by this it is known as a trial of this library
+            attrs = {WORKER: dataclasses.asdict(Worker.this()), **attrs}
+        with contextlib.suppress(UpdateFinishedTrialError):  # another host fails it at this moment
+            for name, value in attrs.items():
+                storage.set_trial_user_attr(trial_id, name, value)
+            # not through study.tell(): that tells the sampler, and a GridSampler could end the study
+            storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
-def _is_cut_short(trial: FrozenTrial, reasons: Collection[str]) -> bool:
-    attrs = trial.user_attrs
-    return trial.state is TrialState.FAIL and attrs.get(REASON) in reasons and WORKER in attrs
-
-
-def _is_untouched(trial: FrozenTrial) -> bool:
-    return not trial.params and not trial.intermediate_values and REASON not in trial.user_attrs
+def _find_cut_short(trials: list[FrozenTrial], reasons: Collection[StopReason]) -> list[int]:
+    """Return this library's trials that ended for one of these reasons, and that no other goes on from."""
+    replaced = successors(trials)
+    wanted = {reason.value for reason in reasons}
+    return [
+        trial.number
+        for trial in trials
+        if trial.state is TrialState.FAIL
+        and trial.user_attrs.get(REASON) in wanted
+        and WORKER in trial.user_attrs
+        and trial.number not in replaced
+    ]
 
 
 def _name(trial: FrozenTrial) -> str:
     return f"trial {trial.number}"
+
+
+def find_busy_hosts(study: optuna.Study) -> list[Worker]:
+    """Return the live processes of this machine that hold a running trial of a study."""
+    return [worker for worker in dict.fromkeys(_read_holders(study)) if is_dead(worker) is False]
+
+
+def find_idle_hosts(study: optuna.Study) -> list[Worker]:
+    """Return the processes that have worked on a study and may still live: whether they still do so is not known.
+
+    A notebook lives on when its study has ended. Of a process of another machine not even that is known.
+    """
+    heartbeats = [value for name, value in study.user_attrs.items() if name.startswith(HEARTBEAT)]
+    known = [*_read_workers(heartbeats), *_read_holders(study)]
+    return [worker for worker in dict.fromkeys(known) if not is_dead(worker) and worker != Worker.this()]
+
+
+def await_heartbeats(
+    study: optuna.Study,
+    workers: list[Worker],
+    seconds: float = 1.5 * HEARTBEAT_SECONDS,  # a host may be a little late
+    wait: Callable[[float], Any] = time.sleep,
+) -> list[Worker]:
+    """Wait until a process changes its heartbeat, and return those that have; none after so many seconds."""
+    before = study.user_attrs
+    left = seconds if workers else 0.0
+    while left > 0:
+        pause = min(1.0, left)
+        wait(pause)
+        left -= pause
+        now = study.user_attrs
+        names = {worker: heartbeat_name(worker) for worker in workers}
+        changed = [worker for worker, name in names.items() if now.get(name) != before.get(name)]
+        if changed:
+            return changed
+    return []
+
+
+def _read_holders(study: optuna.Study) -> list[Worker]:
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return _read_workers(trial.user_attrs.get(WORKER) for trial in running)
+
+
+def _read_workers(stored: Iterable[Any]) -> list[Worker]:
+    return [worker for value in stored if (worker := read_worker(value)) is not None]
+
+
+def pause(study: optuna.Study) -> None:
+    """Have every host of a study pause it: running trials end at their next validation, and are saved.
+
+    Who runs the study again, here or elsewhere, goes on where it was.
+
+    Example:
+        >>> study = optuna.create_study()
+        >>> pause(study)
+    """
+    study.set_user_attr(PAUSE, secrets.token_hex(8))
+
+
+def get_pause_request(study: optuna.Study) -> str | None:
+    """Return what tells the latest request for a pause from all before it."""
+    request: str | None = study.user_attrs.get(PAUSE)
+    return request
+
+
+def watch_for_pause(
+    study: optuna.Study, before: str | None, react: Callable[[], Any], interval: float = 1.0
+) -> contextlib.AbstractContextManager[None]:
+    """Call ``react`` once, from a thread of its own, when someone asks for a pause.
+
+    Args:
+        study: the study.
+        before: the latest request that does not count.
+        react: what to do.
+        interval: seconds between two looks.
+    """
+
+    def react_if_asked() -> bool:
+        try:
+            # waiting for the storage here would hold up the study's end
+            is_asked = call_at_once(study, lambda: get_pause_request(study), before) != before
+        except Exception as error:  # what is wrong with the storage, the trials will say
+            log.debug("Cannot read whether the study is to be paused: %s", redact(str(error)))
+            return False
+        if is_asked:
+            react()
+        return is_asked
+
+    return call_every(interval, react_if_asked, "lightningtune-pause")
+
+
+@contextlib.contextmanager
+def call_every(seconds: float, act: Callable[[], object], thread_name: str) -> Iterator[None]:
+    """Call a function again and again in a thread of its own.
+
+    Args:
+        seconds: before the first call, and between the end of one and the next.
+        act: raises nothing; is not called again once it returns something true.
+        thread_name: the thread's name.
+
+    Example:
+        >>> called = threading.Event()
+        >>> with call_every(0.01, called.set, "example"):
+        ...     called.wait(10)
+        True
+    """
+    end = threading.Event()
+
+    def work() -> None:
+        while not end.wait(seconds) and not act():
+            pass
+
+    thread = threading.Thread(target=work, name=thread_name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()

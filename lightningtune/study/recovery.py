@@ -16,8 +16,7 @@ from lightningtune.contract import StopReason
 from lightningtune.errors import InvalidConfigError, redact
 from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.liveness import RENEWAL, Watch
-from lightningtune.study.periodic import every
+from lightningtune.study.liveness import HEARTBEAT_SECONDS, ProcessMonitor, call_every
 from lightningtune.study.reporter import REASON, config_sum
 from lightningtune.study.storage import call_at_once
 from lightningtune.study.succession import CONTINUES, line_of, requeue
@@ -39,7 +38,7 @@ class Recovery:
         self, study: optuna.Study, directory: StudyDirectory, n_trials: int, tell: Callable[[str], None]
     ) -> None:
         self._study, self._directory, self._n_trials, self._tell = study, directory, n_trials, tell
-        self._watch = Watch(study)
+        self._watch = ProcessMonitor(study)
         self._turn = threading.Lock()
         self._told: set[int] = set()
         self._given_up: set[int] = set()
@@ -55,7 +54,7 @@ class Recovery:
 
     def kept(self) -> contextlib.AbstractContextManager[None]:
         """Give signs of life, and rescue the trials of other hosts, again and again in a thread of its own."""
-        return every(RENEWAL, self.look, "lightningtune-watch")
+        return call_every(HEARTBEAT_SECONDS, self.look, "lightningtune-watch")
 
     def look(self) -> None:
         """Rescue the trials of hosts that have died; to be called after each trial, for the study may end with it."""

@@ -12,7 +12,7 @@ import optuna
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.finding import FoundStudy, is_same_file
-from lightningtune.study.hosts import busy_hosts, give_signs, idle_hosts
+from lightningtune.study.liveness import await_heartbeats, find_busy_hosts, find_idle_hosts
 from lightningtune.study.reporter import SEED
 from lightningtune.study.storage import get_storage
 from lightningtune.wording import as_argument, command
@@ -24,7 +24,7 @@ def check_idle(study: optuna.Study) -> None:
     Raises:
         ConfigurationError: naming the hosts.
     """
-    hosts = busy_hosts(study) or give_signs(study, idle_hosts(study))
+    hosts = find_busy_hosts(study) or await_heartbeats(study, find_idle_hosts(study))
     if hosts:
         raise ConfigurationError(
             f"Study '{study.study_name}' is being run by {', '.join(map(str, hosts))}. Pause it first: "

@@ -7,7 +7,7 @@ from nets import Line, Points
 
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.study.identity import Worker
-from lightningtune.study.liveness import word_of
+from lightningtune.study.liveness import heartbeat_name
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def _made(tmp_path_factory):
             experiment_dir=root / "lightningtune_runs",
             verbose=False,
         ).optimize()
-        study.set_user_attr(word_of(Worker.this()), "as if the process that ran it had ended")
+        study.set_user_attr(heartbeat_name(Worker.this()), "as if the process that ran it had ended")
     return root
 
 

@@ -9,7 +9,7 @@ import pytest
 from lightningtune.cli.main import main
 from lightningtune.study.finding import find_study
 from lightningtune.study.identity import WORKER, Worker
-from lightningtune.study.pause import PAUSE
+from lightningtune.study.liveness import PAUSE
 
 
 @pytest.fixture

@@ -19,7 +19,14 @@ from optuna.trial import TrialState
 from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.study.definition import count_finished, is_new, open_study, queue_baseline, start_over
 from lightningtune.study.identity import Worker, is_dead
-from lightningtune.study.liveness import LEASE, RENEWAL, SharedStudy, Watch, claim, word_of
+from lightningtune.study.liveness import (
+    HEARTBEAT_SECONDS,
+    LEASE_SECONDS,
+    ProcessMonitor,
+    SharedStudy,
+    claim,
+    heartbeat_name,
+)
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, record_outcome, record_placement
 from lightningtune.study.storage import open_storage
 from lightningtune.study.succession import ATTEMPT, CONTINUES, ORIGIN, WORKER, successors
@@ -31,12 +38,12 @@ HOST = """
 import os, sys, time
 from pathlib import Path
 import optuna
-from lightningtune.study.liveness import Watch, claim
+from lightningtune.study.liveness import ProcessMonitor, claim
 from lightningtune.study.storage import open_storage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 study = optuna.load_study(study_name="s", storage=open_storage(sys.argv[1], Path("unused")))
-Watch(study).rescue()
+ProcessMonitor(study).rescue()
 trial = study.ask()
 if sys.argv[2] == "claims":
     claim(trial)
@@ -164,7 +171,7 @@ def test_a_trial_goes_on_where_its_process_has_died(study, dead):
     study.enqueue_trial({"x": 0.5}, user_attrs={BASELINE: True, "mine": [1, 2]})
     old = held(study, dead, x=0.5)
     record_placement(old, {"index": 1})
-    assert Watch(study).rescue() == [1]
+    assert ProcessMonitor(study).rescue() == [1]
     first, second = study.trials
     assert (first.state, first.user_attrs[REASON]) == (TrialState.FAIL, "killed")
     assert first.user_attrs[DETAIL] == f"the process that ran it ended: process {dead.process} on {dead.host}"
@@ -174,14 +181,14 @@ def test_a_trial_goes_on_where_its_process_has_died(study, dead):
     assert new.number == 1
     assert claim(new)
     assert new.suggest_float("x", 0, 1) == 0.5
-    assert Watch(study).rescue() == [], "nothing is rescued twice, and this process lives"
+    assert ProcessMonitor(study).rescue() == [], "nothing is rescued twice, and this process lives"
     assert states(study) == ["FAIL", "RUNNING"]
 
 
 def test_a_trial_that_ended_before_it_asked_for_its_parameters_keeps_those_that_were_fixed(study, dead):
     queue_baseline(study, {"x": 0.5, "y": 0.25})
     held(study, dead, x=0.5)
-    Watch(study).rescue()
+    ProcessMonitor(study).rescue()
     new = study.ask()
     assert [new.suggest_float(name, 0, 1) for name in "xy"] == [0.5, 0.25]
 
@@ -192,10 +199,10 @@ def test_trials_that_run_and_trials_of_others_are_left_alone(dead):
     by_hand = study.ask()
     by_hand.suggest_float("x", 0, 1)
     study.ask().set_user_attr(WORKER, {"of": "a later version"})
-    assert Watch(study).rescue() == []
+    assert ProcessMonitor(study).rescue() == []
     foreign = optuna.create_study()
     foreign.ask()
-    assert Watch(foreign).rescue() == []
+    assert ProcessMonitor(foreign).rescue() == []
     assert states(foreign) == ["RUNNING"]
 
 
@@ -205,18 +212,18 @@ def test_a_trial_that_kills_its_process_each_time_has_failed_in_the_end(study, d
         trial = held(study, dead)
         assert trial.user_attrs.get(ATTEMPT, 1) == attempt
         assert count_finished(study) == 0
-        Watch(study).rescue()
+        ProcessMonitor(study).rescue()
     assert states(study) == ["FAIL"] * 3
     assert [trial.user_attrs.get(ORIGIN) for trial in study.trials] == [None, 0, 0]
     assert count_finished(study) == 1, "the last one counts for all"
-    assert Watch(study).rescue() == []
+    assert ProcessMonitor(study).rescue() == []
 
 
 def test_a_rescued_baseline_is_not_queued_again(study, dead):
     queue_baseline(study, {"x": 0.5})
     assert not is_new(study), "it waits"
     held(study, dead, x=0.5)
-    Watch(study).rescue()
+    ProcessMonitor(study).rescue()
     start_over(study)
     assert not is_new(study)
     study.tell(study.ask(), 1.0)
@@ -227,8 +234,8 @@ def test_a_host_that_died_between_failing_a_trial_and_queueing_it_again_loses_no
     trial = held(study, dead)
     record_outcome(trial, TrialOutcome(StopReason.KILLED, "as if"))
     study.tell(trial, state=TrialState.FAIL)
-    assert Watch(study).rescue() == [1]
-    assert Watch(study).rescue() == []
+    assert ProcessMonitor(study).rescue() == [1]
+    assert ProcessMonitor(study).rescue() == []
 
 
 def test_which_failures_are_given_out_again_is_chosen(study):
@@ -237,9 +244,9 @@ def test_which_failures_are_given_out_again_is_chosen(study):
         claim(trial)
         record_outcome(trial, TrialOutcome(reason, "why"))
         study.tell(trial, state=TrialState.FAIL)
-    assert Watch(study).rescue() == [3]
+    assert ProcessMonitor(study).rescue() == [3]
     assert study.trials[3].user_attrs[CONTINUES] == 2
-    assert Watch(study).rescue(interrupted=True) == [4]
+    assert ProcessMonitor(study).rescue(interrupted=True) == [4]
     assert study.trials[4].user_attrs[CONTINUES] == 0
     assert study.trials[4].user_attrs[ATTEMPT] == 1, "it was no fault of the trial"
 
@@ -248,53 +255,53 @@ def test_a_host_of_another_machine_has_died_when_its_word_has_not_changed_for_a_
     other = elsewhere(Worker.this())
     held(study, other)
     now = [0.0]
-    watch = Watch(study, clock=lambda: now[0])
+    watch = ProcessMonitor(study, clock=lambda: now[0])
 
     def pass_by(seconds, says=None):
         if says is not None:
-            study.set_user_attr(word_of(other), {**dataclasses.asdict(other), "word": says})
+            study.set_user_attr(heartbeat_name(other), {**dataclasses.asdict(other), "word": says})
         now[0] += seconds
         return watch.rescue()
 
     for word in range(20):
-        assert pass_by(RENEWAL, f"{word}") == []
+        assert pass_by(HEARTBEAT_SECONDS, f"{word}") == []
     assert pass_by(10_000) == [], "the storage may have been away as long, for it as for us"
-    looks = int(LEASE / RENEWAL) - 1
-    assert [pass_by(RENEWAL) for _ in range(looks)] == [[]] * (looks - 1) + [[1]]
+    looks = int(LEASE_SECONDS / HEARTBEAT_SECONDS) - 1
+    assert [pass_by(HEARTBEAT_SECONDS) for _ in range(looks)] == [[]] * (looks - 1) + [[1]]
 
 
 def test_a_sign_of_life_is_given_now_and_then(study):
     now = [0.0]
-    watch = Watch(study, clock=lambda: now[0])
-    word = word_of(Worker.this())
+    watch = ProcessMonitor(study, clock=lambda: now[0])
+    word = heartbeat_name(Worker.this())
 
     def after(seconds):
         now[0] += seconds
-        watch.renew()
+        watch.beat()
         return study.user_attrs[word]["word"]
 
     first = after(0)
-    assert after(RENEWAL - 1) == first
+    assert after(HEARTBEAT_SECONDS - 1) == first
     second = after(1)
     assert second != first
-    assert after(RENEWAL) != second
+    assert after(HEARTBEAT_SECONDS) != second
 
 
 @on_each
 def test_another_host_is_known_of_while_it_lives(study, dead):
-    watch = Watch(study)
+    watch = ProcessMonitor(study)
     watch.rescue()
     assert not watch.has_others()
     for worker in (dead, Worker.of(os.getppid())):
-        study.set_user_attr(word_of(worker), {**dataclasses.asdict(worker), "word": "here"})
+        study.set_user_attr(heartbeat_name(worker), {**dataclasses.asdict(worker), "word": "here"})
     assert watch.has_others()
 
 
 def test_a_trial_whose_host_died_before_claiming_it_is_found_where_no_other_host_lives(study, dead):
     queue_baseline(study, {"x": 0.5})
-    study.set_user_attr(word_of(dead), dataclasses.asdict(dead))
+    study.set_user_attr(heartbeat_name(dead), dataclasses.asdict(dead))
     study.ask()
-    watch = Watch(study)
+    watch = ProcessMonitor(study)
     assert watch.rescue() == [1]
     assert study.trials[1].user_attrs[BASELINE] is True
     new = study.ask()
@@ -304,16 +311,16 @@ def test_a_trial_whose_host_died_before_claiming_it_is_found_where_no_other_host
 
 def test_a_trial_that_another_host_may_be_about_to_claim_is_left_alone_for_a_lease(study):
     other = elsewhere(Worker.this())
-    study.set_user_attr(word_of(other), dataclasses.asdict(other))
+    study.set_user_attr(heartbeat_name(other), dataclasses.asdict(other))
     study.ask()
     now = [0.0]
-    watch = Watch(study, clock=lambda: now[0])
+    watch = ProcessMonitor(study, clock=lambda: now[0])
     rescued = []
     while not rescued:
-        study.set_user_attr(word_of(other), {**dataclasses.asdict(other), "word": now[0]})
+        study.set_user_attr(heartbeat_name(other), {**dataclasses.asdict(other), "word": now[0]})
         rescued = watch.rescue()
-        now[0] += RENEWAL
-    assert now[0] > LEASE
+        now[0] += HEARTBEAT_SECONDS
+    assert now[0] > LEASE_SECONDS
 
 
 @shared_by_processes
@@ -321,10 +328,10 @@ def test_a_trial_that_another_host_may_be_about_to_claim_is_left_alone_for_a_lea
 def test_a_host_that_is_killed_leaves_its_trial_to_the_next(study, where, does):
     with process("-c", HOST, str(where), does) as host:
         assert host.said == "0"
-        assert Watch(study).rescue() == [], "it lives"
+        assert ProcessMonitor(study).rescue() == [], "it lives"
         os.kill(host.pid, signal.SIGKILL)
         host.wait()
-        assert Watch(study).rescue() == [1]
+        assert ProcessMonitor(study).rescue() == [1]
     assert states(study) == ["FAIL", "WAITING"]
 
 
@@ -336,7 +343,7 @@ def test_hosts_that_rescue_at_the_same_moment_give_each_trial_out_once(study, wh
         held(study, dead, x=number / 10)
 
     def rescue_and_ask(study):
-        watch = Watch(study)  # kept for as long as trials are asked for: it is this thread's presence
+        watch = ProcessMonitor(study)  # kept for as long as trials are asked for: it is this thread's presence
         watch.rescue()
         return [study.ask().number for _ in range(2)]
 
@@ -369,7 +376,7 @@ def test_a_trial_that_several_are_handed_is_run_by_one(study, where, tmp_path):
 @on_each
 def test_a_trial_that_another_goes_on_in_place_of_is_not_handed_out(study, where, tmp_path, dead):
     held(study, dead)
-    Watch(study).rescue()
+    ProcessMonitor(study).rescue()
     study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={CONTINUES: 0}))
     ours = shared(where, tmp_path)
     assert [ours.ask().number for _ in range(2)] == [1, 3]
@@ -386,7 +393,7 @@ def test_what_is_asked_for_with_its_distributions_has_its_parameters(study, wher
 def test_a_host_that_comes_back_cannot_write_into_what_was_given_to_another(study, where, tmp_path, state, dead):
     zombie = held(opened(open_storage(where, tmp_path / "unused")), dead, x=0.5)
     zombie.report(0.5, 0)
-    Watch(study).rescue()
+    ProcessMonitor(study).rescue()
     heir = study.ask()
     claim(heir)
     before = study.trials

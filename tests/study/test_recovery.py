@@ -21,11 +21,11 @@ BESIDE = """
 import sys, time
 from pathlib import Path
 import optuna
-from lightningtune.study.liveness import Watch, claim
+from lightningtune.study.liveness import ProcessMonitor, claim
 from lightningtune.study.storage import open_storage
 
 study = optuna.load_study(study_name="s", storage=open_storage(None, Path(sys.argv[1])))
-Watch(study).rescue()
+ProcessMonitor(study).rescue()
 claim(study.ask())
 print("claimed", flush=True)
 time.sleep(600)
