@@ -1,27 +1,33 @@
-"""``lightningtune init``: a commented study file for a model of the user's own."""
+"""``lightningtune init``: a commented study file for a model of the user's own, whose search space is guessed."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import enum
 import inspect
+import math
 import os
+import re
 import shlex
 import sys
+import textwrap
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
-from lightningtune.cli.output import show
+from lightningtune.cli.output import LINES, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.config.importing import find_script, import_named, search_also
-from lightningtune.errors import ConfigurationError, InvalidConfigError
-from lightningtune.files import expand_home, write_text
+from lightningtune.config.signatures import REQUIRED, signature_of, type_hints
+from lightningtune.errors import ConfigurationError
+from lightningtune.files import dump_yaml, expand_home, write_text
+from lightningtune.search.spaces import SimpleSearchSpace
+from lightningtune.search.tunable import search_space_of
 from lightningtune.wording import as_argument
-
-if TYPE_CHECKING:
-    from lightningtune.cli.drafting import Draft
-    from lightningtune.training.cli_call import CliCall
 
 _EPILOG = """\
 examples:
@@ -63,95 +69,389 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigurationError(
             f"'{output}' is there already. Replace it with --force, or name another with --output."
         )
-
     if (given.model is None) is (given.cli is None):
         raise ConfigurationError("init takes a model, as train.py:Net, or --cli and the script of a LightningCLI.")
-    draft = _draft(given, output)
-    write_text(output, draft.text)
-    show(f"Wrote '{output}': {draft.tuned} to tune, {draft.left} more to look at.")
-    for what in draft.missing:
-        show(f"Fill in: {what}.")
+    text, summary = _draft(*_find_parts(given, output.parent))
+    write_text(output, text)
+    show(f"Wrote '{output}': {summary}", LINES)
     show(f"Then: {shlex.join(['lightningtune', 'tune', *as_argument(str(output))])}")
     return 0
 
 
-def _draft(given: Namespace, output: Path) -> Draft:
-    # deferred import: keeps --help fast
-    from lightningtune.arguments import check_target
-    from lightningtune.cli.drafting import Part, draft_of
+@dataclass(frozen=True)
+class _Part:
+    """The model or the data: the section of the config, the name in the study file, and the class or function."""
+
+    section: str
+    name: str
+    target: Callable[..., Any]
+
+
+def _find_parts(given: Namespace, folder: Path) -> tuple[_Part, _Part | None, str | None]:
+    """Return the model, its data, and the LightningCLI that builds both, if any; names lead from the folder."""
+    from lightningtune.arguments import check_target  # deferred import: keeps --help fast
 
     search_also(Path())
     if given.cli is not None:
-        return _draft_of_cli(_cli_call(given.cli), _from(output, given.cli))
-    model = import_named("MODEL", given.model)
-    check_target("model_class", model)
-    call, script = _cli_of_script(given.model)
-    if call is not None and call.arguments.get("model_class") is model:
-        return _draft_of_cli(call, _from(output, script))
-    data = None
-    name = given.data or _data_beside(model, given.model)
-    if name is not None:
-        found = import_named("--data", name)
-        check_target("datamodule_class", found)
-        data = Part("data", _from(output, name), found)
-    base: Any = import_named("MODEL", "lightning.pytorch.LightningModule")
-    brings_data = getattr(model, "train_dataloader", base.train_dataloader) is not base.train_dataloader
-    return draft_of(Part("model", _from(output, given.model), model), data, brings_data)
-
-
-def _cli_call(name: str) -> CliCall:
-    from lightningtune.training.cli_script import caught
-
-    return caught(find_script("--cli", name) or import_named("--cli", name))
-
-
-def _cli_of_script(model: str) -> tuple[CliCall | None, str]:
-    """Return how the script of a model constructs its LightningCLI, and the script; None where it constructs none."""
-    name = model.partition(":")[0]
-    script = find_script("MODEL", name)
+        return _find_parts_of_cli(given.cli, folder)
+    target = import_named("MODEL", given.model)
+    check_target("model_class", target)
+    script = find_script("MODEL", given.model.partition(":")[0])
     if script is not None and "LightningCLI" in script.read_text(encoding="utf-8"):
-        with contextlib.suppress(ConfigurationError):
-            return _cli_call(name), name
-    return None, name
+        with contextlib.suppress(ConfigurationError):  # it constructs none that can be tuned
+            model, data, cli = _find_parts_of_cli(given.model.partition(":")[0], folder)
+            if model.target is target:
+                return model, data, cli
+    model = _Part("model", _from(folder, given.model), target)
+    name = given.data or _find_datamodule(target, given.model)
+    if name is None:
+        return model, None, None
+    data_target = import_named("--data", name)
+    check_target("datamodule_class", data_target)
+    return model, _Part("data", _from(folder, name), data_target), None
 
 
-def _draft_of_cli(call: CliCall, name: str) -> Draft:
-    from lightningtune.cli.drafting import Part, draft_of
+def _find_parts_of_cli(name: str, folder: Path) -> tuple[_Part, _Part | None, str]:
+    from lightningtune.training.cli_script import caught  # deferred import: it imports torch
 
-    parts: dict[str, Part] = {}
+    call = caught(find_script("--cli", name) or import_named("--cli", name))
+    parts: dict[str, _Part] = {}
     for section, argument in (("model", "model_class"), ("data", "datamodule_class")):
         target = call.arguments.get(argument)
         if callable(target) and not call.arguments.get(f"subclass_mode_{section}"):
-            parts[section] = Part(section, target.__name__, target)
+            parts[section] = _Part(section, target.__name__, target)
+    cli = _from(folder, name)
     if "model" not in parts:
         raise ConfigurationError(
-            f"--cli: {name} takes the class of its model from the config, so no search space can be guessed. "
-            f"Write one: lightningtune tune --help names what a study file holds beside 'cli: {name}'."
+            f"--cli: {cli} takes the class of its model from the config, so no search space can be guessed. "
+            f"Write one: lightningtune tune --help names what a study file holds beside 'cli: {cli}'."
         )
-    return draft_of(parts["model"], parts.get("data"), cli=name)
+    return parts["model"], parts.get("data"), cli
 
 
-def _data_beside(model: Any, name: str) -> str | None:
-    """Return the datamodule of the model's module, named as the model is; None unless there is exactly one."""
-    module = sys.modules[model.__module__]
+def _find_datamodule(model: Any, name: str) -> str | None:
+    """Return the datamodule in the model's module, in the form of the model's name; None unless there is just one."""
     base: Any = import_named("--data", "lightning.pytorch.LightningDataModule")
     found = [
         key
-        for key, value in vars(module).items()
+        for key, value in vars(sys.modules[model.__module__]).items()
         if inspect.isclass(value) and issubclass(value, base) and value.__module__ == model.__module__
     ]
     if len(found) != 1:
         return None
     mark = ":" if ":" in name else "."
-    beside = f"{name.rpartition(mark)[0]}{mark}{found[0]}"
-    try:
-        is_there = import_named("--data", beside) is vars(module)[found[0]]
-    except InvalidConfigError:  # the model is named where it is imported, and its data is not
-        is_there = False
-    return beside if is_there else f"{module.__name__}{mark}{found[0]}"
+    place = name.rpartition(mark)[0]
+    is_defined_there = (Path(place).stem if place.endswith(".py") else place) == model.__module__
+    return f"{place if is_defined_there else model.__module__}{mark}{found[0]}"
 
 
-def _from(output: Path, name: str) -> str:
-    """Return a name as it is found from the folder of the study file: a script's path begins there."""
+def _from(folder: Path, name: str) -> str:
+    """Return a name as the study file's folder has it: the path of a script leads from there."""
     script, mark, rest = name.partition(":")
-    return f"{os.path.relpath(script, output.parent)}{mark}{rest}" if script.endswith(".py") else name
+    return f"{os.path.relpath(script, folder)}{mark}{rest}" if script.endswith(".py") else name
+
+
+def _draft(model: _Part, data: _Part | None, cli: str | None) -> tuple[str, str]:
+    """Return the text of a study file, and what to tell whoever asked for it."""
+    parts = [model] if data is None else [model, data]
+    guesses = [guess for part in parts for guess in guess_space(part.target, part.section)]
+    spaces = {part.section: space for part in parts if (space := search_space_of(part.target)) is not None}
+    tuned, proposed = sum(guess.is_tuned for guess in guesses), sum(not guess.is_tuned for guess in guesses)
+    if spaces:
+        tuned, proposed = sum(len(space.parameters or ()) for space in spaces.values()), 0
+    missing = [f"base_config.{guess.path}, which has no default" for guess in guesses if guess.value is REQUIRED]
+    data_line = "# datamodule_class:  # the model has dataloaders of its own"
+    if data is not None:
+        data_line = f"datamodule_class: {data.name}"
+    elif cli is None and not _has_dataloaders(model.target):
+        missing.append("datamodule_class, the data that the model trains on")
+        data_line = (
+            f"# datamodule_class: package.module:Data  # {_FILL_IN}a LightningDataModule, or what returns dataloaders"
+        )
+    logged = logged_metrics(model.target)
+    chosen = choose_metric(logged)
+    if chosen is None:
+        missing.append(f"metric: nothing that a validation logs was found in {model.name}")
+    if not tuned and not spaces:
+        missing.append("search_space: nothing could be guessed")
+    metric, direction = chosen or ("val_loss", "minimize")
+    found = f"the model logs {', '.join(logged)}" if logged else "as the model logs it in a validation"
+    text = _TEMPLATE.format(
+        name=model.name,
+        subject=f"model_class: {model.name}\n{data_line}" if cli is None else f"cli: {cli}",
+        or_a_path="" if cli is None else " It may be the path of a config of the CLI.",
+        config="\n".join(_config_lines(guesses)),
+        space="\n".join(_declared_lines(spaces) if spaces else _space_lines(guesses)),
+        metric=f"{_flow(metric)}  # {'' if chosen else _FILL_IN}{found}",
+        direction=f"{direction}  # or {'maximize' if direction == 'minimize' else 'minimize'}",
+    )
+    fill_in = "".join(f"\nFill in: {what}." for what in missing)
+    return text, f"{tuned} to tune, {proposed} more to look at.{fill_in}"
+
+
+_FILL_IN = "fill in: "
+_TEMPLATE = """\
+# A study of {name}. What is guessed here is a beginning: change it as you like.
+# 'lightningtune tune' runs this file; its --help says what else may stand here. Any value can be given on
+# the command line too: --n_trials 100 --trainer.max_epochs 20
+
+{subject}
+
+# What is the same in every trial.{or_a_path}
+base_config:
+  trainer:
+    max_epochs: 10
+    # accelerator: gpu  # what this machine has, when not given
+{config}
+{space}
+
+metric: {metric}
+direction: {direction}
+
+n_trials: 30  # in all: a larger number, and the study goes on
+n_jobs: 1  # trials at a time; -1 for as many as fit this machine
+sampler: TPESampler  # any of Optuna's, such as GPSampler, CmaEsSampler, RandomSampler
+pruner:  # any of Optuna's; it stops trials that fall behind
+  class_path: MedianPruner
+  init_args: {{n_startup_trials: 5}}  # trials that are never stopped
+# storage: sqlite:///study.db  # or PostgreSQL, for many machines; else a journal in its folder
+# trial_timeout: 3600  # seconds that one trial may take
+"""
+
+
+def _has_dataloaders(model: Any) -> bool:
+    base: Any = import_named("MODEL", "lightning.pytorch.LightningModule")
+    return getattr(model, "train_dataloader", base.train_dataloader) is not base.train_dataloader
+
+
+def _config_lines(guesses: list[Guess]) -> Iterator[str]:
+    """Yield what the config has to hold beside the defaults, and an empty line."""
+    held = [guess for guess in guesses if guess.value is not None]
+    for section in dict.fromkeys(guess.section for guess in held):
+        yield f"  {section}:"
+        for guess in held:
+            if guess.section == section and guess.value is REQUIRED:
+                yield f"    # {guess.name}:  # fill in: {guess.note}"
+            elif guess.section == section:
+                yield f"    {guess.name}: {_flow(guess.value)}"
+    yield ""
+
+
+def _space_lines(guesses: list[Guess]) -> Iterator[str]:
+    yield "# What varies: each line without a '#'. The types are uniform, loguniform, discrete_uniform, int, int_log"
+    yield "# and categorical. The trainer's settings can vary too, as in trainer.gradient_clip_val"
+    has_any = any(guess.is_tuned for guess in guesses)
+    yield "search_space:" if has_any else "# search_space:  # fill in: nothing could be guessed"
+    for guess in guesses:
+        spec = "" if guess.spec is None else f" {_flow(guess.spec)}"
+        yield f"  {'' if guess.is_tuned else '# '}{guess.path}:{spec}  # {guess.note}"
+
+
+def _declared_lines(spaces: Mapping[str, Any]) -> Iterator[str]:
+    yield "# What varies is declared with @tunable, and can be replaced here as a whole:"
+    yield "# search_space:"
+    for section, space in spaces.items():
+        if isinstance(space, SimpleSearchSpace):
+            yield from (f"#   {section}.{name}: {_flow(spec)}" for name, spec in space.to_dict().items())
+
+
+def _flow(value: Any) -> str:
+    """Write a value in one line of YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return dump_yaml([value]).removeprefix("- ").strip()
+
+
+# Words of the arguments' names, which stand between underscores.
+_RATE = r"(lr|learning_?rate|eta)(?!_(min|decay|factor|gamma|mult|scale))"
+_PENALTY = r"wd|weight_decay|(l1|l2)(?!_ratio)|reg|regulari[sz]ation|lambda"
+_DROPOUT = r"p?drop(out|path)?|drop_(out|path|connect)"
+_AVERAGE = r"momentum|beta_?\d?|betas|ema"
+_COUNT = r"n?(layers?|blocks?|stages?)|depth"
+_SIZE = r"hidden|width|units|neurons|embed|emb|d_model|d_ff|ffn|latent|filters|dim|size|features|rank|batch_?size"
+_USUAL: Mapping[Any, Mapping[str, Any]] = {
+    float: {_RATE: 1e-3, _PENALTY: 1e-4, _DROPOUT: 0.1, _AVERAGE: 0.9},
+    int: {_COUNT: 2, _SIZE: 64},
+}
+"""What is worth tuning, with the value that an argument without a default gets."""
+_CHOICE = r"act(ivation)?|non_?linearity|norm(ali[sz]ation)?|optim(izer)?|solver|sched(uler)?|init(iali[sz]ation)?"
+_DOUBTS = {
+    r"heads": "must divide another size; ",
+    r"kernel|stride|padding|dilation|patch|window|pool|bins": "changes the shapes; ",
+    r"warm_?up|step_size|patience|t_max|(?<!weight_)(?<!ema_)decay|factor|discount|(lr|rate)_(gamma|mult|scale)": (
+        "depends on how long a trial trains; "
+    ),
+}
+_FIXED = (
+    r"^(in|out|n|num)_(channels?|features?|dim|size|inputs?|outputs?|labels)|^(dim|size|features|channels)$|"
+    r"seeds?|random_state|\w*workers|class(es)?|vocab|idx|index|pad|task|mode|image|img|input|output|(?<!drop_)path|dir|"
+    r"root|folder|file|url|epochs|(max|total)_steps|every|log|verbose|debug|pin|download|persistent|shuffle|drop_last|"
+    r"shape|resolution|crop|train|val|test|seq|sequence|(max|context)_len(gth)?|horizon|checkpoint|compile|device|threshold"
+)
+
+
+def _has(words: str, name: str) -> bool:
+    """Whether a name has one of these words, which stand between underscores."""
+    return re.search(rf"(^|_)({words})(_|$)", name.lower().strip("_")) is not None
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What one argument may vary over; `value` is what a config must hold, `REQUIRED` if nobody knows it."""
+
+    section: str
+    name: str
+    spec: Mapping[str, Any] | None
+    is_tuned: bool
+    note: str
+    value: Any
+
+    @property
+    def path(self) -> str:
+        """Where it stands in a config."""
+        return f"{self.section}.{self.name}"
+
+
+def guess_space(target: Callable[..., Any], section: str = "model") -> list[Guess]:
+    """Guess what the arguments of a class or a function may vary over, in their order.
+
+    Example:
+        >>> def net(lr: float = 1e-3, hidden: int = 64, num_classes: int = 10): ...
+        >>> for guess in guess_space(net):
+        ...     print(guess.path, guess.is_tuned, guess.spec, guess.note)
+        model.lr True {'type': 'loguniform', 'low': 1e-05, 'high': 0.1} default 0.001
+        model.hidden True {'type': 'categorical', 'choices': [16, 32, 64, 128, 256]} default 64
+        model.num_classes False None the task or the data decides it; default 10
+    """
+    hints = type_hints(target)
+    defaults = signature_of(target).defaults
+    return [_guess(section, name, hints.get(name), default) for name, default in defaults.items()]
+
+
+def _guess(section: str, name: str, hint: Any, default: Any) -> Guess:
+    kind, value = _plain_type(hint, default), REQUIRED if default is REQUIRED else None
+    note = "no default" if default is REQUIRED else f"default {_shown(default)}"
+    if _has(_FIXED, name):
+        return Guess(section, name, None, False, f"the task or the data decides it; {note}", value)
+    if kind in (int, float):
+        words = next((words for words in _USUAL[kind] if _has(words, name)), "")
+        usual = _USUAL[kind].get(words) if default in (REQUIRED, None) else default
+        spec = None
+        if usual is not None and 0 <= usual < math.inf and kind(usual) == usual:
+            spec = _number_range(words, kind, kind(usual))
+        is_known = words != "" and not (words in (_DROPOUT, _AVERAGE) and float(usual or 0) > 1)
+    else:
+        spec, is_known = _all_choices(hint, kind), kind is not bool and _has(_CHOICE, name)
+        usual = default.name if isinstance(default, enum.Enum) else spec["choices"][0] if spec else None
+    if spec is None:
+        return Guess(section, name, None, False, f"{_advice(hint, kind)}; {note}", value)
+    doubt = next((doubt for words, doubt in _DOUBTS.items() if _has(words, name)), "" if is_known else "perhaps; ")
+    if section == "data" and kind is int and not doubt and not _has("batch_?size", name):
+        doubt = "the model may depend on it; "
+    needs_value = default is REQUIRED or isinstance(default, enum.Enum)  # of an Enum, YAML holds the name
+    return Guess(section, name, spec, not doubt, doubt + note, usual if needs_value else None)
+
+
+def _plain_type(hint: Any, default: Any) -> Any:
+    """Return the type of an argument, without None: of its annotation, otherwise of its default."""
+    if hint is None or hint is Any:
+        return None if default is REQUIRED or default is None else type(default)
+    inner = [one for one in get_args(hint) if one is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
+    return inner[0] if len(inner) == 1 else float if {*inner} == {int, float} else None
+
+
+def _number_range(words: str, kind: type, default: Any) -> dict[str, Any] | None:
+    """Return what to try around a default, by the words that the argument's name has."""
+    if words == _COUNT:
+        return {"type": "int", "low": max(1, default - 1) if default else 0, "high": default + 2}
+    if words == _PENALTY and default == 0:  # which no logarithmic range holds
+        return {"type": "categorical", "choices": [0.0, 1e-5, 1e-4, 1e-3, 1e-2]}
+    if words == _DROPOUT and default <= 1:
+        return {"type": "uniform", "low": 0.0, "high": max(0.5, default)}
+    if words == _AVERAGE and default <= 1:
+        high = 0.99 if default <= 0.99 else max(0.9999, default)
+        return {"type": "uniform", "low": min(0.8, default), "high": high}
+    if not default:
+        return None
+    if kind is int and default > 1 and default & (default - 1) == 0:  # a power of two stays one
+        choices = {max(1, default * 4 // factor) for factor in (1, 2, 4, 8, 16)}
+        return {"type": "categorical", "choices": sorted(choices)}
+    if kind is int:
+        return {"type": "int_log" if default >= 8 else "int", "low": max(1, default // 4), "high": default * 4}
+    low, high = default / 10, default * 10
+    if words == _RATE:
+        low, high = default / 100, max(high, min(default * 100, 1.0))
+    elif words == _PENALTY:
+        low, high = default / 100, default * 100
+    elif default < 1:  # it may be a probability or a factor
+        high = max(default, min(high, (1 + default) / 2, 0.9999))
+    low, high = float(f"{low:.4g}"), float(f"{high:.4g}")
+    return {"type": "loguniform", "low": low, "high": high} if low > 0 and high < math.inf else None
+
+
+def _all_choices(hint: Any, kind: Any) -> dict[str, Any] | None:
+    choices: list[Any] = []
+    if kind is bool:
+        choices = [True, False]
+    elif get_origin(kind) is Literal:
+        choices = [choice for choice in get_args(kind) if isinstance(choice, (str, int, NoneType))]
+    elif inspect.isclass(kind) and issubclass(kind, enum.Enum):
+        choices = [member.name for member in kind]
+    if choices and NoneType in get_args(hint):
+        choices.append(None)
+    return {"type": "categorical", "choices": choices} if len(choices) > 1 else None
+
+
+def _advice(hint: Any, kind: Any) -> str:
+    """Say what to write for an argument for which nothing could be guessed."""
+    if kind in (int, float):
+        return f"say a range, as {{type: {'int' if kind is int else 'uniform'}, low: …, high: …}}"
+    if kind is str:
+        return "say the choices, as {type: categorical, choices: […, …]}"
+    if inspect.isclass(kind) and kind.__module__ != "builtins":
+        return f"a class, as {{class_path: package.{kind.__name__}, init_args: {{…}}}}"
+    return f"{'' if hint is None else f'{inspect.formatannotation(hint)}: '}not guessed"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (bool, NoneType)):
+        return _flow(value)
+    text = value.name if isinstance(value, enum.Enum) else " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def logged_metrics(model: Any) -> list[str]:
+    """Return the names that a model's source hands to ``log`` and ``log_dict`` as text, its own before its bases'."""
+    names: list[str] = []
+    for owner in model.__mro__ if inspect.isclass(model) else (model,):
+        if getattr(owner, "__module__", "").split(".")[0] in ("lightning", "torch", "builtins"):
+            continue
+        with contextlib.suppress(OSError, TypeError, SyntaxError):  # no source, or none that stands alone
+            for call in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(owner)))):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args:
+                    first = call.args[0]
+                    keys = {"log": [first], "log_dict": getattr(first, "keys", [])}.get(call.func.attr, [])
+                    names += [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    return list(dict.fromkeys(names))
+
+
+_VALIDATION = r"(^|[_/ ])(val|valid|validation|dev)([_/ ]|$)"
+_HIGHER_IS_BETTER = (
+    r"(^|[_/ ])(acc|f1|auc|auroc|ap|precision|recall|dice|iou|r2|psnr|ssim|bleu|rouge|score|reward|kappa|mcc)"
+)
+
+
+def choose_metric(logged: list[str]) -> tuple[str, str] | None:
+    """Return which of these metrics to tune, and its direction; None where none is of a validation.
+
+    Example:
+        >>> choose_metric(["train_loss", "val_acc"]), choose_metric(["train_loss"])
+        (('val_acc', 'maximize'), None)
+    """
+    validated = [name for name in logged if re.search(_VALIDATION, name.lower())]
+    if not validated:
+        return None
+    chosen = next((name for name in validated if name.lower().endswith("loss")), validated[0])
+    return chosen, "maximize" if re.search(_HIGHER_IS_BETTER, chosen.lower()) else "minimize"
