@@ -8,7 +8,7 @@ import pytest
 from lightningtune.cli import tune
 from lightningtune.cli.commands import COMMANDS
 from lightningtune.cli.tune import StudyParser
-from lightningtune.tune_cli import _options
+from lightningtune.cli.tune_cli import _options
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "command_line.md").read_text()

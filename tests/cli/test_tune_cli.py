@@ -7,7 +7,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from nets import Line, Points
 
-from lightningtune import ConfigurationError, NoResultError, tune_cli
+from lightningtune import ConfigurationError, NoResultError
 from lightningtune.cli import TuneCLI
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml, read_mapping
@@ -131,6 +131,16 @@ def test_a_mistake_on_the_command_line_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("train.py tune: search_space: The file 'nowhere.yaml' does not exist.")
 
 
+def failing(error):
+    """A CLI whose study ends with an error."""
+
+    class Failing(Own):
+        def _tune(self, given, is_command):
+            raise error
+
+    return Failing
+
+
 def of_a_storage(error):
     mark(error)
     return error
@@ -150,22 +160,17 @@ def of_a_storage(error):
     ],
 )
 def test_what_ends_the_subcommand_is_a_line_and_a_code_as_of_the_command(monkeypatch, capsys, error, code, says):
-    def build(*_):
-        raise error
-
-    monkeypatch.setattr(tune_cli, "build_optimizer", build)
     monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "tune"])
     with pytest.raises(SystemExit) as end:
-        Own(Line, Points)
+        failing(error)(Line, Points)
     assert end.value.code == code
     assert capsys.readouterr().err == says
 
 
 def test_of_a_fault_that_nobody_has_foreseen_there_is_the_traceback(monkeypatch):
-    monkeypatch.setattr(tune_cli, "build_optimizer", lambda *_: {}["fault"])
     monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "tune"])
     with pytest.raises(KeyError, match="fault"):
-        Own(Line, Points)
+        failing(KeyError("fault"))(Line, Points)
 
 
 def test_its_help_tells_of_every_option(monkeypatch, capsys):
