@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import os
 import pickle
 import signal
-import sys
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +24,10 @@ from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError
 from lightningtune.study.objective import objective_of
 from lightningtune.study.reporter import DETAIL, REASON, OptunaReporter
 from lightningtune.training.callback import TrialCallback
-from lightningtune.training.callback_list import callbacks_of
-from lightningtune.training.checkpoints import KeepCheckpoints, Need
-from lightningtune.training.decisions import score_of
-from lightningtune.training.ending import raise_at_end_of_fit, reraise_at_end_of_fit
-from lightningtune.training.mixture import refuse_mixed_names
-from lightningtune.training.orphan import end_training_processes, when_orphaned
-from lightningtune.training.sigterm import SigtermGuard, ended_by_sigterm
+from lightningtune.training.checkpoints import KeepCheckpoints, LastNeeded
+from lightningtune.training.failures import failure
+from lightningtune.training.loops import get_callbacks, raise_at_end_of_fit, reraise_at_end_of_fit
+from lightningtune.training.signals import SigtermGuard, call_if_orphaned, end_training_processes, get_late_sigterm
 
 _FROM_WORKERS = "lightningtune:from_workers"
 """The trial's attribute in which rank 0 of a spawned or forked fit leaves its results for the parent process."""
@@ -60,7 +55,7 @@ class TuneCallback(TrialCallback):
     ``ModelCheckpoint(dirpath=f"checkpoints/{trial.number}")``, or they overwrite those of other trials.
 
     Args:
-        trial: the trial of a hand-written objective.
+        trial: the trial that Optuna has given to the objective.
         monitor: the metric to tune; or several, in a study with several objectives. Not every validation must log it:
             one that does not reports nothing, and a fit in which none does raises `MetricError` at its end.
         mode: "min" or "max", one for each metric where there are several; taken from the study's directions when
@@ -79,13 +74,27 @@ class TuneCallback(TrialCallback):
         MetricError: when the mode contradicts the study's direction.
         ConfigurationError: when ``trial`` is none, or ``step_offset`` is negative.
 
-    Example:
-        ::
+    Attributes:
+        history: the values of each validation of the latest fit, one tuple for each that logged the metrics.
+        stop: why the latest fit was ended early; None if it was not.
 
-            def objective(trial):
-                tune = TuneCallback(trial, monitor="val_acc")
-                Trainer(max_epochs=10, callbacks=[tune]).fit(Net(lr=trial.suggest_float("lr", 1e-4, 1e-1)))
-                return tune.score
+    Example:
+        >>> import torch
+        >>> from lightning.pytorch.demos.boring_classes import BoringModel
+        >>> class Net(BoringModel):
+        ...     def validation_step(self, batch, batch_idx):
+        ...         self.log("val_loss", self.step(batch))
+        >>> data = torch.ones(3, 4, 32)  # three batches
+        >>> quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        >>> def objective(trial):
+        ...     tune = TuneCallback(trial, monitor="val_loss")
+        ...     trainer = Trainer(max_epochs=3, callbacks=[tune], enable_model_summary=False, **quiet)
+        ...     trainer.fit(Net(), data, data)
+        ...     return tune.score
+        >>> study = optuna.create_study(direction="minimize")
+        >>> study.optimize(objective, n_trials=2)
+        >>> sorted(study.best_trial.intermediate_values)
+        [0, 1, 2]
     """
 
     def __init__(
@@ -102,7 +111,6 @@ class TuneCallback(TrialCallback):
             raise ConfigurationError(f"TuneCallback takes the trial of an objective, but got {trial!r}.")
         if step_offset is not None and step_offset < 0:
             raise ConfigurationError(f"step_offset cannot be negative but got {step_offset}.")
-        refuse_mixed_names(sys._getframe(1).f_globals)
         self.trial = trial
         self._process = os.getpid()
         study: optuna.Study | None = getattr(trial, "study", None)
@@ -115,7 +123,7 @@ class TuneCallback(TrialCallback):
         self._has_fitted_here = False
         self._key = uuid.uuid4().hex
         _CALLBACKS[self._key] = self
-        self._forget_parent: Callable[[], Any] = bool
+        self._forget_parent: Callable[[], Any] | None = None
         self._ending: BaseException | None = None
         self._sigterm = SigtermGuard()
 
@@ -159,16 +167,8 @@ class TuneCallback(TrialCallback):
         error = self._error_after_fit()
         if error is not None:
             raise error
-        if not self.history:
-            names = ", ".join(self.objective.monitor)
-            raise MetricError(
-                f"There is no score: no value of {names} was reported. Has a fit with a validation ended?"
-            )
-        values = score_of(self.history, self.objective)
-        score = values[0] if len(values) == 1 else values
-        if not all(map(math.isfinite, values)):
-            raise NonFiniteError(f"the score is {score}")
-        return score
+        values = self.compute_score()
+        return values[0] if len(values) == 1 else values
 
     def check_pruned(self) -> None:
         """Raise ``optuna.TrialPruned`` if the trial was pruned.
@@ -183,7 +183,7 @@ class TuneCallback(TrialCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start afresh."""
         if stage == "fit":
-            if any(isinstance(other, TuneCallback) and other is not self for other in callbacks_of(trainer)):
+            if any(isinstance(other, TuneCallback) and other is not self for other in get_callbacks(trainer)):
                 raise ConfigurationError(_TWO_IN_A_FIT)
             self._ending, self._best_model_path = None, ""
             self._has_fitted_here = os.getpid() == self._process
@@ -198,7 +198,7 @@ class TuneCallback(TrialCallback):
             self.trial = pickle.loads(pickle.dumps(self.trial))  # a connection does not survive a fork
             self.reporter = OptunaReporter(self.trial)
             if trainer.is_global_zero:
-                self._forget_parent = when_orphaned(self._tell_orphaned)
+                self._forget_parent = call_if_orphaned(self._tell_orphaned)
         if trainer.world_size > 1:
             mine = (getattr(self.trial, "number", None), self.trial.params)
             same = mine == trainer.strategy.broadcast(mine)
@@ -214,17 +214,19 @@ class TuneCallback(TrialCallback):
         super().on_fit_end(trainer, pl_module)
         in_worker = os.getpid() != self._process
         if self._saves_to is None:
-            self._best_model_path = _best_model_path(trainer, self.objective.monitor[0])
+            self._best_model_path = _find_best_model_path(trainer, self._objective.monitor[0])
         if trainer.is_global_zero:
             if in_worker:
                 found = {"history": self.history, "step": self._step, "best_model_path": self._best_model_path}
                 self.trial.set_user_attr(_FROM_WORKERS, {"callback": self._key, **found})
-            self._forget_parent()
-        sigterm = None if in_worker else ended_by_sigterm(trainer)  # the parent of a worker hears it too
+            if self._forget_parent is not None:
+                self._forget_parent()
+                self._forget_parent = None
+        sigterm = None if in_worker else get_late_sigterm(trainer)  # the parent of a worker hears it too
         self._ending = sigterm or self._error()
         if self._ending is not None:
-            last_words = partial(self._record, self.stop) if trainer.is_global_zero else bool
-            raise_at_end_of_fit(trainer, self, self._ending, last_words)
+            before_raise = partial(self._record, self.stop) if trainer.is_global_zero else None
+            raise_at_end_of_fit(trainer, self, self._ending, before_raise)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let an early end through untouched, and tell the study of a trial that Ctrl-C or SIGTERM ends."""
@@ -234,7 +236,7 @@ class TuneCallback(TrialCallback):
                 self._reraise_from_workers(trainer, exception)
             if trainer.is_global_zero:
                 self._tell_of(exception)
-            if self.interruption is not None:
+            if self._is_interrupted:
                 end_training_processes(trainer)
             if exception is self._ending:
                 reraise_at_end_of_fit(trainer, exception)
@@ -248,8 +250,8 @@ class TuneCallback(TrialCallback):
 
     def _error(self) -> Exception | None:
         if self.stop is None:
-            return self.absence
-        fails = self.stop.reason is StopReason.NON_FINITE and self.objective.non_finite == "fail"
+            return self.fit_error if isinstance(self.fit_error, MetricError) else None
+        fails = self.stop.reason is StopReason.NON_FINITE and self._objective.non_finite == "fail"
         return NonFiniteError(self.stop.detail) if fails else optuna.TrialPruned(self.stop.detail)
 
     def _record(self, stop: Stop | None) -> None:
@@ -281,7 +283,7 @@ class TuneCallback(TrialCallback):
             )
         return max(self._step_offset, after)
 
-    def _save_best(self, trainer: Trainer, is_best: bool, last: Need) -> None:
+    def _save_best(self, trainer: Trainer, is_best: bool, last: LastNeeded) -> None:
         if is_best:
             keep = KeepCheckpoints(self._folder)
             keep(trainer, is_best, "never")
@@ -295,16 +297,17 @@ class TuneCallback(TrialCallback):
         if error is not None:
             reraise_at_end_of_fit(trainer, error)
 
+    @property
+    def _is_interrupted(self) -> bool:
+        return isinstance(self.fit_error, (KeyboardInterrupt, SystemExit))
+
     def _tell_of(self, exception: BaseException) -> None:
-        """Say how the trial ends, where Optuna does not see it, or where it is not as was recorded."""
-        if isinstance(self.interruption, SIGTERMException):
-            self.interruption.code = 128 + signal.SIGTERM  # Lightning gives it none: the process would end well
-            self._tell_failed(Stop(StopReason.INTERRUPTED, "interrupted by SIGTERM"))
-        elif isinstance(self.interruption, SystemExit):
-            detail = f"the training called sys.exit({self.interruption.code!r})"
-            self._tell_failed(Stop(StopReason.FAILED, detail))
-        elif self.interruption is not None:
-            self._tell_failed(Stop(StopReason.INTERRUPTED, "interrupted by Ctrl-C"))
+        """Record how the trial ends, where Optuna does not see it, or where it is not as was recorded."""
+        if isinstance(self.fit_error, SIGTERMException):
+            self.fit_error.code = 128 + signal.SIGTERM  # Lightning gives it none: the process would seem to end well
+        if self.fit_error is not None and self._is_interrupted:
+            outcome = failure(self.fit_error)
+            self._tell_failed(Stop(outcome.reason, outcome.detail))
         elif self.stop is not None and exception is not self._ending:
             self._record(Stop(StopReason.FAILED, TrialOutcome.failed(exception).detail))
 
@@ -327,7 +330,7 @@ def _original_or_new(kind: type[TuneCallback], key: str) -> TuneCallback:
     return _CALLBACKS.get(key) or kind.__new__(kind)
 
 
-def _best_model_path(trainer: Trainer, monitor: str) -> str:
+def _find_best_model_path(trainer: Trainer, monitor: str) -> str:
     savers = [saver for saver in trainer.checkpoint_callbacks if getattr(saver, "best_model_path", "")]
     savers.sort(key=lambda saver: getattr(saver, "monitor", None) != monitor)  # a stable sort
     return str(savers[0].best_model_path) if savers else ""  # type: ignore[attr-defined]

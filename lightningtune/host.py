@@ -45,7 +45,8 @@ from lightningtune.study.sampling import is_exhausted
 from lightningtune.study.storage import stop_waiting
 from lightningtune.study.succession import CONTINUES, place_of, successors
 from lightningtune.training.build import Blueprint
-from lightningtune.training.run import failure, load_data, prepare_data
+from lightningtune.training.failures import failure
+from lightningtune.training.run import load_data, prepare_data
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import frozen_heap, run_inline
 from lightningtune.workers.limits import InterruptibleReporter, Interruption, PausedError, TimedReporter, and_pauses

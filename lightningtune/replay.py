@@ -30,7 +30,8 @@ from lightningtune.study.reporter import (
     provenance_of,
 )
 from lightningtune.training.build import Blueprint
-from lightningtune.training.run import failure, load_data, prepare_data
+from lightningtune.training.failures import failure
+from lightningtune.training.run import load_data, prepare_data
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import run_inline
 from lightningtune.workers.preparation import Preparation

@@ -20,9 +20,8 @@ from torch.nn.parameter import UninitializedParameter
 
 from lightningtune.config.importing import find_block_class
 from lightningtune.errors import TrialError
-from lightningtune.training.callback_list import callbacks_of, set_callbacks
-from lightningtune.training.loops import end_epoch, shorten_validation, stop_softly
-from lightningtune.training.missing import why_never_validated
+from lightningtune.training.loops import end_epoch, get_callbacks, set_callbacks, shorten_validation, stop_softly
+from lightningtune.training.metrics import why_never_validated
 from lightningtune.training.tracker_names import is_local
 
 RECORD = "dry_run.json"
@@ -117,7 +116,7 @@ class DryRun(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have checkpoints written here, wherever they come from, and leave out what trains more than once."""
         kept: list[Callback] = []
-        for callback in callbacks_of(trainer):
+        for callback in get_callbacks(trainer):
             if callback is self or isinstance(callback, _SEARCHES):
                 continue
             if isinstance(callback, Checkpoint) and hasattr(callback, "dirpath"):

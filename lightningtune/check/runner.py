@@ -21,7 +21,8 @@ from lightningtune.contract import Objective, SilentReporter, StopReason, TrialO
 from lightningtune.errors import ConfigurationError, MetricError
 from lightningtune.study.reporter import PRUNED_BY
 from lightningtune.training.build import Blueprint
-from lightningtune.training.run import failure, prepare_data
+from lightningtune.training.failures import failure
+from lightningtune.training.run import prepare_data
 from lightningtune.training.tracker_stand_in import with_local_loggers
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import run_inline

@@ -1,4 +1,4 @@
-"""A config becomes a model, its data and a Trainer, built by jsonargparse as LightningCLI does it."""
+"""Build a model, its data and a Trainer from a config, with jsonargparse, as LightningCLI does."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ from lightningtune.config.overrides import Schema
 from lightningtune.config.signatures import given_hyperparameters, has_block
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.class_names import check_classes
-from lightningtune.training.data import (
-    Loaded,
+from lightningtune.training.data import data_seeded, name_loaders, seed_hooks
+from lightningtune.training.folders import own_folder
+from lightningtune.training.mixture import of_pytorch_lightning
+from lightningtune.training.resumption import ResumePoint
+from lightningtune.training.sections import BASES, Section
+from lightningtune.training.shared_data import (
+    SharedData,
     give,
     has_preparation,
     load,
@@ -30,12 +35,6 @@ from lightningtune.training.data import (
     skip_preparation,
     which_data,
 )
-from lightningtune.training.data_seed import data_seeded, seed_hooks
-from lightningtune.training.folders import own_folder
-from lightningtune.training.loaders import loaders_by_name
-from lightningtune.training.mixture import of_pytorch_lightning
-from lightningtune.training.resumption import Start
-from lightningtune.training.sections import BASES, Section
 from lightningtune.training.tracker_names import refuse_shared_runs, with_folders
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
@@ -62,12 +61,8 @@ class Fit:
     data: Mapping[str, Any]
     method: Callable[..., Any] | None = None
 
-    def run(self, start: Start | None = None) -> None:
-        """Train, from the beginning or from a checkpoint.
-
-        Args:
-            start: from the study's own folder: it is unpickled where it does not load with weights only.
-        """
+    def run(self, start: ResumePoint | None = None) -> None:
+        """Train, from the beginning or from a checkpoint of the study's own, which is unpickled where it must be."""
         given: dict[str, Any] = {} if start is None else {"ckpt_path": start.checkpoint}
         if start is not None and "weights_only" in inspect.signature(Trainer.fit).parameters:  # new in Lightning 2.6
             given["weights_only"] = start.weights_only
@@ -75,7 +70,7 @@ class Fit:
 
 
 class Blueprint:
-    """Knows how to build trials whose configs have the form of ``config``.
+    """Builds trials whose configs have the form of ``config``.
 
     Args:
         schema: what the sections build.
@@ -96,7 +91,7 @@ class Blueprint:
         self.data_seed = data_seed
         self._sections = {name: Section(schema, name, config.get(name)) for name in (*BASES, "trainer")}
         self._shared = which_data(config.get("data")) if share_data else None
-        self._loaded: Loaded | None = None
+        self._loaded: SharedData | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what it is made from; the data is loaded where it is needed."""
@@ -121,20 +116,17 @@ class Blueprint:
             section.parse(_with_folders(config, "."))
 
     def arguments(self, config: Mapping[str, Any], section: str) -> Any:
-        """Return a section of a config as jsonargparse reads it, before anything is built; None where it has none."""
+        """Return a section of a config as jsonargparse reads it, before anything is built; None if it has none."""
         parsed = self._sections[section].parse(_with_folders(config, "."))
         return None if parsed is None else parsed[section]
 
     def check_trainer(self, config: Mapping[str, Any]) -> int:
-        """Build the Trainer of a config, without callbacks and loggers, to see whether it can be had on this machine.
-
-        Returns:
-            How many processes train one trial.
+        """Build the Trainer of a config, without callbacks and loggers, and return how many processes it has.
 
         Raises:
-            ConfigurationError: with Lightning's reason.
+            ConfigurationError: with Lightning's reason, where it cannot be had on this machine.
         """
-        return check_section(self._sections["trainer"], config.get("trainer") or {})
+        return check_trainer(self._sections["trainer"], config.get("trainer") or {})
 
     def has_preparation(self, config: Mapping[str, Any]) -> bool:
         """Whether the datamodule has a ``prepare_data`` of its own, as far as that can be told without building it."""
@@ -223,7 +215,7 @@ class Blueprint:
         is_prepared: bool,
         data_seed: int | None,
     ) -> None:
-        """Seed the hooks that make the data; skip those whose work is done: by this blueprint, or for all trials."""
+        """Seed the hooks that make the data; skip those whose work is done for all trials."""
         if not source:
             seed_hooks(model, data_seed)
         datamodule = source.get("datamodule")
@@ -250,7 +242,7 @@ class Blueprint:
         built = self._call("data", config)
         if isinstance(built, LightningDataModule):
             return {"datamodule": built}
-        return loaders_by_name(built)
+        return name_loaders(built)
 
     def _call(self, section: str, config: Mapping[str, Any]) -> Any:
         values = config.get(section) or {}
@@ -261,7 +253,8 @@ class Blueprint:
         arguments = {name: built.get(name, value) for name, value in values.items()}
         if not inspect.isclass(target) or not has_block(values):
             return target(**arguments)
-        with given_hyperparameters(target, {**self._sections[section].as_plain(config), **_swallowed(values, built)}):
+        swallowed = {name: value for name, value in values.items() if name not in built}  # by its **kwargs
+        with given_hyperparameters(target, {**self._sections[section].as_plain(config), **swallowed}):
             return target(**arguments)
 
 
@@ -278,12 +271,8 @@ def _trainer(
     return Trainer(**settings, callbacks=[*callbacks, own])
 
 
-def check_section(section: Section, trainer: Mapping[str, Any]) -> int:
-    """Build a Trainer from its section, without what may write or connect to a server.
-
-    Args:
-        section: builds it.
-        trainer: its values.
+def check_trainer(section: Section, trainer: Mapping[str, Any]) -> int:
+    """Build a Trainer from its section's values, without what may write or connect to a server.
 
     Returns:
         How many processes train one trial.
@@ -301,27 +290,19 @@ def _with_folders(config: Mapping[str, Any], directory: str | os.PathLike[str]) 
     return {**config, "trainer": with_folders(config.get("trainer") or {}, directory)}
 
 
-def _swallowed(values: Mapping[str, Any], built: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {name: value for name, value in values.items() if name not in built}
-
-
 def as_lightning_module(built: Any, builder: str) -> LightningModule:
-    """Return a model as ``Trainer.fit`` takes it: that within what ``torch.compile`` returns stays compiled.
-
-    Args:
-        built: what should be a LightningModule, or a compiled one.
-        builder: what has built it.
+    """Return a model as ``Trainer.fit`` takes it; one that ``torch.compile`` has returned stays compiled.
 
     Raises:
-        ConfigurationError: when it is something else.
+        ConfigurationError: when ``builder`` has built something else.
     """
     if isinstance(built, LightningModule):
         return built
     if isinstance(built, nn.Module):
         with contextlib.suppress(ValueError):  # it is not compiled, or no LightningModule was
             return from_compiled(built)  # type: ignore[arg-type]
-    said = f"{type(built).__name__}.{of_pytorch_lightning(built)}"
-    raise ConfigurationError(f"{builder} must build a LightningModule, but built {said}")
+    hint = of_pytorch_lightning(built)
+    raise ConfigurationError(f"{builder} must build a LightningModule, but built {type(built).__name__}.{hint}")
 
 
 def without_compilation(model: LightningModule) -> LightningModule:
@@ -344,16 +325,15 @@ _SET_UP_ONLY: Mapping[str, Any] = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
-"""Settings of a Trainer that does not train: it computes on the CPU, writes nothing, and shows nothing."""
+"""Settings of a Trainer that only sets a model up: it computes on the CPU, writes nothing, and shows nothing."""
 
 
 class _Started(Exception):  # noqa: N818 - it is no error
-    """A fit would begin now."""
+    pass
 
 
 class _EndAtStart(Callback):
     """Ends a fit before it begins: the data is attached, and every module is set up."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End it."""
         raise _Started

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch.utils.data import Dataset
 
 from lightningtune.errors import ConfigurationError
-from lightningtune.training.data_seed import seeded
+from lightningtune.training.data import seeded
 from lightningtune.training.messages import one_line
 from lightningtune.training.quiet import quiet_lightning
 

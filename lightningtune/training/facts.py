@@ -1,4 +1,4 @@
-"""What a training was done with, and the most memory that it held."""
+"""What a training was done with: device, threads, parameters, and the most memory that it held."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from lightningtune.training.build import Fit
 _PROC = Path("/proc/self")
 
 
-def begin_peaks() -> int:
-    """Have the peaks of memory counted from now on.
-
-    They are the process's own: what the script's held before is forgotten, for whoever asks the system or torch.
+def reset_peaks() -> int:
+    """Count the peaks of this process's memory anew: the system and torch forget the earlier ones.
 
     Returns:
         Bytes above which a peak is a new one: 0 where the count began anew.
@@ -37,12 +35,12 @@ def begin_peaks() -> int:
     return 0
 
 
-def facts_of(fit: Fit | None, above: int) -> TrialFacts:
+def collect_facts(fit: Fit | None, above: int) -> TrialFacts:
     """Return what is known of a training that has ended.
 
     Args:
         fit: None where it could not be built.
-        above: what `begin_peaks` returned.
+        above: what `reset_peaks` returned.
     """
     peak = _peak() or 0
     facts = TrialFacts(threads=torch.get_num_threads(), memory=peak if peak > above else None)
@@ -55,7 +53,7 @@ def facts_of(fit: Fit | None, above: int) -> TrialFacts:
         return dataclasses.replace(facts, device=f"{device.type} ({_processor()})")
     try:
         name, most = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
-    except RuntimeError:  # of a device on which something has failed, nothing can be asked
+    except RuntimeError:  # a device on which something has failed answers nothing
         return dataclasses.replace(facts, device=device.type)
     return dataclasses.replace(facts, device=f"{device.type} ({name})", device_memory=most)
 

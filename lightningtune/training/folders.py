@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from lightningtune.training.callback_list import callbacks_of
+from lightningtune.training.loops import get_callbacks
 
 _FOLDER = re.compile(
     r"_*(dirpath|(save|output|out|log|checkpoints?|ckpts?|results?|predictions?|plots?|figures?|artifacts?|exports?)"
@@ -27,10 +27,7 @@ _PLACE = "lightningtune_place"
 
 
 def place_in_study(directory: Path) -> Path:
-    """Return where in a shared folder the files of a training go.
-
-    Args:
-        directory: the training's own folder.
+    """Return where in a shared folder the files of a training go, by the training's own folder.
 
     Example:
         >>> print(place_in_study(Path("runs/mine/trials/0007")), place_in_study(Path("runs/mine/refit/0007_seed_1")))
@@ -72,7 +69,7 @@ class OwnFolders(Callback):
         """Find the shared folders, and move each."""
         profiler = trainer.profiler  # type: ignore[attr-defined]
         # one that writes nothing has a folder too: Lightning gives a profiler without one that of the first logger
-        owners = [*callbacks_of(trainer), *([] if isinstance(profiler, PassThroughProfiler) else [profiler])]
+        owners = [*get_callbacks(trainer), *([] if isinstance(profiler, PassThroughProfiler) else [profiler])]
         self._shared = [(owner, *found) for owner in owners for found in _paths_to_write(owner)]
         self._move()
         self._shared = self._changed()

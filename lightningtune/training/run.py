@@ -5,49 +5,40 @@ from __future__ import annotations
 import dataclasses
 import gc
 import logging
-import math
-import signal
 import time
 from collections.abc import Callable
 
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning.pytorch.utilities.memory import is_oom_error
 
 from lightningtune.contract import Reporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, TrialError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
-from lightningtune.training.callback_list import callbacks_of, set_callbacks
-from lightningtune.training.checkpoint_file import training_of
 from lightningtune.training.checkpoints import KeepCheckpoints
-from lightningtune.training.data import prepare
-from lightningtune.training.data_seed import own_seed_variables
-from lightningtune.training.dead_worker import is_of_dead_worker
-from lightningtune.training.decisions import score_of
-from lightningtune.training.facts import begin_peaks, facts_of
+from lightningtune.training.data import own_seed_variables
+from lightningtune.training.facts import collect_facts, reset_peaks
+from lightningtune.training.failures import failure
 from lightningtune.training.folders import OwnFolders
-from lightningtune.training.initial_weights import InitialWeights
+from lightningtune.training.loops import get_callbacks, set_callbacks
 from lightningtune.training.metrics_table import go_on_with_table
-from lightningtune.training.missing import is_waited_for, missing
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
 from lightningtune.training.random_state import own_random_state
-from lightningtune.training.resumption import Start, find_start
+from lightningtune.training.resumption import ResumePoint, digest_training, find_resume_point
+from lightningtune.training.shared_data import prepare
 from lightningtune.training.tracker_stand_in import with_local_loggers
 from lightningtune.training.trackers import Trackers, best_values, refuse_default_logger
 from lightningtune.training.trainers import refuse_processes
+from lightningtune.training.weights import InitialWeights
 
 log = logging.getLogger(__name__)
-
-_SEARCHES = (BatchSizeFinder, LearningRateFinder)
 
 
 def train(
     spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, clock: Callable[[], float] = time.monotonic
 ) -> TrialOutcome:
-    """Build, seed and fit, or go on with a fit that was broken off.
+    """Build, seed and fit, or go on with a fit that was cut short.
 
     A trial that goes on from its checkpoint ends with the values that it would have had without the break;
     `TrialCallback` says where that has its limits. Its ``last.ckpt`` stays: until the study knows how the trial has
@@ -59,17 +50,14 @@ def train(
         reporter: where its values go.
         clock: by which it is decided how often to save.
 
-    Returns:
-        How it ended, whatever happened.
-
     Raises:
-        ConfigurationError: when no trial of this study can succeed.
+        ConfigurationError: when no trial of this study can succeed; whatever else is raised is in the outcome.
     """
     trackers = Trackers(spec)
     keep = KeepCheckpoints(spec.directory, clock) if spec.save_checkpoints else None
-    watcher = TrialCallback(spec.objective, reporter, after_report=keep, training=training_of(spec.config))
+    watcher = TrialCallback(spec.objective, reporter, after_report=keep, training=digest_training(spec.config))
     try:
-        outcome = _fitted(spec, blueprint, watcher, keep, trackers)
+        outcome = _fit(spec, blueprint, reporter, watcher, keep, trackers)
     except ConfigurationError as mistake:
         trackers.close(failure(mistake), None)
         raise
@@ -78,11 +66,16 @@ def train(
     return dataclasses.replace(outcome, notices=tuple(trackers.failures))
 
 
-def _fitted(
-    spec: TrialSpec, blueprint: Blueprint, watcher: TrialCallback, keep: KeepCheckpoints | None, trackers: Trackers
+def _fit(
+    spec: TrialSpec,
+    blueprint: Blueprint,
+    reporter: Reporter,
+    watcher: TrialCallback,
+    keep: KeepCheckpoints | None,
+    trackers: Trackers,
 ) -> TrialOutcome:
     started = time.perf_counter()
-    above = begin_peaks()
+    known_peak = reset_peaks()
     fit: Fit | None = None
     error: BaseException | None = None
     weights = InitialWeights()
@@ -95,54 +88,77 @@ def _fitted(
             prepared, data_seed = spec.data_is_prepared, spec.data_seed
             fit = blueprint.build(spec.config, spec.directory, callbacks, watcher, prepared, trackers, data_seed)
             refuse_processes(fit.trainer)
-            folders = OwnFolders(spec.directory, watcher.reporter.notice)
-            set_callbacks(fit.trainer, [folders, weights, *callbacks_of(fit.trainer)])  # before any other is set up
-            start = _start_of(spec, fit)
-            if spec.checkpoint is not None and fit.trainer.is_global_zero:
-                if keep is not None:
-                    keep.begin(start)
-                if start is not None:
-                    table = start.checkpoint.with_name("metrics.csv")
-                    go_on_with_table(fit.trainer, table, spec.directory, start.global_step)
-                    trackers.go_on(fit.trainer, start.global_step)
-            fit.run(start)
+            folders = OwnFolders(spec.directory, reporter.notice)
+            set_callbacks(fit.trainer, [folders, weights, *get_callbacks(fit.trainer)])  # before any other is set up
+            fit.run(_start(spec, fit, keep, trackers))
             if keep is not None:
                 keep.complete(fit.trainer)
         except ConfigurationError:
             raise
         except (Exception, KeyboardInterrupt, SystemExit) as caught:
-            names = spec.objective.monitor
-            is_first = watcher.has_validated and not watcher.history
-            if fit and is_first and isinstance(caught, Exception) and is_waited_for(caught, names):
-                raise missing(fit.trainer, names) from caught
+            if isinstance(watcher.fit_error, MetricError):
+                raise watcher.fit_error from caught
             if fit and isinstance(caught, AttributeError):
                 refuse_default_logger(caught, spec.config.get("trainer") or {})
-            error = watcher.interruption or caught
+            error = watcher.fit_error or caught
         finally:
             weights.remember()
-    outcome = _outcome(spec, watcher, error)
     return dataclasses.replace(
-        outcome,
+        _make_outcome(spec, watcher, error),
         epochs=fit.trainer.current_epoch if fit else 0,
         duration=time.perf_counter() - started,
         checkpoint=keep.best if keep and keep.best.exists() else None,
-        facts=facts_of(fit, above),
+        facts=collect_facts(fit, known_peak),
     )
 
 
-def _start_of(spec: TrialSpec, fit: Fit) -> Start | None:
-    """Find out from where a trial goes on; None where it starts at the beginning."""
+def _start(spec: TrialSpec, fit: Fit, keep: KeepCheckpoints | None, trackers: Trackers) -> ResumePoint | None:
+    """Find out from where a trial goes on, and have its files and its trackers go on from there, too."""
     if spec.checkpoint is None:
         return None
-    searches = [callback for callback in callbacks_of(fit.trainer) if isinstance(callback, _SEARCHES)]
-    if searches:  # they load a checkpoint of their own, after which Lightning forgets ours
-        log.warning("A fit with %s cannot be gone on with: it starts afresh.", type(searches[0]).__name__)
-        return None
-    start = find_start(spec.checkpoint, spec.objective, training_of(spec.config))
+    start = _find_start(spec, fit)
+    if fit.trainer.is_global_zero:
+        if keep is not None:
+            keep.begin(start)
+        if start is not None:
+            step = start.state.global_step
+            go_on_with_table(fit.trainer, start.checkpoint.with_name("metrics.csv"), spec.directory, step)
+            trackers.go_on(fit.trainer, step)
+    return start
+
+
+def _find_start(spec: TrialSpec, fit: Fit) -> ResumePoint | None:
+    assert spec.checkpoint is not None
+    for callback in get_callbacks(fit.trainer):
+        # these load a checkpoint of their own, after which Lightning forgets ours
+        if isinstance(callback, (BatchSizeFinder, LearningRateFinder)):
+            log.warning("A fit with %s cannot be gone on with: it starts afresh.", type(callback).__name__)
+            return None
+    start = find_resume_point(spec.checkpoint, spec.objective, digest_training(spec.config))
     if start is not None and not start.is_within(spec.config.get("trainer") or {}):
         log.warning("%s has come further than the trainer's limits are now: the trial starts afresh.", spec.checkpoint)
         return None
     return start
+
+
+def _make_outcome(spec: TrialSpec, watcher: TrialCallback, error: BaseException | None) -> TrialOutcome:
+    if error is not None:
+        return failure(error, spec.pruned_by)
+    if watcher.stop is not None:
+        reason, detail = watcher.stop.reason, watcher.stop.detail
+        if reason is StopReason.NON_FINITE and spec.objective.non_finite == "fail":
+            return TrialOutcome.failed(NonFiniteError(detail), reason)
+        if reason in (StopReason.TIMED_OUT, StopReason.INTERRUPTED):
+            return TrialOutcome(reason, detail, error=TrialError(detail))
+        return TrialOutcome(reason, detail)
+    try:
+        return TrialOutcome(StopReason.COMPLETED, score=watcher.compute_score())
+    except MetricError:
+        raise
+    except NonFiniteError as not_a_score:
+        return TrialOutcome.failed(not_a_score, StopReason.NON_FINITE)
+    except Exception as raised:  # a user's function of the values may raise anything
+        return failure(raised, spec.pruned_by)
 
 
 def prepare_data(blueprint: Blueprint, spec: TrialSpec) -> bool:
@@ -165,60 +181,6 @@ def load_data(blueprint: Blueprint) -> None:
     """
     with own_random_state(), own_seed_variables(), quiet_lightning():
         blueprint.load_data()
-
-
-def _outcome(spec: TrialSpec, watcher: TrialCallback, error: BaseException | None) -> TrialOutcome:
-    objective = spec.objective
-    if error is not None:
-        return failure(error, spec.pruned_by)
-    if watcher.stop is not None:
-        reason, detail = watcher.stop.reason, watcher.stop.detail
-        if reason is StopReason.NON_FINITE and objective.non_finite == "fail":
-            return TrialOutcome.failed(NonFiniteError(detail), reason)
-        if reason in (StopReason.TIMED_OUT, StopReason.INTERRUPTED):
-            return TrialOutcome(reason, detail, error=TrialError(detail))
-        return TrialOutcome(reason, detail)
-    if watcher.absence is not None:
-        raise watcher.absence
-    if not watcher.history:
-        raise MetricError(
-            f"No validation ran, so '{objective.monitor[0]}' has no value. "
-            "See max_epochs, check_val_every_n_epoch and limit_val_batches of the trainer."
-        )
-    try:
-        score = score_of(watcher.history, objective)
-    except Exception as raised:  # a user's function of the values may raise anything
-        return failure(raised, spec.pruned_by)
-    if not all(map(math.isfinite, score)):
-        not_a_score = NonFiniteError(f"the score is {score[0] if len(score) == 1 else score}")
-        return TrialOutcome.failed(not_a_score, StopReason.NON_FINITE)
-    return TrialOutcome(StopReason.COMPLETED, score=score)
-
-
-def failure(error: BaseException, pruned_by: tuple[type[BaseException], ...] = ()) -> TrialOutcome:
-    """Return the outcome of a trial that raised.
-
-    Args:
-        error: what was raised.
-        pruned_by: exceptions that end a trial as pruned.
-
-    Returns:
-        Pruned, failed, out of memory, killed together with a DataLoader's worker, or interrupted.
-    """
-    if isinstance(error, pruned_by):
-        return TrialOutcome.pruned(error)
-    if isinstance(error, KeyboardInterrupt):
-        return TrialOutcome(StopReason.INTERRUPTED, "interrupted by Ctrl-C", error=error)
-    if isinstance(error, SIGTERMException):  # it has no exit code, and would end the process as if all were well
-        return TrialOutcome(StopReason.INTERRUPTED, "interrupted by SIGTERM", error=SystemExit(128 + signal.SIGTERM))
-    if isinstance(error, SystemExit):
-        error = TrialError(f"the training called sys.exit({error.code!r})")
-    if is_of_dead_worker(error):  # a process of the training's, killed as its own might have been
-        outcome = TrialOutcome.failed(error, StopReason.KILLED)
-        return dataclasses.replace(outcome, detail=f"a DataLoader's worker ended: {outcome.detail}")
-    out_of_memory = is_oom_error(error) or isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    reason = StopReason.OUT_OF_MEMORY if out_of_memory else StopReason.FAILED
-    return TrialOutcome.failed(error, reason)
 
 
 def release_memory() -> None:

@@ -23,12 +23,7 @@ from lightningtune.training.quiet import quiet_lightning
 
 
 def settings_left_alone(directory: Path, callbacks: Sequence[Callback]) -> dict[str, Any]:
-    """Return what a trial's Trainer is given for each setting that the user leaves alone.
-
-    Args:
-        directory: where loggers and anything else of the trial writes.
-        callbacks: the user's.
-    """
+    """Return what a trial's Trainer is given for each setting that the user leaves alone."""
     return {
         "devices": 1,
         "logger": CSVLogger(directory, name="", version=""),
@@ -42,10 +37,6 @@ def settings_left_alone(directory: Path, callbacks: Sequence[Callback]) -> dict[
 
 def prints_itself(settings: Mapping[str, Any], callbacks: Sequence[Callback]) -> bool:
     """Whether a trial prints a progress bar, or a summary of its model, where it trains.
-
-    Args:
-        settings: that section of the config.
-        callbacks: the user's, beyond those in the config.
 
     Example:
         >>> prints_itself({"max_epochs": 2}, []), prints_itself({"callbacks": {"class_path": "RichProgressBar"}}, [])

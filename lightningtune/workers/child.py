@@ -23,7 +23,8 @@ import torch
 from lightningtune.contract import SilentReporter, Stop, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint
-from lightningtune.training.run import failure, load_data, prepare_data, train
+from lightningtune.training.failures import failure
+from lightningtune.training.run import load_data, prepare_data, train
 from lightningtune.training.trackers import leave_trackers
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.messages import Result, pickle_result

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightningtune.training.build import Blueprint
-from lightningtune.training.data import which_data
+from lightningtune.training.shared_data import which_data
 
 
 class Preparation:

@@ -186,7 +186,7 @@ COSTLY = Objective(("costly",), ("max",))
 def test_only_validations_that_log_the_metric_are_reported_and_all_are_counted(model, given, steps):
     watcher, _ = fit(model, objective=COSTLY, callbacks=[Reads()], num_sanity_val_steps=0, **given)
     assert watcher.reporter.told == [(step, 0.5) for step in steps]
-    assert watcher.absence is None
+    assert watcher.fit_error is None
     assert len(watcher.reporter.notices) == (min(steps) > 0)
 
 
@@ -225,13 +225,15 @@ def test_metrics_that_never_come_together_are_named():
                 self.log(f"m{self.current_epoch % 2}", 1.0)
 
     watcher, _ = fit(Turns(), objective=Objective(("m0", "m1"), ("min", "min")), max_epochs=4)
-    assert "No validation logged all of m0, m1" in str(watcher.absence)
+    assert "No validation logged all of m0, m1" in str(watcher.fit_error)
 
 
 def test_a_metric_that_is_never_logged_is_waited_for_to_the_end_and_told_of_after_the_first_validation():
     model = Scripted()
     watcher, _ = fit(model, objective=Objective(("train_loss",), ("min",)), max_epochs=3, val_check_interval=0.5)
-    assert str(watcher.absence) == "The metric 'train_loss' was not logged. Logged: val_loss. Did you mean 'val_loss'?"
+    assert (
+        str(watcher.fit_error) == "The metric 'train_loss' was not logged. Logged: val_loss. Did you mean 'val_loss'?"
+    )
     assert model.global_step == 3 * BATCHES
     assert watcher.reporter.notices == [
         "'train_loss' was not logged by the first validation. Logged: val_loss. Did you mean 'val_loss'? A later one "
@@ -347,7 +349,7 @@ def test_an_interruption_is_remembered_and_the_callbacks_are_restored():
     before = list(run.callbacks)
     with pytest.raises(SystemExit):
         run.fit(Scripted(), data(), data())
-    assert watcher.interruption.code == 7
+    assert watcher.fit_error.code == 7
     assert run.callbacks == before
 
 

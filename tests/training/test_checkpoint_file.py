@@ -7,13 +7,13 @@ from nets import Line, Sees
 
 from lightningtune import TrialError
 from lightningtune.files import check_sums
-from lightningtune.training.checkpoint_file import STATE, read_checkpoint, training_of
+from lightningtune.training.resumption import STATE, digest_training, read_checkpoint
 
 CONFIG = {"seed_everything": 1, "model": {"lr": 0.1}, "trainer": {"max_epochs": 3}}
 
 
 def content(**more):
-    kept = {"training": training_of(CONFIG), "history": [(0.5,), (0.25,)]}
+    kept = {"training": digest_training(CONFIG), "history": [(0.5,), (0.25,)]}
     return {"state_dict": Line().state_dict(), STATE: kept, **more}
 
 

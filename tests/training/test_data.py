@@ -9,7 +9,7 @@ import torch
 from nets import Line, Points
 
 from lightningtune import ConfigurationError
-from lightningtune.training.data import give, has_preparation, load, prepare, refuse_other_data, which_data
+from lightningtune.training.shared_data import give, has_preparation, load, prepare, refuse_other_data, which_data
 
 
 class Prepares(Points):
@@ -134,7 +134,7 @@ class Loads(Holds):
 
 def test_what_one_has_loaded_another_takes(tmp_path):
     loaded = load(trainer(tmp_path), None, Loads())
-    assert {*loaded.values} == {"rows", "world", "parts", "_hparams", "draws"}
+    assert ({*loaded.values}, {*loaded.added}) == ({"rows", "world", "draws"}, {"parts", "_hparams"})
     before = Loads.prepared
     for _ in range(2):
         data = Loads(batch_size=2)

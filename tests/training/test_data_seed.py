@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.study.comparison import Agreement
 from lightningtune.study.reporter import PROVENANCE
-from lightningtune.training.data_seed import data_seeded, seed_hooks
+from lightningtune.training.data import data_seeded, seed_hooks
 
 CPU = {"max_epochs": 2, "accelerator": "cpu"}
 

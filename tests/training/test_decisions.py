@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightningtune.contract import Objective
-from lightningtune.training.decisions import Progress, best_index, non_finite, score_of
+from lightningtune.training.loops import FitProgress
+from lightningtune.training.metrics import best_index, describe_non_finite, reduce_to_score
 
 values = st.floats(allow_nan=True, allow_infinity=True)
 finite = st.floats(-1e6, 1e6)
@@ -36,8 +37,8 @@ def test_the_best_is_the_earliest_of_the_finite_extremes(history, mode):
 
 @given(history_of(finite, min_size=1), modes)
 def test_the_score_is_the_best_or_the_last_value(history, mode):
-    assert score_of(history, Objective(("m",), (mode,))) == ((min if mode == "min" else max)(history))
-    assert score_of(history, Objective(("m",), (mode,), score="last")) == history[-1]
+    assert reduce_to_score(history, Objective(("m",), (mode,))) == ((min if mode == "min" else max)(history))
+    assert reduce_to_score(history, Objective(("m",), (mode,), score="last")) == history[-1]
 
 
 @given(history_of(finite, min_size=1))
@@ -47,12 +48,12 @@ def test_a_function_gets_the_plain_values_of_one_metric(history):
         return max(found) - min(found)
 
     expected = max(history)[0] - min(history)[0]
-    assert score_of(history, Objective(("m",), ("min",), score=spread)) == (expected,)
+    assert reduce_to_score(history, Objective(("m",), ("min",), score=spread)) == (expected,)
 
 
 @given(st.lists(st.tuples(finite, finite), min_size=1), modes, modes)
 def test_the_score_of_several_metrics_belongs_to_one_validation(history, first, second):
-    score = score_of(history, Objective(("a", "b"), (first, second)))
+    score = reduce_to_score(history, Objective(("a", "b"), (first, second)))
     assert score in history
     assert score[0] == (min if first == "min" else max)(history)[0]
 
@@ -60,20 +61,20 @@ def test_the_score_of_several_metrics_belongs_to_one_validation(history, first, 
 @given(st.lists(st.tuples(finite, finite), min_size=1))
 def test_a_function_gets_the_tuples_of_several_metrics(history):
     objective = Objective(("a", "b"), ("min", "max"), score=lambda found: found[0])
-    assert score_of(history, objective) == history[0]
+    assert reduce_to_score(history, objective) == history[0]
 
 
 @given(history_of(values, min_size=1), modes)
 def test_the_score_is_finite_where_any_value_is(history, mode):
-    score = score_of(history, Objective(("m",), (mode,)))
+    score = reduce_to_score(history, Objective(("m",), (mode,)))
     assert math.isfinite(score[0]) == any(math.isfinite(value) for (value,) in history)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_the_first_value_that_is_no_number_is_named(bad):
-    assert non_finite(("a", "b"), (1.0, bad)) == f"b is {bad}"
-    assert non_finite(("a", "b"), (bad, bad)) == f"a is {bad}"
-    assert non_finite(("a", "b"), (1.0, 2.0)) is None
+    assert describe_non_finite(("a", "b"), (1.0, bad)) == f"b is {bad}"
+    assert describe_non_finite(("a", "b"), (bad, bad)) == f"a is {bad}"
+    assert describe_non_finite(("a", "b"), (1.0, 2.0)) is None
 
 
 # --- the last validation -----------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def test_the_last_validation_is_the_one_after_which_none_comes(fit):
         fit["interval"] = min(fit["interval"], fit["batches"])  # Lightning refuses the others
     *validations, (end, *_) = play(**fit)
     for i, (done, epoch, batch, steps) in enumerate(validations):
-        progress = Progress(
+        progress = FitProgress(
             epoch=epoch,
             max_epochs=fit["max_epochs"],
             batch=batch,
@@ -171,7 +172,7 @@ def progress(**given):
         "interval": 10,
         "every_n_epochs": 1,
     }
-    return Progress(**{**known, **given})
+    return FitProgress(**{**known, **given})
 
 
 @pytest.mark.parametrize(

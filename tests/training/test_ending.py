@@ -5,8 +5,7 @@ import pytest
 from fits import Scripted, StatusLogger, Watch, data, trainer
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from lightningtune.training.callback_list import callbacks_of
-from lightningtune.training.ending import raise_at_end_of_fit, reraise_at_end_of_fit
+from lightningtune.training.loops import get_callbacks, raise_at_end_of_fit, reraise_at_end_of_fit
 
 
 class EndError(Exception):
@@ -61,7 +60,7 @@ def test_the_same_trainer_can_fit_again():
     run = trainer(ender, max_epochs=1)
     with pytest.raises(EndError):
         run.fit(Scripted(), data(), data())
-    run.callbacks = [callback for callback in callbacks_of(run) if callback is not ender]
+    run.callbacks = [callback for callback in get_callbacks(run) if callback is not ender]
     run.fit_loop.max_epochs = 2
     model = Scripted()
     run.fit(model, data(), data())

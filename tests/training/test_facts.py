@@ -11,7 +11,7 @@ from nets import Line, Points
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, SilentReporter, TrialFacts, TrialSpec
 from lightningtune.training.build import Blueprint
-from lightningtune.training.facts import facts_of
+from lightningtune.training.facts import collect_facts
 from lightningtune.training.run import train
 
 
@@ -70,7 +70,7 @@ def test_a_training_that_failed_tells_as_much(tmp_path):
 
 
 def test_a_peak_that_the_process_had_before_is_not_taken_for_this_trainings():
-    assert facts_of(None, above=2**60) == TrialFacts(threads=torch.get_num_threads())
+    assert collect_facts(None, above=2**60) == TrialFacts(threads=torch.get_num_threads())
 
 
 def test_facts_are_plain_values(tmp_path):

@@ -7,7 +7,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from nets import Line, Points
 
-from lightningtune.training.held_checkpoint import hold
+from lightningtune.training.checkpoints import hold
 
 
 def fitted(model=None, **given):

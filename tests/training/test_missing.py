@@ -37,7 +37,7 @@ def test_where_no_validation_runs_the_reason_is_given(model, given, why, monitor
             fit(built, monitor, data(), data(), **given)
         error = caught.value
     else:
-        error = fit(built, monitor, data(), data(), **given).absence
+        error = fit(built, monitor, data(), data(), **given).fit_error
     hint = "" if monitor == "value" else " Did you mean 'train_loss'?"
     assert str(error) == f"No validation ran ({why}), so '{monitor}' has no value. Training logged: train_loss.{hint}"
     assert built.global_step == (1 if monitor == "val_loss" else epochs) * BATCHES

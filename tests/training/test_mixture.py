@@ -1,4 +1,4 @@
-"""``pytorch_lightning`` beside ``lightning.pytorch`` is refused, in the script or wherever it was made."""
+"""``pytorch_lightning`` beside ``lightning.pytorch`` is refused, wherever it was made."""
 
 import lightning as L
 import pytest
@@ -7,7 +7,6 @@ from fits import Scripted, data, trainer
 from lightningtune.contract import Objective, SilentReporter
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.callback import TrialCallback
-from lightningtune.training.mixture import refuse_mixed_names
 
 pl = pytest.importorskip("pytorch_lightning")
 
@@ -59,15 +58,6 @@ def test_the_other_trainer_is_refused():
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     with pytest.raises(ConfigurationError, match="Other is trained by the Trainer of pytorch_light.*use plain Optuna"):
         pl.Trainer(callbacks=[watcher()], max_epochs=1, **quiet).fit(Other(), data())
-
-
-@pytest.mark.parametrize("line", ["import pytorch_lightning as pl", "from pytorch_lightning import Trainer as pl"])
-def test_a_script_that_has_imported_the_other_is_refused(line):
-    scope = {}
-    refuse_mixed_names(scope)
-    exec(line, scope)
-    with pytest.raises(ConfigurationError, match=MESSAGE.format("pl")):
-        refuse_mixed_names(scope)
 
 
 def test_without_a_mixture_a_fit_is_left_alone():

@@ -11,10 +11,10 @@ pytestmark = pytest.mark.slow  # each starts processes that import torch
 
 SCRIPT = """
 import multiprocessing, os, pathlib, signal, sys
-from lightningtune.training.orphan import when_orphaned
+from lightningtune.training.signals import call_if_orphaned
 
 def child(taken_back, parent_dies):
-    take_back = when_orphaned(lambda: pathlib.Path("told").touch())
+    take_back = call_if_orphaned(lambda: pathlib.Path("told").touch())
     if taken_back:
         take_back()
     if parent_dies:

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective, Stop, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
-from lightningtune.training.checkpoint_file import STATE, training_of
-from lightningtune.training.resumption import find_start
+from lightningtune.training.resumption import STATE, digest_training, find_resume_point
 from lightningtune.training.run import train
 
 LOSS = Objective(("val_loss",), ("min",))
@@ -387,7 +386,7 @@ OURS = {"seed_everything": 5, "model": {}, "data": {}, "trainer": {"accelerator"
 
 
 def start_of(path, objective=LOW, config=None):
-    return find_start(path, objective, training_of(config or OURS))
+    return find_resume_point(path, objective, digest_training(config or OURS))
 
 
 def cut(path):
@@ -433,7 +432,7 @@ def of_other_metrics(path):
 
 def of_another_trial(path):
     content = torch.load(path, weights_only=True)
-    content[STATE]["training"] = training_of({**OURS, "seed_everything": 6})
+    content[STATE]["training"] = digest_training({**OURS, "seed_everything": 6})
     torch.save(content, path)
 
 

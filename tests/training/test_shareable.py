@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from lightningtune import ConfigurationError
-from lightningtune.training.shareable import refuse_unshareable
+from lightningtune.training.shared_data import refuse_unshareable
 
 
 class Rows(Dataset):

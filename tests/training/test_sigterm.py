@@ -13,7 +13,7 @@ import pytest
 from fits import Scripted, data, trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightningtune.training.sigterm import SigtermGuard, ended_by_sigterm
+from lightningtune.training.signals import SigtermGuard, get_late_sigterm
 
 pytestmark = pytest.mark.slow  # each starts processes that import torch
 
@@ -112,7 +112,7 @@ def test_what_came_after_the_last_batch_is_seen_at_the_end_of_the_fit(do, code):
             do()
 
         def on_fit_end(self, trainer, pl_module):
-            found.append(ended_by_sigterm(trainer))
+            found.append(get_late_sigterm(trainer))
 
     found = []
     trainer(See(), max_epochs=1).fit(Scripted(), data(), data())
@@ -128,7 +128,7 @@ def test_it_travels_to_a_process_of_a_distributed_strategy():
 SCRIPT = """
 import multiprocessing, os, signal, sys
 from fits import Scripted, data, trainer
-from lightningtune.training.sigterm import SigtermGuard
+from lightningtune.training.signals import SigtermGuard
 
 guard = SigtermGuard()
 

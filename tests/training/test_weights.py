@@ -7,7 +7,7 @@ from torch import nn
 from lightningtune import TrialError
 from lightningtune.config.overrides import Schema
 from lightningtune.training.build import Blueprint
-from lightningtune.training.checkpoint_file import STATE, training_of
+from lightningtune.training.resumption import STATE, digest_training
 from lightningtune.training.weights import trained_model
 
 CONFIG = {"seed_everything": 1, "model": {"lr": 0.1}, "trainer": {"max_epochs": 3}}
@@ -20,7 +20,7 @@ def load(path, config=CONFIG, score=(0.25,), model=Line, data=Points):
 @pytest.fixture
 def save(tmp_path):
     def write(model, **kept):
-        state = {"training": training_of(CONFIG), "history": [(0.5,), (0.25,)], **kept}
+        state = {"training": digest_training(CONFIG), "history": [(0.5,), (0.25,)], **kept}
         path = tmp_path / "best.ckpt"
         torch.save({"state_dict": model.state_dict(), STATE: state}, path)
         return path

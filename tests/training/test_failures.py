@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from lightningtune.training.dead_worker import is_of_dead_worker
+from lightningtune.contract import StopReason
+from lightningtune.training.failures import failure
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torch shares tensors by descriptors on Linux")
 
@@ -31,12 +32,12 @@ def test_a_tensor_of_a_worker_that_was_killed_tells_of_it():
     worker.join()
     with pytest.raises(ConnectionError) as raised:
         pickle.loads(tensor)
-    assert is_of_dead_worker(raised.value)
+    assert failure(raised.value).reason is StopReason.KILLED
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(111, "no tracker there"), RuntimeError("worker"), EOFError()])
 def test_other_errors_do_not(error):
-    assert not is_of_dead_worker(error)
+    assert failure(error).reason is StopReason.FAILED
     with pytest.raises(type(error)) as raised:
         raise error
-    assert not is_of_dead_worker(raised.value)
+    assert failure(raised.value).reason is StopReason.FAILED
