@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from lightningtune import ConfigurationError
-from lightningtune.study.journal import JournalLock, _Journal, open_journal
+from lightningtune.study.journal import Journal, JournalLock, open_journal
 from lightningtune.study.storage import open_storage
 
 HOLDER = """
@@ -98,9 +98,11 @@ def test_a_process_that_was_forked_meanwhile_does_not_keep_the_lock(path):
     assert float(done.stdout) < 25, "Optuna waits for 30 seconds"
 
 
-def test_programs_that_know_optunas_lock_only_write_at_the_same_time(path, monkeypatch):
-    monkeypatch.setattr("lightningtune.study.journal._PATIENCE", 20.0)  # so long a busy disk may take to write
-    locks = [JournalLock, JournalLock, JournalFileSymlinkLock, JournalFileSymlinkLock]
+def test_programs_that_know_optunas_lock_only_write_at_the_same_time(path):
+    def patient_lock(path):
+        return JournalLock(path, dead_lock_seconds=20.0)  # so long a busy disk may take to write
+
+    locks = [patient_lock, patient_lock, JournalFileSymlinkLock, JournalFileSymlinkLock]
 
     def write(number):
         backend = JournalFileBackend(str(path), locks[number](str(path)))
@@ -319,8 +321,7 @@ def test_a_torn_line_that_is_replaced_while_it_is_read_is_no_damage(path):
             path.write_bytes(whole)
             return super().acquire()
 
-    journal = _Journal(path)
-    journal._lock = Waiting(str(path))
+    journal = Journal(path, Waiting(str(path)))
     path.write_bytes(whole[:-60] + b"#" * 20 + whole[-40:])
     assert [log["op_code"] for log in journal.read_logs(0)] == [0, 2]
 
@@ -349,7 +350,7 @@ def test_two_records_in_one_line_are_none(path):
 def test_it_can_be_read_from_any_record_again_and_again(path):
     for number in range(5):
         writer(path).set_user_attr("a", number)
-    backend = _Journal(path)
+    backend = Journal(path)
     whole = [*backend.read_logs(0)]
     for start in (3, 0, 5, 6, 4):
         assert [*backend.read_logs(start)] == whole[start:]
