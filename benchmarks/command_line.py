@@ -22,8 +22,8 @@ import optuna
 from overhead import machine, show
 
 from lightningtune.contract import StopReason, TrialFacts, TrialOutcome
-from lightningtune.study.definition import open_study
 from lightningtune.study.identity import WORKER, Worker
+from lightningtune.study.opening import open_study
 from lightningtune.study.provenance import Provenance, versions
 from lightningtune.study.reporter import record_config, record_outcome
 from lightningtune.study.storage import open_storage

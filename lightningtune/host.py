@@ -22,7 +22,7 @@ from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpe
 from lightningtune.errors import ConfigurationError, InvalidConfigError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter
 from lightningtune.search.spaces import SearchSpace
-from lightningtune.study import definition
+from lightningtune.study import opening, succession
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.enqueue import check_queued
 from lightningtune.study.leftovers import drop_leftovers
@@ -35,7 +35,7 @@ from lightningtune.study.reporter import (
     BASELINE,
     PRUNED_BY,
     OptunaReporter,
-    config_sum,
+    read_config_sum,
     record_config,
     record_outcome,
     record_placement,
@@ -68,8 +68,8 @@ def _progress_bar(study: optuna.Study, n_trials: int, options: Mapping[str, Any]
     if not options.get("show_progress_bar"):
         yield []
         return
-    with tqdm(total=n_trials, initial=definition.count_finished(study)) as bar:
-        yield [lambda study, trial: bar.update(definition.count_finished(study) - bar.n)]
+    with tqdm(total=n_trials, initial=succession.count_finished(study)) as bar:
+        yield [lambda study, trial: bar.update(succession.count_finished(study) - bar.n)]
 
 
 @dataclass
@@ -203,7 +203,7 @@ class Host:
             self._record,
             end=end,
             is_wanted=lambda running: (
-                definition.count_finished(study) + running < self.n_trials and not is_exhausted(study, self.space)
+                succession.count_finished(study) + running < self.n_trials and not is_exhausted(study, self.space)
             ),
             n_jobs=n_jobs,
             timeout=options.get("timeout"),
@@ -221,7 +221,7 @@ class Host:
             yield
         if self._mistake is not None:
             raise self._mistake.with_traceback(None) from None
-        if (done := definition.count_finished(study)) >= self.n_trials:
+        if (done := succession.count_finished(study)) >= self.n_trials:
             return
         if interruption.is_paused:
             self.view.note(f"{done} of {self.n_trials} trials are done; run again to go on.")
@@ -241,7 +241,7 @@ class Host:
         if not best or len(self.objective.monitor) > 1 or not self.directory.trial(best[0]).exists():
             return
         try:
-            self.directory.check_whole(best[0], config_sum(study, best[0]))
+            self.directory.check_whole(best[0], read_config_sum(study, best[0]))
             self.directory.promote(best[0])
         except InvalidConfigError as damage:
             self.view.note(f"best/ stays as it is. {damage}")
@@ -269,7 +269,7 @@ class Host:
             TrialError: when it fails.
         """
         directory = self.directory.refit(number, seed, max_epochs)
-        data_seed = definition.data_seed(study, number)
+        data_seed = opening.data_seed(study, number)
         outcome = train(self.freeze(0, {**config, "seed_everything": seed}, directory, data_seed))
         self.directory.drop_last(directory)
         if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
@@ -328,13 +328,13 @@ class Host:
             config = self.blueprint.schema.merge(self.blueprint.config, overrides)
             directory, before = self.directory.trial(trial.number), trial.user_attrs.get(CONTINUES)
             recorded = None if before is None else self._recovery.config_of(before)
-            data_seed = definition.data_seed(trial.study, None if recorded is None else before)
+            data_seed = opening.data_seed(trial.study, None if recorded is None else before)
             if recorded is not None:
                 config = with_limits_of(recorded, config)
             else:
                 seed = config.pop("seed_everything", True)
                 place = place_of(trial.study.get_trials(deepcopy=False), trial.number)
-                seed = definition.derive_seed(trial.study, place) if seed is True else seed
+                seed = opening.derive_seed(trial.study, place) if seed is True else seed
                 config = {"seed_everything": seed, **config}
             self.view.trial_trains(trial.number, config.get("trainer"))
             spec = self.freeze(trial.number, config, directory, data_seed)
@@ -352,7 +352,7 @@ class Host:
 
     def _record(self, trial: optuna.Trial, outcome: TrialOutcome) -> TrialOutcome:
         """Keep on the trial, and in its folder, how it ended; a mistake ends a study in which nothing can succeed."""
-        if (mistake := definition.mistake_in(trial.study, outcome.error)) is not None:
+        if (mistake := succession.mistake_in(trial.study, outcome.error)) is not None:
             self._mistake = mistake
             trial.study.stop()
             outcome = dataclasses.replace(outcome, reason=StopReason.REFUSED)
@@ -384,13 +384,13 @@ class Host:
         trials = study.get_trials(deepcopy=False)
         heirs = successors(trials)
         shown = {n: trial_result(trials[n], self.directory, heirs.get(n)) for n in (*best, trial.number)}
-        done = definition.count_finished(study)  # other processes may have had a share
+        done = succession.count_finished(study)  # other processes may have had a share
         self.view.trial_ended(shown[trial.number], tuple(shown[number] for number in best), done)
         tell()
         self._recovery.look()
         if done >= self.n_trials or self._interruption.stop is not None:
             study.stop()
-        alike = definition.failing_alike(study, self.max_failures)
+        alike = succession.failing_alike(study, self.max_failures)
         if alike is not None and self._mistake is None and not self._ends_alike:
             self._ends_alike = True
             study.stop()
@@ -398,4 +398,4 @@ class Host:
             end = "" if detail.endswith((".", "!", "?")) else "."
             error_file = self.directory.trial(trial.number) / "error.txt"
             why = f"{count} trials in a row failed alike. {detail}{end} See {error_file}"
-            self.view.stopped(f"The study ends: {why}\n{definition.SAY_WHAT_IS_IMPOSSIBLE}")
+            self.view.stopped(f"The study ends: {why}\n{succession.SAY_WHAT_IS_IMPOSSIBLE}")

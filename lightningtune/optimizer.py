@@ -37,14 +37,14 @@ from lightningtune.report.html.writer import ReportWriter
 from lightningtune.report.live import LiveView, view_console
 from lightningtune.report.summary import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike
-from lightningtune.study import definition
-from lightningtune.study.changes import Subject, changes_since, check_subject, define
+from lightningtune.study import opening, succession
+from lightningtune.study.changes import Subject, changes_since, check_continuable, check_subject, define
 from lightningtune.study.comparison import Replay, check_tolerance
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import direction_names, objective_of
 from lightningtune.study.refits import Refit
-from lightningtune.study.reporter import SEED, config_sum
+from lightningtune.study.reporter import SEED, read_config_sum
 from lightningtune.study.storage import open_storage
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.trainers import prints_itself
@@ -195,7 +195,7 @@ class OptunaDrivenOptimizer:
             self._config["trainer"] = placed
         self._space = space_of(search_space, self._schema, self._config)
         self._blueprint = blueprint(self._schema, self._config, share_data)
-        with definition.quiet_optuna():
+        with opening.quiet_optuna():
             check_space(self._space, self._schema, self._config, self._blueprint)
             check_config(base_config, self._schema, self._config, self._blueprint)
             check_sampler(sampler, self._space, self._directions)
@@ -228,9 +228,9 @@ class OptunaDrivenOptimizer:
         """The Optuna study; opened, or created, when first asked for."""
         if self._study is None:
             self._directory.create()
-            with definition.quiet_optuna():
+            with opening.quiet_optuna():
                 self._storage = open_storage(self._optuna_kwargs.get("storage"), self._directory.journal)
-                study = definition.open_study(
+                study = opening.open_study(
                     self._study_name,
                     self._storage,
                     self._directions,
@@ -244,7 +244,7 @@ class OptunaDrivenOptimizer:
                 check_subject(study, subject, self._directory.how_to_remove(self._optuna_kwargs))
             if self._optuna_kwargs.get("storage") is None:
                 self._directory.check_belongs(study.user_attrs[SEED], len(study.get_trials(deepcopy=False)))
-            self._study, self._blueprint.data_seed = study, definition.data_seed(study)
+            self._study, self._blueprint.data_seed = study, opening.data_seed(study)
         return self._study
 
     @property
@@ -281,7 +281,7 @@ class OptunaDrivenOptimizer:
                 if report.ok:
                     optimizer.optimize()
         """
-        done = 0 if self._study is None else min(definition.count_finished(self._study), self.n_trials)
+        done = 0 if self._study is None else min(succession.count_finished(self._study), self.n_trials)
         return check_study(
             self._host,
             study_name=self._study_name,
@@ -306,13 +306,13 @@ class OptunaDrivenOptimizer:
         """
         study = self.study
         how_to_remove = self._directory.how_to_remove(self._optuna_kwargs)
-        definition.check_continuable(study, self._space.parameters or (), how_to_remove)
+        check_continuable(study, self._space.parameters or (), how_to_remove)
         asked_for = define(study, self._objective, self.n_trials, self._schema, self._space, self._config)
         if (changed := changes_since(self._directory.read_definition(), asked_for, study)) is not None:
             self._view.note(changed)
         self._host.rescue(study)
-        definition.start_over(study)
-        done = definition.count_finished(study)
+        succession.start_over(study)
+        done = succession.count_finished(study)
         line = headline(self._study_name, self._objective, done, self.n_trials)
         self._view.begin(self.results(), done, self.n_trials, line)
         report = ReportWriter(self._directory)
@@ -320,7 +320,7 @@ class OptunaDrivenOptimizer:
             self._run(study, done, report, asked_for)
         except (KeyboardInterrupt, SystemExit):
             report.write(study)
-            self._view.note(f"Interrupted. {definition.describe_progress(study, self.n_trials)}; run again to go on.")
+            self._view.note(f"Interrupted. {succession.describe_progress(study, self.n_trials)}; run again to go on.")
             raise
         report.write(study)
         results = self.results()
@@ -339,7 +339,7 @@ class OptunaDrivenOptimizer:
             InvalidConfigError: when its file is not there, or not as it was written.
         """
         number = self.results().choose(number)
-        return self._directory.read_config(number, config_sum(self.study, number))
+        return self._directory.read_config(number, read_config_sum(self.study, number))
 
     def best_model(self, number: int | None = None) -> LightningModule:
         """Build the model of the best trial, or of trial ``number``, with its best weights, ready to evaluate.
@@ -385,7 +385,7 @@ class OptunaDrivenOptimizer:
             config = with_limits_of(config, {"trainer": {"max_epochs": max_epochs}})
         if seeds is None:
             own = config["seed_everything"]
-            seeds = definition.derive_seed(self.study, number) if own is False else own
+            seeds = opening.derive_seed(self.study, number) if own is False else own
         chosen = check_seeds(seeds)
         ranks = self._blueprint.check_trainer(config)
         with self._processes() if ranks > 1 else contextlib.nullcontext() as processes:
@@ -443,7 +443,7 @@ class OptunaDrivenOptimizer:
             if processes is None and ranks > 1:
                 processes = context.enter_context(self._processes())
             context.enter_context(self._view)
-            context.enter_context(definition.quiet_optuna())
+            context.enter_context(opening.quiet_optuna())
             callbacks: list[Any] = [report, *self._study_callbacks]
             hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
             if processes is None:
@@ -455,11 +455,11 @@ class OptunaDrivenOptimizer:
         """Correct what an abrupt end left, and queue the untuned defaults of a new study."""
         self._host.set_right(study)
         notes, point = [*notices(self._objective, self._config)], None
-        if definition.is_new(study):
+        if succession.is_new(study):
             point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
             notes += [] if note is None else [note]
         for note in notes:
             if note not in self.seen_notes:
                 self._view.note(note)
         if point is not None:
-            definition.queue_baseline(study, point)
+            opening.queue_baseline(study, point)

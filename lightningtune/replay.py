@@ -24,10 +24,10 @@ from lightningtune.study.reporter import (
     PLACEMENT,
     PRUNED_BY,
     REASON,
-    config_sum,
-    data_seed_of,
-    facts_of,
-    provenance_of,
+    read_config_sum,
+    read_data_seed,
+    read_facts,
+    read_provenance,
 )
 from lightningtune.training.build import Blueprint
 from lightningtune.training.failures import failure
@@ -71,10 +71,10 @@ def replay(
     """
     trial = _finished(study, number)
     recorded = _recorded(trial)
-    config = directory.read_config(number, config_sum(study, number))
-    _, _, facts = facts_of(trial)
+    config = directory.read_config(number, read_config_sum(study, number))
+    _, _, facts = read_facts(trial)
     blueprint = copy.copy(blueprint)
-    blueprint.data_seed = data_seed_of(trial)
+    blueprint.data_seed = read_data_seed(trial)
     try:
         ranks = blueprint.check_trainer(config)
         folder = directory.replay(number)
@@ -104,7 +104,7 @@ def replay(
         recorded,
         Training(follower.curve, outcome.score, None if follower.has_stopped else _ending(outcome)),
         tolerance,
-        differences((provenance_of(trial), provenance_here(blueprint.schema)), (facts, outcome.facts)),
+        differences((read_provenance(trial), provenance_here(blueprint.schema)), (facts, outcome.facts)),
         is_seeded=config.get("seed_everything") is not False,
         directory=folder,
     )
@@ -118,7 +118,7 @@ def _finished(study: optuna.Study, number: int) -> FrozenTrial:
     trial = trials[number]
     if not trial.state.is_finished():
         raise NoResultError(f"Trial {number} has not ended yet: it is {trial.state.name.lower()}.")
-    if config_sum(study, number) is None:
+    if read_config_sum(study, number) is None:
         why = trial.user_attrs.get(DETAIL, "another program ran it, or it ended before it began")
         raise NoResultError(f"Of trial {number} no config was recorded, so that it cannot be trained again: {why}.")
     return trial

@@ -26,9 +26,8 @@ import torch
 from family import children_of, have_ended, marked
 from servers import Postgres
 
-from lightningtune.study.definition import count_finished
 from lightningtune.study.reporter import DETAIL, REASON
-from lightningtune.study.succession import ATTEMPT, ATTEMPTS, line_of, place_of, successors
+from lightningtune.study.succession import ATTEMPT, ATTEMPTS, count_finished, line_of, place_of, successors
 
 SCRIPT = Path(__file__).with_name("chaos_study.py")
 TRIALS, EPOCHS = 30, 20

@@ -8,8 +8,8 @@ import optuna
 import pytest
 
 from lightningtune.contract import StopReason, TrialFacts, TrialOutcome
-from lightningtune.study.definition import quiet_optuna
 from lightningtune.study.identity import WORKER
+from lightningtune.study.opening import quiet_optuna
 from lightningtune.study.reporter import BASELINE, FACTS, PLACEMENT, PROVENANCE, SEED, record_outcome
 from lightningtune.study.storage import get_id
 

@@ -26,7 +26,7 @@ from reported import needs_optuna_5
 
 from lightningtune import ConfigurationError, NoResultError, OptunaDrivenOptimizer, TrialError, tunable
 from lightningtune.contract import Objective, SilentReporter
-from lightningtune.study import definition
+from lightningtune.study import succession
 from lightningtune.study.comparison import Agreement
 from lightningtune.training.callback import TrialCallback
 
@@ -466,7 +466,7 @@ def test_an_optuna_callback_may_stop_the_study(tune):
 
 
 def test_timeout_ends_the_study(tune):
-    assert definition.count_finished(tune(timeout=0.0).optimize()) == 0
+    assert succession.count_finished(tune(timeout=0.0).optimize()) == 0
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "path", "object"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.pruners import HyperbandPruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner
 
-from lightningtune.study.definition import quiet_optuna
+from lightningtune.study.opening import quiet_optuna
 
 _CALLS = 6000
 """How often a pruner is asked at most: about a second."""

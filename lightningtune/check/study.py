@@ -34,8 +34,8 @@ from lightningtune.host import Host
 from lightningtune.preflight import notices, plan_baseline
 from lightningtune.report.summary import headline
 from lightningtune.search.parameters import Parameter
-from lightningtune.study.definition import quiet_optuna
 from lightningtune.study.objective import looks_reversed
+from lightningtune.study.opening import quiet_optuna
 from lightningtune.training.class_names import blocks_of
 from lightningtune.wording import counted
 from lightningtune.workers.devices import Slot

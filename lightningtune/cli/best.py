@@ -37,18 +37,18 @@ def run(arguments: Sequence[str]) -> int:
 
     from lightningtune.report.best import draw_best
     from lightningtune.study.progress import metric_names
-    from lightningtune.study.reporter import config_sum
+    from lightningtune.study.reporter import read_config_sum
     from lightningtune.study.results import collect_results
 
     study, directory = found.study, found.directory
     results = collect_results(study, metric_names(study, directory.read_definition()), directory)
     number = results.choose(given.number)
     if given.config_only:
-        directory.read_config(number, config_sum(study, number))
+        directory.read_config(number, read_config_sum(study, number))
         sys.stdout.write(directory.config(number).read_text(encoding="utf-8"))
         return 0
     has_config = directory.config(number).is_file()
-    config = directory.read_config(number, config_sum(study, number)) if has_config else None
+    config = directory.read_config(number, read_config_sum(study, number)) if has_config else None
     if given.json:
         trial = results.trials[number]
         print_json(

@@ -107,9 +107,9 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     """
     # imported where it is used: --help is not to wait for Optuna
     from lightningtune.check.runs import extent_of
-    from lightningtune.study.definition import is_over
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage
+    from lightningtune.study.succession import is_over
 
     storage = asked_for.storage or ""
     if "://" in storage and not storage.startswith("sqlite"):  # whose file the check does not make

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightningtune.cli.study_file import StudyFile
 from lightningtune.errors import ConfigurationError
-from lightningtune.study.definition import STUDY_FILE, is_over
+from lightningtune.study.reporter import STUDY_FILE
 from lightningtune.study.storage import expand_storage
+from lightningtune.study.succession import is_over
 
 if TYPE_CHECKING:
     import optuna

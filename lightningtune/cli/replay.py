@@ -81,7 +81,7 @@ def _plain(replayed: Replay) -> dict[str, Any]:
 def _from_definition(found: FoundStudy, number: int, script: str | None, tolerance: float) -> Replay:
     """Replay a trial of a study that a script has run, by what is written down in its folder."""
     from lightningtune.config.importing import search_also
-    from lightningtune.study.definition import quiet_optuna
+    from lightningtune.study.opening import quiet_optuna
 
     asked_for = found.directory.read_definition()
     if not asked_for:

@@ -65,8 +65,8 @@ def open_study(study: str, storage: str | None, is_to_run: bool = False) -> Foun
     with _no_collections():
         # imported where it is used: --help is not to wait for Optuna
         from lightningtune.study import storage as storages
-        from lightningtune.study.definition import quiet_optuna
         from lightningtune.study.finding import find_study
+        from lightningtune.study.opening import quiet_optuna
 
         if not is_to_run:
             storages.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word

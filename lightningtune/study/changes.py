@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import check_distribution_compatibility
 from optuna.trial import TrialState
 
 from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, load_yaml
+from lightningtune.search.parameters import Parameter
 from lightningtune.search.spaces import ProbingStudy, SearchSpace, SimpleSearchSpace
-from lightningtune.study.definition import data_seed, has_value, is_new, is_over, quiet_optuna
+from lightningtune.study.opening import data_seed, quiet_optuna
 from lightningtune.study.provenance import name_of, names_of, script, versions
 from lightningtune.study.reporter import SEED
-
-_BUILDERS = ("cli", "model_class", "datamodule_class")
-_COMPARED = (
-    *(*_BUILDERS, "search_space", "parameters", "base_config", "score", "data_seed", "sampler", "pruner", "versions"),
-)
-"""The other parts of a definition may not change, or change nothing of a trial."""
-_SHOWN = 8
-_DRY_TRIALS = 20
-"""Samples that tell the parameters of a function of the trial."""
-_SECTIONS = {"model_class": "model", "datamodule_class": "data"}
+from lightningtune.study.succession import has_value, is_new, is_over
 
 SUBJECT = "lightningtune:subject"
-"""What a study tunes, as an attribute of the study."""
+"""Study attribute that holds what the study tunes."""
+
+_COMPARED = (
+    *("cli", "model_class", "datamodule_class", "search_space", "parameters", "base_config", "score", "data_seed"),
+    *("sampler", "pruner", "versions"),
+)
+"""The parts of a definition that may change. The others may not, or change nothing of a trial."""
+_SHOWN = 8
+_SAMPLES = 20
+"""Samples that tell the parameters of a function of the trial."""
+_SECTIONS = {"model_class": "model", "datamodule_class": "data"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Subject:
     Attributes:
         classes: the names of ``cli``, ``model_class`` and ``datamodule_class``.
         parameters: the names in the search space, sorted.
-        is_complete: whether these are all of them; of a function of the trial they are those that some samples had.
+        is_complete: whether these are all; of a function of the trial they are those that some samples had.
     """
 
     classes: Mapping[str, str | None]
@@ -51,7 +54,7 @@ class Subject:
     @classmethod
     def of(cls, schema: Schema, space: SearchSpace, config: Mapping[str, Any]) -> Subject:
         """Read the subject from what a user asks for."""
-        parameters, paths = _sampled(space)
+        parameters, paths = _read_parameters(space)
         classes = {part: _base_name(target) for part, target in schema.parts.items()}
         for part, section in _SECTIONS.items():
             class_path = (config.get(section) or {}).get("class_path")
@@ -67,7 +70,7 @@ def _base_name(target: Any) -> str | None:
     return name_of(target if target is None or hasattr(target, "__qualname__") else type(target))
 
 
-def _sampled(space: SearchSpace) -> tuple[tuple[str, ...], set[str]]:
+def _read_parameters(space: SearchSpace) -> tuple[tuple[str, ...], set[str]]:
     """Return the names of a space's parameters, and the paths in the config to which they lead."""
     if space.parameters is not None:
         named = space.parameters
@@ -75,8 +78,8 @@ def _sampled(space: SearchSpace) -> tuple[tuple[str, ...], set[str]]:
     paths = set[str]()
     with quiet_optuna():
         study = ProbingStudy()
-        for _ in range(_DRY_TRIALS):
-            with contextlib.suppress(Exception):  # it may prune a point; a trial will tell whatever else it raises
+        for _ in range(_SAMPLES):
+            with contextlib.suppress(Exception):  # it may prune a point; a trial will say whatever else it raises
                 paths |= space.suggest(study.ask()).keys()
     return tuple(sorted({name for trial in study.trials for name in trial.params})), paths
 
@@ -96,7 +99,7 @@ def check_subject(study: optuna.Study, asked_for: Subject, how_to_remove: str) -
     """
     stored = study.user_attrs.get(SUBJECT)
     is_running = bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-    differences = _differences(study, stored, asked_for) if is_running or has_value(study) else []
+    differences = _compare_subjects(study, stored, asked_for) if is_running or has_value(study) else []
     if differences:
         was, now = (" and ".join(texts) for texts in zip(*differences, strict=True))
         raise ConfigurationError(
@@ -109,7 +112,9 @@ def check_subject(study: optuna.Study, asked_for: Subject, how_to_remove: str) -
         study.set_user_attr(SUBJECT, kept)
 
 
-def _differences(study: optuna.Study, stored: Mapping[str, Any] | None, asked_for: Subject) -> list[tuple[str, str]]:
+def _compare_subjects(
+    study: optuna.Study, stored: Mapping[str, Any] | None, asked_for: Subject
+) -> list[tuple[str, str]]:
     """Return what may not differ: as the study has it, and as it is asked for."""
     if stored is None:  # of an older version: its trials alone say what it tunes
         stored = {"classes": asked_for.classes, "parameters": [], "is_complete": False}
@@ -122,12 +127,32 @@ def _differences(study: optuna.Study, stored: Mapping[str, Any] | None, asked_fo
     else:  # samples may have missed some
         names |= {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
         is_other = bool(names) and not names & asked
-    return [*found, (_listed(names), _listed(asked))] if is_other else found
+    return [*found, (_list_parameters(names), _list_parameters(asked))] if is_other else found
 
 
-def _listed(names: set[str]) -> str:
+def _list_parameters(names: set[str]) -> str:
     shown = [*sorted(names)[:_SHOWN], *([f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])]
     return f"the {'parameter' if len(names) == 1 else 'parameters'} {', '.join(shown)}"
+
+
+def check_continuable(study: optuna.Study, parameters: Iterable[Parameter], how_to_remove: str) -> None:
+    """Refuse a parameter whose kind, scale or choices are not those of the study. A wider or narrower range goes on.
+
+    Raises:
+        ConfigurationError: naming the parameter, what it was, and the command that removes the study.
+    """
+    trials = study.get_trials(deepcopy=False)
+    for parameter in parameters:
+        stored = next((t.distributions[parameter.name] for t in trials if parameter.name in t.distributions), None)
+        try:
+            if stored is not None:
+                check_distribution_compatibility(stored, parameter.distribution)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"The study '{study.study_name}' exists with '{parameter.name}' as {stored}, and cannot go on with "
+                f"{parameter.distribution}: {error} Give it another study_name, or remove the stored study with "
+                f"{how_to_remove}."
+            ) from None
 
 
 def define(
@@ -138,16 +163,7 @@ def define(
     space: SearchSpace,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what was asked for, as it is written to ``study.yaml``.
-
-    Args:
-        study: with its sampler and its pruner.
-        objective: what is tuned.
-        n_trials: in all.
-        schema: what builds the model and the data.
-        space: what is sampled.
-        config: the base config.
-    """
+    """Return what is asked for, as it is written to ``study.yaml``."""
     file, subject = script(), Subject.of(schema, space, config)
     return {
         "study_name": study.study_name,
@@ -185,12 +201,7 @@ def changes_since(before: Mapping[str, Any], asked_for: Mapping[str, Any], study
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], has_ended: bool = False) -> str | None:
-    """Say in a sentence what differs between two definitions of a study; None where nothing does.
-
-    Args:
-        before: as it was read from ``study.yaml``.
-        now: as it will be written there.
-        has_ended: whether no trial follows.
+    """Say in a sentence what differs between two definitions as read from ``study.yaml``; None where nothing does.
 
     Example:
         >>> print(describe_changes({"base_config": {"trainer": {"max_epochs": 5}}}, {
@@ -198,7 +209,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], has_ende
         Changed since the last run, for the trials that follow: base_config.model.width added: 4; \
 base_config.trainer.max_epochs 5 → 9.
     """
-    old, new = (dict(leaves({name: part.get(name) for name in _COMPARED})) for part in (before, now))
+    old, new = (dict(flatten({name: part.get(name) for name in _COMPARED})) for part in (before, now))
     found = []
     for path in sorted({*old, *new}):
         if path not in old:
@@ -214,19 +225,15 @@ base_config.trainer.max_epochs 5 → 9.
     return f"Changed since the last run, {whom}: {'; '.join([*found[:_SHOWN], *more])}."
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what is no mapping, by its dotted path; an empty mapping and None are nothing.
-
-    Args:
-        value: a mapping, or what stands in one.
-        path: where it stands.
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings by their dotted paths, without None and empty mappings.
 
     Example:
-        >>> list(leaves({"trainer": {"max_epochs": 5}, "seed": None}))
+        >>> list(flatten({"trainer": {"max_epochs": 5}, "seed": None}))
         [('trainer.max_epochs', 5)]
     """
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from leaves(inner, f"{path}.{name}" if path else str(name))
+            yield from flatten(inner, f"{path}.{name}" if path else str(name))
     elif value is not None:
         yield path, value

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightningtune.study.changes import leaves
+from lightningtune.study.changes import flatten
 from lightningtune.study.results import StudyResults
 
 _NOT_COMPARED = {"study_name", "metric", "direction"}
@@ -92,7 +92,7 @@ def contrast(findings: Sequence[Finding], definitions: Sequence[Mapping[str, Any
         (1, {'seed': (1, 2)})
     """
     flat = [
-        dict(leaves({name: part for name, part in definition.items() if name not in _NOT_COMPARED}))
+        dict(flatten({name: part for name, part in definition.items() if name not in _NOT_COMPARED}))
         for definition in definitions
     ]
     paths = dict.fromkeys(path for one in flat for path in one)

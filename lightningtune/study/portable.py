@@ -16,9 +16,9 @@ import optuna
 
 from lightningtune.errors import ConfigurationError, InvalidConfigError
 from lightningtune.files import dump_json, replacing, write_text
-from lightningtune.study.definition import quiet_optuna
 from lightningtune.study.directory import StudyDirectory, check_study_name
 from lightningtune.study.finding import FoundStudy
+from lightningtune.study.opening import quiet_optuna
 from lightningtune.study.progress import metric_names
 from lightningtune.study.results import StudyResults, collect_results
 from lightningtune.study.selection import columns_of

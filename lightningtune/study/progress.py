@@ -11,12 +11,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.epochs import epochs_in, max_epochs_of, trainer_section
 from lightningtune.study.identity import WORKER, is_dead, read_worker
 from lightningtune.study.reporter import BASELINE
 from lightningtune.study.results import StudyResults, collect_results
+from lightningtune.study.succession import count_finished
 
 LATEST = 20
 """Of so many trials that ended last the mean tells how long one takes."""

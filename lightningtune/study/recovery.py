@@ -14,12 +14,11 @@ from optuna.trial import FrozenTrial
 
 from lightningtune.contract import StopReason
 from lightningtune.errors import InvalidConfigError, redact
-from lightningtune.study.definition import count_finished
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import HEARTBEAT_SECONDS, ProcessMonitor, call_every
-from lightningtune.study.reporter import REASON, config_sum
+from lightningtune.study.reporter import REASON, read_config_sum
 from lightningtune.study.storage import call_at_once
-from lightningtune.study.succession import CONTINUES, line_of, requeue
+from lightningtune.study.succession import CONTINUES, count_finished, line_of, requeue
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ class Recovery:
 
     def config_of(self, number: int) -> dict[str, Any] | None:
         """Return the config of a trial that is to go on; None where there is none, or not as it was written."""
-        written = config_sum(self._study, number)
+        written = read_config_sum(self._study, number)
         try:
             return self._directory.read_config(number, written)
         except InvalidConfigError as damage:

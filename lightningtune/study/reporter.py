@@ -1,4 +1,4 @@
-"""An Optuna trial as the `Reporter` of a fit, and the names under which facts are kept on a trial."""
+"""An Optuna trial as the `Reporter` of a fit, and what is kept on a trial: attribute names, writing and reading."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ REASON = "lightningtune:reason"
 DETAIL = "lightningtune:detail"
 SEED = "lightningtune:seed"
 FACTS = "lightningtune:facts"
-"""What a trial was trained with, and what it took; told at its end."""
+"""What a trial was trained with, and what it took; written at its end."""
 PROVENANCE = "lightningtune:provenance"
-"""Where a trial comes from: its config, the versions, the user's code; known when it begins."""
+"""Where a trial comes from: its config, the versions, the user's code; written when it begins."""
 BASELINE = "lightningtune:baseline"
 PLACEMENT = "lightningtune:placement"
+STUDY_FILE = "lightningtune:study_file"
+"""Of a study: the study file with which ``lightningtune tune`` runs it."""
 
 PRUNED_BY = (optuna.TrialPruned,)
 """What a trial's own code raises to have the trial pruned; see `TrialSpec.pruned_by`."""
@@ -38,9 +40,9 @@ _NOTICED: set[tuple[str, str]] = set()
 class OptunaReporter:
     """Reports to an Optuna trial, and asks it whether to prune.
 
-    The pruner is not asked about the baseline, with whose score those of all other trials are compared.
-    Optuna has no pruning in studies with several objectives: there, values are not reported, and one notice says so.
-    While a `PatientStorage` is away the values wait there, and nothing is pruned.
+    The pruner is not asked about the baseline, whose score all other trials are compared with. Optuna has no pruning in
+    studies with several objectives: there values are not reported, and one notice says so. While a `PatientStorage` is
+    away the values wait there, and nothing is pruned.
 
     Args:
         trial: a running trial, or a ``FixedTrial``, which is never pruned.
@@ -50,13 +52,13 @@ class OptunaReporter:
         self._trial = trial
         self._is_baseline = BASELINE in trial.user_attrs
         self._study: optuna.Study | None = getattr(trial, "study", None)
-        self._single = self._study is None or len(self._study.directions) == 1
-        if not self._single and self._study is not None:
+        self._has_one_objective = self._study is None or len(self._study.directions) == 1
+        if not self._has_one_objective and self._study is not None:
             self.notice(f"Study '{self._study.study_name}' has several objectives, and Optuna prunes none of them.")
 
     def report(self, values: Values, step: int) -> Stop | None:
         """Report the first value; return the decision to prune, or None."""
-        if not self._single:
+        if not self._has_one_objective:
             return None
         # Optuna knows NaN as no value, but would take a last infinity for the value of a pruned trial
         self._trial.report(math.nan if math.isinf(values[0]) else values[0], step)
@@ -84,27 +86,27 @@ def record_placement(trial: optuna.Trial, placement: Mapping[str, Any]) -> None:
     trial.set_user_attr(PLACEMENT, dict(placement))
 
 
-def record_config(trial: optuna.Trial, sum_of_file: str, data_seed: int | None, provenance: Provenance) -> None:
-    """Record the checksum of a trial's config, the seed of its data, and the code that trains it."""
-    kept = {"config": sum_of_file, "data_seed": data_seed, **dataclasses.asdict(provenance)}
+def record_config(trial: optuna.Trial, file_sum: str, data_seed: int | None, provenance: Provenance) -> None:
+    """Keep on a trial the checksum of its config's file, the seed of its data, and the code that trains it."""
+    kept = {"config": file_sum, "data_seed": data_seed, **dataclasses.asdict(provenance)}
     trial.set_user_attr(PROVENANCE, kept)
 
 
-def config_sum(study: optuna.Study, number: int) -> str | None:
-    """Return what is kept of a trial's config; None where the trial never had one."""
+def read_config_sum(study: optuna.Study, number: int) -> str | None:
+    """Return the checksum of a trial's config; None where the trial never had one."""
     kept: str | None = study.get_trials(deepcopy=False)[number].user_attrs.get(PROVENANCE, {}).get("config")
     return kept
 
 
-def data_seed_of(trial: FrozenTrial) -> int | None:
+def read_data_seed(trial: FrozenTrial) -> int | None:
     """Return the seed of a trial's data; None where its data drew from the trial's own, as in older versions."""
     kept: int | None = trial.user_attrs.get(PROVENANCE, {}).get("data_seed")
     return kept
 
 
-def provenance_of(trial: FrozenTrial) -> Provenance | None:
+def read_provenance(trial: FrozenTrial) -> Provenance | None:
     """Return where a trial comes from; None where it never began."""
-    kept = _known(Provenance, trial.user_attrs.get(PROVENANCE, {}))
+    kept = _select_fields(Provenance, trial.user_attrs.get(PROVENANCE, {}))
     return Provenance(**kept) if kept else None
 
 
@@ -118,12 +120,12 @@ def record_outcome(trial: Any, outcome: TrialOutcome) -> None:
     trial.set_user_attr(FACTS, {"epochs": outcome.epochs, "seconds": round(outcome.duration, 3), **known})
 
 
-def facts_of(trial: FrozenTrial) -> tuple[int, float, TrialFacts]:
+def read_facts(trial: FrozenTrial) -> tuple[int, float, TrialFacts]:
     """Return a trial's epochs, its seconds, and what it was trained with, as far as that is known."""
     kept = trial.user_attrs.get(FACTS, {})
-    return kept.get("epochs", 0), kept.get("seconds", 0.0), TrialFacts(**_known(TrialFacts, kept))
+    return kept.get("epochs", 0), kept.get("seconds", 0.0), TrialFacts(**_select_fields(TrialFacts, kept))
 
 
-def _known(kind: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a dataclass has of what is kept, for another version may have kept more."""
+def _select_fields(kind: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a dataclass knows of what is kept: another version may have kept more."""
     return {field.name: kept[field.name] for field in dataclasses.fields(kind) if field.name in kept}

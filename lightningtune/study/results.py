@@ -19,7 +19,7 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.epochs import epochs_in, last_sign, trainer_section
 from lightningtune.study.provenance import Provenance
 from lightningtune.study.refits import Refit, read_refits
-from lightningtune.study.reporter import BASELINE, DETAIL, REASON, facts_of, provenance_of
+from lightningtune.study.reporter import BASELINE, DETAIL, REASON, read_facts, read_provenance
 from lightningtune.study.succession import ATTEMPTS, CONTINUES, line_of, next_attempt, successors
 from lightningtune.wording import Readable, listed
 
@@ -302,7 +302,7 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
         continued_by: the trial that goes on in its place.
     """
     attrs = trial.user_attrs
-    epochs, seconds, facts = facts_of(trial)
+    epochs, seconds, facts = read_facts(trial)
     if trial.state.is_finished() and not seconds:  # it was killed with its host, and could not say
         seconds = _seconds_until(last_sign(directory, trial.number), trial)
     if trial.state.is_finished() and not epochs and trial.intermediate_values:
@@ -323,7 +323,7 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
         continued_by=continued_by,
         is_feasible=is_feasible(trial),
         facts=facts,
-        provenance=provenance_of(trial),
+        provenance=read_provenance(trial),
     )
 
 

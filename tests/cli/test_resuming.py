@@ -14,8 +14,8 @@ from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 from lightningtune.study import storage as storages
 from lightningtune.study.changes import SUBJECT
-from lightningtune.study.definition import STUDY_FILE
 from lightningtune.study.finding import find_study
+from lightningtune.study.reporter import STUDY_FILE
 
 STUDY = {
     "base_config": {"trainer": {"max_epochs": 2, "accelerator": "cpu"}},

@@ -10,7 +10,7 @@ from lightningtune.config.overrides import Schema
 from lightningtune.contract import Objective
 from lightningtune.search.spaces import SimpleSearchSpace, as_search_space
 from lightningtune.study.changes import SUBJECT, Subject, check_subject, define, describe_changes
-from lightningtune.study.definition import open_study
+from lightningtune.study.opening import open_study
 
 
 @pytest.mark.parametrize(

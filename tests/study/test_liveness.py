@@ -17,7 +17,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.study.definition import count_finished, is_new, open_study, queue_baseline, start_over
 from lightningtune.study.identity import Worker, is_dead
 from lightningtune.study.liveness import (
     HEARTBEAT_SECONDS,
@@ -27,9 +26,19 @@ from lightningtune.study.liveness import (
     claim,
     heartbeat_name,
 )
+from lightningtune.study.opening import open_study, queue_baseline
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, record_outcome, record_placement
 from lightningtune.study.storage import open_storage
-from lightningtune.study.succession import ATTEMPT, CONTINUES, ORIGIN, WORKER, successors
+from lightningtune.study.succession import (
+    ATTEMPT,
+    CONTINUES,
+    ORIGIN,
+    WORKER,
+    count_finished,
+    is_new,
+    start_over,
+    successors,
+)
 
 STORAGES = ["memory", "journal", "sqlite"]
 on_each = pytest.mark.parametrize("where", STORAGES, indirect=True)

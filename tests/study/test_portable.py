@@ -9,8 +9,8 @@ from lightningtune import ConfigurationError
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml
 from lightningtune.study import portable
-from lightningtune.study.definition import open_study
 from lightningtune.study.finding import find_study
+from lightningtune.study.opening import open_study
 from lightningtune.study.portable import export_study
 from lightningtune.study.storage import open_storage
 

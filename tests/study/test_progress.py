@@ -4,9 +4,9 @@ import optuna
 import pytest
 
 from lightningtune.files import dump_yaml
-from lightningtune.study.definition import open_study
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.identity import WORKER, Worker
+from lightningtune.study.opening import open_study
 from lightningtune.study.progress import RunningTrial, StudyProgress, metric_names, progress_of
 from lightningtune.study.results import StudyResults
 

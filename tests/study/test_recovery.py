@@ -9,9 +9,9 @@ import pytest
 from optuna.trial import TrialState
 
 from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.study.definition import open_study
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import claim
+from lightningtune.study.opening import open_study
 from lightningtune.study.recovery import Recovery
 from lightningtune.study.reporter import record_outcome
 from lightningtune.study.storage import open_storage

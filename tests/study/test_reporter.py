@@ -14,10 +14,10 @@ from lightningtune.study.reporter import (
     FACTS,
     PROVENANCE,
     OptunaReporter,
-    config_sum,
-    data_seed_of,
-    facts_of,
-    provenance_of,
+    read_config_sum,
+    read_data_seed,
+    read_facts,
+    read_provenance,
     record_config,
     record_outcome,
 )
@@ -100,7 +100,7 @@ def test_how_a_trial_ended_is_kept_on_it(storage):
     facts = TrialFacts(device="cpu (x)", memory=5)
     outcome = TrialOutcome(StopReason.PRUNED, "why", epochs=3, duration=1.23456, facts=facts)
     record_outcome(trial, outcome)
-    assert facts_of(study.trials[0]) == (3, 1.235, outcome.facts)
+    assert read_facts(study.trials[0]) == (3, 1.235, outcome.facts)
     assert study.trials[0].user_attrs == {
         "lightningtune:reason": "pruned",
         "lightningtune:detail": "why",
@@ -122,17 +122,17 @@ def test_where_a_trial_comes_from_is_kept_on_it(storage, commit):
     study = optuna.create_study(storage=storage)
     record_config(study.ask(), "sum", 5, Provenance({"torch": "2.9"}, *commit))
     study.ask()
-    assert [config_sum(study, number) for number in (0, 1)] == ["sum", None]
-    assert [*map(data_seed_of, study.trials)] == [5, None]
-    assert [*map(provenance_of, study.trials)] == [Provenance({"torch": "2.9"}, *commit), None]
+    assert [read_config_sum(study, number) for number in (0, 1)] == ["sum", None]
+    assert [*map(read_data_seed, study.trials)] == [5, None]
+    assert [*map(read_provenance, study.trials)] == [Provenance({"torch": "2.9"}, *commit), None]
 
 
 def test_of_a_trial_that_never_ended_nothing_is_known():
-    assert facts_of(optuna.trial.create_trial(value=1.0)) == (0, 0.0, TrialFacts())
+    assert read_facts(optuna.trial.create_trial(value=1.0)) == (0, 0.0, TrialFacts())
 
 
 def test_what_another_version_has_kept_beyond_this_ones_is_left_alone():
     attrs = {PROVENANCE: {"config": "x", "versions": {}, "new": 1}, FACTS: {"epochs": 2, "device": "cpu", "new": 1}}
     trial = optuna.trial.create_trial(value=1.0, user_attrs=attrs)
-    assert provenance_of(trial) == Provenance({})
-    assert facts_of(trial) == (2, 0.0, TrialFacts(device="cpu"))
+    assert read_provenance(trial) == Provenance({})
+    assert read_facts(trial) == (2, 0.0, TrialFacts(device="cpu"))

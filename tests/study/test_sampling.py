@@ -9,7 +9,7 @@ from optuna.samplers import BruteForceSampler, GridSampler, PartialFixedSampler,
 from optuna.trial import TrialState
 
 from lightningtune.search.spaces import ProbingStudy, as_search_space
-from lightningtune.study.definition import open_study, queue_baseline
+from lightningtune.study.opening import open_study, queue_baseline
 from lightningtune.study.sampling import is_exhausted, tell
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

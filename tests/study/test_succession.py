@@ -5,9 +5,9 @@ import pytest
 from optuna.trial import TrialState
 from reported import constrain
 
+from lightningtune import ConfigurationError
 from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.study.constraints import constraints_of
-from lightningtune.study.definition import count_finished, failing_alike, is_new
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import WORKER, claim
 from lightningtune.study.reporter import record_outcome
@@ -16,6 +16,9 @@ from lightningtune.study.succession import (
     ATTEMPT,
     CONTINUES,
     ORIGIN,
+    count_finished,
+    failing_alike,
+    is_new,
     line_of,
     next_attempt,
     place_of,
@@ -207,3 +210,69 @@ def test_the_weights_of_a_killed_trial_are_kept_until_it_is_given_out_again_or_g
     killed(study)
     assert requeue(study, 2) is None
     assert kept_numbers(study, 1) == set()
+
+
+def end(study, outcome, state=TrialState.FAIL):
+    trial = study.ask()
+    record_outcome(trial, outcome)
+    study.tell(trial, state=state)
+
+
+def test_an_interrupted_trial_is_not_counted_and_leaves_the_study_new():
+    study = optuna.create_study()
+    assert is_new(study)
+    end(study, TrialOutcome(StopReason.INTERRUPTED, "interrupted by Ctrl-C"))
+    assert count_finished(study) == 0
+    assert is_new(study)
+    end(study, TrialOutcome.failed(ValueError("x")))
+    assert count_finished(study) == 1
+    assert not is_new(study)
+
+
+def test_failures_are_alike_when_their_reason_is_the_same():
+    study = optuna.create_study()
+    for _ in range(2):
+        end(study, TrialOutcome.failed(ValueError("bad")))
+    assert failing_alike(study, 3) is None
+    end(study, TrialOutcome.failed(ValueError("bad")))
+    assert failing_alike(study, 3) == (3, "ValueError: bad")
+    end(study, TrialOutcome.failed(ValueError("other")))
+    assert failing_alike(study, 3) is None
+
+
+def test_failures_are_alike_whatever_numbers_they_tell():
+    study = optuna.create_study()
+    for size in ("2.50 GiB", "3 GiB", "0x7f GiB"):
+        end(study, TrialOutcome.failed(ValueError(f"no room for {size}")))
+    assert failing_alike(study, 3) == (3, "ValueError: no room for 0x7f GiB")
+
+
+@pytest.mark.parametrize("reason", [StopReason.FAILED, StopReason.OUT_OF_MEMORY])
+@pytest.mark.parametrize("has_completed", [True, False])
+def test_once_a_trial_has_worked_ten_times_as_many_failures_end_a_study(reason, has_completed):
+    study, failed = optuna.create_study(), TrialOutcome.failed(ValueError("x"), reason)
+    values = {"value": 1.0} if has_completed else {"state": TrialState.PRUNED, "intermediate_values": {0: 1.0}}
+    study.add_trial(optuna.trial.create_trial(**values))
+    for _ in range(19):
+        end(study, failed)
+    assert failing_alike(study, 2) is None
+    end(study, failed)
+    assert failing_alike(study, 2) == (20, "ValueError: x")
+    study.add_trial(optuna.trial.create_trial(**values))
+    end(study, failed)
+    assert failing_alike(study, 2) is None
+
+
+def test_a_trial_pruned_before_it_reports_says_nothing_of_whether_others_work():
+    study = optuna.create_study()
+    for _ in range(2):
+        end(study, TrialOutcome.failed(ValueError("bad")))
+        end(study, TrialOutcome.pruned(optuna.TrialPruned("impossible")), TrialState.PRUNED)
+    assert failing_alike(study, 2) == (2, "ValueError: bad")
+
+
+def test_a_refused_trial_does_not_count_and_the_baseline_comes_again():
+    study = optuna.create_study()
+    end(study, TrialOutcome.failed(ConfigurationError("no such metric"), StopReason.REFUSED))
+    assert count_finished(study) == 0
+    assert is_new(study)

@@ -158,7 +158,7 @@ def test_a_replay_a_refit_and_a_second_run_have_the_same_data(tune, tmp_path):
 
 def test_a_trial_from_before_there_was_a_seed_is_replayed_as_it_was(tune, tmp_path, monkeypatch):
     with monkeypatch.context() as older:
-        older.setattr("lightningtune.study.definition.data_seed", lambda study, number=None: None)
+        older.setattr("lightningtune.study.opening.data_seed", lambda study, number=None: None)
         study = tune().optimize()
     assert len({*lines(tmp_path, "data")}) == 2
     assert study.trials[0].user_attrs[PROVENANCE]["data_seed"] is None

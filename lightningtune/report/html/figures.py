@@ -18,7 +18,7 @@ from lightningtune.report.html.drawing import COLORS
 from lightningtune.report.html.record import Record, escaped, parameters_of
 from lightningtune.report.html.timeline import lanes_of
 from lightningtune.study.constraints import is_feasible
-from lightningtune.study.definition import quiet_optuna
+from lightningtune.study.opening import quiet_optuna
 from lightningtune.wording import counted
 
 if TYPE_CHECKING:

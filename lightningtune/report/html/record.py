@@ -15,10 +15,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 from lightningtune.study.constraints import constraint_attributes
-from lightningtune.study.definition import STUDY_FILE, quiet_optuna
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.opening import quiet_optuna
 from lightningtune.study.progress import metric_names
-from lightningtune.study.reporter import REASON, SEED
+from lightningtune.study.reporter import REASON, SEED, STUDY_FILE
 from lightningtune.study.results import StudyResults, collect_results
 
 

@@ -3,14 +3,7 @@ import pytest
 
 from lightningtune import ConfigurationError
 from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.study.definition import (
-    count_finished,
-    derive_seed,
-    failing_alike,
-    is_new,
-    open_study,
-    queue_baseline,
-)
+from lightningtune.study.opening import derive_seed, open_study, queue_baseline
 from lightningtune.study.reporter import BASELINE, SEED, record_outcome
 
 FAIL, PRUNED = optuna.trial.TrialState.FAIL, optuna.trial.TrialState.PRUNED
@@ -75,72 +68,12 @@ def test_another_study_of_the_same_name_is_refused(change, message):
         opened(storage, **change)
 
 
-def test_an_interrupted_trial_is_not_counted_and_leaves_the_study_new():
-    study = opened()
-    assert is_new(study)
-    end(study, TrialOutcome(StopReason.INTERRUPTED, "interrupted by Ctrl-C"))
-    assert count_finished(study) == 0
-    assert is_new(study)
-    end(study, TrialOutcome.failed(ValueError("x")))
-    assert count_finished(study) == 1
-    assert not is_new(study)
-
-
 def test_the_baseline_is_the_next_trial():
     study = opened()
     queue_baseline(study, {"x": 0.5})
     trial = study.ask()
     assert trial.suggest_float("x", 0, 1) == 0.5
     assert trial.user_attrs[BASELINE] is True
-
-
-def test_failures_are_alike_when_their_reason_is_the_same():
-    study = opened()
-    for _ in range(2):
-        end(study, TrialOutcome.failed(ValueError("bad")))
-    assert failing_alike(study, 3) is None
-    end(study, TrialOutcome.failed(ValueError("bad")))
-    assert failing_alike(study, 3) == (3, "ValueError: bad")
-    end(study, TrialOutcome.failed(ValueError("other")))
-    assert failing_alike(study, 3) is None
-
-
-def test_failures_are_alike_whatever_numbers_they_tell():
-    study = opened()
-    for size in ("2.50 GiB", "3 GiB", "0x7f GiB"):
-        end(study, TrialOutcome.failed(ValueError(f"no room for {size}")))
-    assert failing_alike(study, 3) == (3, "ValueError: no room for 0x7f GiB")
-
-
-@pytest.mark.parametrize("reason", [StopReason.FAILED, StopReason.OUT_OF_MEMORY])
-@pytest.mark.parametrize("has_completed", [True, False])
-def test_once_a_trial_has_worked_ten_times_as_many_failures_end_a_study(reason, has_completed):
-    study, failed = opened(), TrialOutcome.failed(ValueError("x"), reason)
-    values = {"value": 1.0} if has_completed else {"state": PRUNED, "intermediate_values": {0: 1.0}}
-    study.add_trial(optuna.trial.create_trial(**values))
-    for _ in range(19):
-        end(study, failed)
-    assert failing_alike(study, 2) is None
-    end(study, failed)
-    assert failing_alike(study, 2) == (20, "ValueError: x")
-    study.add_trial(optuna.trial.create_trial(**values))
-    end(study, failed)
-    assert failing_alike(study, 2) is None
-
-
-def test_a_trial_pruned_before_it_reports_says_nothing_of_whether_others_work():
-    study = opened()
-    for _ in range(2):
-        end(study, TrialOutcome.failed(ValueError("bad")))
-        end(study, TrialOutcome.pruned(optuna.TrialPruned("impossible")), PRUNED)
-    assert failing_alike(study, 2) == (2, "ValueError: bad")
-
-
-def test_a_refused_trial_does_not_count_and_the_baseline_comes_again():
-    study = opened()
-    end(study, TrialOutcome.failed(ConfigurationError("no such metric"), StopReason.REFUSED))
-    assert count_finished(study) == 0
-    assert is_new(study)
 
 
 def test_a_metric_that_never_had_a_value_may_be_corrected():
