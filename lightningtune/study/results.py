@@ -1,10 +1,10 @@
-"""What a study found, as frozen data."""
+"""What a study found, as frozen data: each trial, the best ones, and those whose weights are kept."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.contract import StopReason, TrialFacts
 from lightningtune.errors import NoResultError
-from lightningtune.study.constraints import is_feasible
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.epochs import epochs_in, last_sign, trainer_section
 from lightningtune.study.provenance import Provenance
@@ -27,27 +26,39 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_CONSTRAINTS = "constraints"
+"""Optuna keeps constraints among a trial's system attributes, under this name or with it as the prefix."""
+
+
 @dataclass(frozen=True)
 class TrialResult:
     """One trial.
 
     Attributes:
-        number: its number in the study.
+        number: its number in the study, from 0.
         state: "complete", "pruned", "fail", "running" or "waiting".
-        values: one for each metric; of a pruned trial, what Optuna holds for it.
-        params: the sampled parameters, as Optuna stores them.
+        values: one value for each metric; of a pruned trial, what Optuna holds for it; None where there is none.
+        params: parameter -> value, as Optuna stores them.
         reason: why it ended, a `StopReason`'s value, such as "completed", "pruned" or "killed"; "" while it runs.
         detail: the same in one line.
         epochs: training epochs.
         duration: seconds.
         is_baseline: whether it trained the untuned defaults.
         directory: its folder.
-        checkpoint: its best checkpoint, where it is kept.
-        continues: the trial that it goes on from, where that was cut short.
-        continued_by: the trial that goes on in its place; then only that one counts.
+        checkpoint: its best checkpoint; None where none is kept.
+        continues: the number of the trial that it goes on from, where that was cut short.
+        continued_by: the number of the trial that goes on in its place; then only that one counts.
         is_feasible: whether it violates no constraint.
-        facts: the device, parameters and memory of its training.
+        facts: device, number of parameters and peak memory (bytes) of its training.
         provenance: the versions and the commit with which it was trained; None where it never began.
+
+    Example:
+        >>> trial = TrialResult(
+        ...     number=3, state="complete", values=(0.25,), params={"lr": 0.1}, reason="completed", detail="", epochs=5,
+        ...     duration=1.5, is_baseline=False, directory=Path("trials/0003"), checkpoint=None,
+        ... )
+        >>> trial.value, trial.outcome
+        (0.25, 'complete')
     """
 
     number: int
@@ -69,12 +80,12 @@ class TrialResult:
 
     @property
     def value(self) -> float | None:
-        """The value of the first metric."""
+        """The value of the first metric; None where there is none."""
         return self.values[0] if self.values else None
 
     @property
     def outcome(self) -> str:
-        """Its state, but "interrupted" where the user ended it, for Optuna knows that as failed only."""
+        """Its state, but "interrupted" where the user ended it: Optuna knows such a trial as failed only."""
         is_interrupted = self.state == "fail" and self.reason == StopReason.INTERRUPTED.value
         return StopReason.INTERRUPTED.value if is_interrupted else self.state
 
@@ -86,10 +97,21 @@ class StudyResults(Readable):
     Attributes:
         study_name: its name.
         metrics: the tuned metrics.
-        directions: "minimize" or "maximize" for each.
+        directions: "minimize" or "maximize" for each metric.
         trials: all trials, by number.
-        best_numbers: the best trial; in a study with several objectives, those no other beats in every metric.
-        refits: more trainings of the trials' configs.
+        best_numbers: the number of the best trial; with several objectives, of each trial on the Pareto front.
+        refits: further trainings of the trials' configs.
+
+    Example:
+        >>> first, second = (
+        ...     TrialResult(number, "complete", (loss,), {"lr": lr}, "completed", "", 5, 1.5, number == 0, Path(), None)
+        ...     for number, (loss, lr) in enumerate([(0.5, 0.01), (0.25, 0.1)])
+        ... )
+        >>> results = StudyResults("digits", ("val_loss",), ("minimize",), (first, second), best_numbers=(1,))
+        >>> results.best.params, results.improvement
+        ({'lr': 0.1}, 0.25)
+        >>> print(results)
+        Study 'digits' (val_loss): 2 complete; best: trial 1 with (0.25,)
     """
 
     study_name: str
@@ -98,6 +120,11 @@ class StudyResults(Readable):
     trials: tuple[TrialResult, ...]
     best_numbers: tuple[int, ...]
     refits: tuple[Refit, ...] = ()
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "no trials"
+        best = "; ".join(f"trial {trial.number} with {trial.values}" for trial in self.best_trials) or "none"
+        return f"Study '{self.study_name}' ({', '.join(self.metrics)}): {counts}; best: {best}"
 
     @property
     def best_trials(self) -> tuple[TrialResult, ...]:
@@ -109,22 +136,20 @@ class StudyResults(Readable):
         """The best trial.
 
         Raises:
-            NoResultError: when no trial completed, or several are best in their way.
+            NoResultError: when no trial completed, or when several are on the Pareto front.
         """
         return self.trials[self.choose()]
 
     @property
     def baseline(self) -> TrialResult | None:
-        """The trial of the untuned defaults, where there was one; the last, where it had to be run again."""
+        """The last trial of the untuned defaults; None where there was none."""
         return next((trial for trial in reversed(self.trials) if trial.is_baseline), None)
 
     @property
     def improvement(self) -> float | None:
-        """By how much the best value is better than the baseline's, as a positive number.
+        """By how much the best value of the first metric is better than the baseline's, as a positive number.
 
         None where either is missing, or the baseline violates a constraint.
-
-        Of a study with several objectives, the best value of the first metric counts.
         """
         baseline = self.baseline
         if baseline is None or baseline.state != "complete" or not baseline.is_feasible:
@@ -135,27 +160,31 @@ class StudyResults(Readable):
         values = [trial.value for trial in self.best_trials if trial.value is not None]
         return max(sign * (value - baseline.value) for value in values) + 0.0  # never -0.0
 
-    def __str__(self) -> str:
-        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "no trials"
-        best = "; ".join(f"trial {trial.number} with {trial.values}" for trial in self.best_trials) or "none"
-        return f"Study '{self.study_name}' ({', '.join(self.metrics)}): {counts}; best: {best}"
-
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many trials have each outcome; one that another goes on from is counted there only."""
+        """Outcome -> number of trials; one that another goes on from is counted there only."""
         return dict(Counter(trial.outcome for trial in self.trials if trial.continued_by is None))
 
     def repetitions(self, number: int, metric: int = 0) -> tuple[float, ...]:
-        """Return the scores of the refits that were trained as a trial was, but for the seed.
+        """Return the scores of the refits that differ from a trial in their seed only.
 
         Args:
             number: the trial's.
-            metric: which metric's, by its index.
+            metric: the index of the metric.
+
+        Returns:
+            One score for each such refit.
         """
         return tuple(refit.score[metric] for refit in self.refits if refit.number == number and refit.is_repetition)
 
     def choose(self, number: int | None = None) -> int:
-        """Return ``number`` if it is a completed trial's, and the best trial's when it is None.
+        """Check a trial's number, or find the best trial's.
+
+        Args:
+            number: of a trial; the best one when None.
+
+        Returns:
+            The number of a completed trial.
 
         Raises:
             NoResultError: when there is no such trial, or no single best one.
@@ -187,30 +216,40 @@ class StudyResults(Readable):
         if self.counts.keys() <= {"interrupted", "running", "waiting"}:
             return "No trial completed. Run the study again to go on with those that were interrupted."
         details = Counter(trial.detail for trial in self.trials if trial.detail and trial.continued_by is None)
-        return f"No trial completed. Trials: {ended}." + (
-            f" Most frequent reason: {details.most_common(1)[0][0]}" if details else ""
-        )
+        most_frequent = f" Most frequent reason: {details.most_common(1)[0][0]}" if details else ""
+        return f"No trial completed. Trials: {ended}.{most_frequent}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row of plain values for each trial, with a column for each metric, and ``params.`` ones.
+        """Return one row of plain values for each trial.
 
-        A metric that is called as another column is, such as ``memory``, is ``metric.memory``: see `column_of`.
+        Returns:
+            Column -> value, with a column for each metric and, with the prefix ``params.``, for each parameter.
+            ``duration`` is in seconds, ``memory`` in bytes. A metric that is named as another column is, such as
+            ``memory``, has the column ``metric.memory``.
         """
         names = [*dict.fromkeys(name for trial in self.trials for name in trial.params)]
-        return [
-            {"number": trial.number, "state": trial.outcome}
-            | dict(zip(map(column_of, self.metrics), trial.values or (None,) * len(self.metrics), strict=True))
-            | {f"params.{name}": trial.params.get(name) for name in names}
-            | {"epochs": trial.epochs, "duration": trial.duration}
-            | _refit_columns(self.repetitions(trial.number))
-            | {"baseline": trial.is_baseline, "feasible": trial.is_feasible}
-            | {"device": trial.facts.device, "parameters": trial.facts.parameters, "memory": trial.facts.memory}
-            | {"reason": trial.reason, "detail": trial.detail, "continued_by": trial.continued_by}
-            for trial in self.trials
-        ]
+        columns = [*map(column_of, self.metrics)]
+        rows = []
+        for trial in self.trials:
+            scores, facts = self.repetitions(trial.number), trial.facts
+            rows.append(
+                {"number": trial.number, "state": trial.outcome}
+                | dict(zip(columns, trial.values or (None,) * len(columns), strict=True))
+                | {f"params.{name}": trial.params.get(name) for name in names}
+                | {"epochs": trial.epochs, "duration": trial.duration}
+                | {"refits": len(scores), "refit_mean": statistics.fmean(scores) if scores else None}
+                | {"baseline": trial.is_baseline, "feasible": trial.is_feasible}
+                | {"device": facts.device, "parameters": facts.parameters, "memory": facts.memory}
+                | {"reason": trial.reason, "detail": trial.detail, "continued_by": trial.continued_by}
+            )
+        return rows
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row for each trial, as `rows` does. Needs pandas."""
+        """Return the `rows` as a table.
+
+        Raises:
+            ImportError: where pandas is not installed.
+        """
         try:
             import pandas as pd
         except ImportError as error:
@@ -218,10 +257,6 @@ class StudyResults(Readable):
 
         frame: pd.DataFrame = pd.DataFrame(self.rows())
         return frame
-
-
-def _refit_columns(scores: Sequence[float]) -> dict[str, Any]:
-    return {"refits": len(scores), "refit_mean": statistics.fmean(scores) if scores else None}
 
 
 _COLUMNS = frozenset(
@@ -255,10 +290,7 @@ def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: St
 
 
 def best_numbers(study: optuna.Study) -> list[int]:
-    """Return the number of the best trial, or of each on the Pareto front; empty when there is none.
-
-    Infeasible trials are left out, as in Optuna.
-    """
+    """Return the number of the best feasible trial, or of each on the Pareto front; empty when there is none."""
     if len(study.directions) > 1:
         return sorted(trial.number for trial in study.best_trials)
     return rank(study)[:1]
@@ -273,10 +305,9 @@ def rank(study: optuna.Study) -> list[int]:
 
 
 def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:
-    """Return the trials whose weights are kept.
+    """Return the trials whose weights are kept: the ``top_k`` best or the Pareto front, and what may still go on.
 
-    These are the ``top_k`` best, or the Pareto front, those that still run or may go on, and those that such a trial
-    goes on from.
+    A trial that runs or may go on needs the weights of all those that it goes on from.
     """
     best = best_numbers(study) if len(study.directions) > 1 else rank(study)[:top_k]
     trials = study.get_trials(deepcopy=False)
@@ -294,13 +325,7 @@ def _is_open(trials: list[FrozenTrial], trial: FrozenTrial) -> bool:
 
 
 def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: int | None = None) -> TrialResult:
-    """Read one trial into frozen data.
-
-    Args:
-        trial: the trial.
-        directory: the study's folder.
-        continued_by: the trial that goes on in its place.
-    """
+    """Read one trial into frozen data."""
     attrs = trial.user_attrs
     epochs, seconds, facts = read_facts(trial)
     if trial.state.is_finished() and not seconds:  # it was killed with its host, and could not say
@@ -325,6 +350,27 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
         facts=facts,
         provenance=read_provenance(trial),
     )
+
+
+def get_constraint_attributes(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the system attributes that hold a trial's constraints; a copy of the trial needs them."""
+    return {name: value for name, value in trial.system_attrs.items() if name.partition(":")[0] == _CONSTRAINTS}
+
+
+def get_constraints(trial: FrozenTrial) -> Mapping[str, float]:
+    """Return the constraints of a trial by name.
+
+    Optuna 4 has no names and no public method: it keeps the numbers that a sampler's ``constraints_func`` returns. They
+    are named by their position.
+    """
+    if hasattr(trial, "constraints"):
+        return trial.constraints
+    return {str(position): value for position, value in enumerate(trial.system_attrs.get(_CONSTRAINTS) or ())}
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial violates no constraint: each is zero or less."""
+    return all(value <= 0 for value in get_constraints(trial).values())
 
 
 def _seconds_until(moment: float | None, trial: FrozenTrial) -> float:

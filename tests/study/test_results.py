@@ -7,9 +7,18 @@ from reported import constrain
 
 from lightningtune import NoResultError
 from lightningtune.contract import StopReason, TrialOutcome
+from lightningtune.search.spaces import RecordingTrial
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import BASELINE, record_outcome
-from lightningtune.study.results import collect_results, kept_numbers, rank, trial_result
+from lightningtune.study.results import (
+    collect_results,
+    get_constraint_attributes,
+    get_constraints,
+    is_feasible,
+    kept_numbers,
+    rank,
+    trial_result,
+)
 
 
 @pytest.fixture
@@ -148,3 +157,39 @@ def test_a_notebook_shows_results_as_print_does(results):
     from IPython.lib.pretty import pretty
 
     assert pretty(results) == str(results)
+
+
+def told(*values):
+    study = optuna.create_study()
+    trial = study.ask()
+    for value in values:
+        constrain(trial, value)
+    study.tell(trial, 0.0)
+    return study.trials[0]
+
+
+@pytest.mark.parametrize(("values", "feasible"), [((), True), ((0.0,), True), ((-1.0,), True), ((1.0,), False)])
+def test_a_trial_is_feasible_where_each_constraint_is_zero_or_less(values, feasible):
+    trial = told(*values)
+    assert [*get_constraints(trial).values()] == [*values]
+    assert is_feasible(trial) is feasible
+
+
+@pytest.mark.filterwarnings("ignore:`?constraints_func:FutureWarning", "ignore::optuna.exceptions.ExperimentalWarning")
+def test_the_get_constraints_a_sampler_are_read():
+    sampler = optuna.samplers.TPESampler(constraints_func=lambda trial: (1.0, -2.0), seed=0)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert {**get_constraints(study.trials[0])} == {"0": 1.0, "1": -2.0}
+    assert not is_feasible(study.trials[0])
+
+
+def test_a_copy_keeps_the_constraints():
+    copy = optuna.trial.create_trial(value=0.0, system_attrs=get_constraint_attributes(told(1.0)))
+    assert [*get_constraints(copy).values()] == [1.0]
+
+
+def test_an_optuna_that_cannot_set_constraints_is_named():
+    trial = RecordingTrial(object(), lambda parameter: None, {})
+    with pytest.raises(AttributeError, match="set_constraint needs Optuna 5.*constraints_func"):
+        trial.set_constraint("memory", 1.0)

@@ -7,11 +7,10 @@ from reported import constrain
 
 from lightningtune import ConfigurationError
 from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.study.constraints import constraints_of
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import WORKER, claim
 from lightningtune.study.reporter import record_outcome
-from lightningtune.study.results import collect_results, kept_numbers
+from lightningtune.study.results import collect_results, get_constraints, kept_numbers
 from lightningtune.study.succession import (
     ATTEMPT,
     CONTINUES,
@@ -102,7 +101,7 @@ def test_constraints_are_set_anew(study):
     requeue(study, 0)
     new = study.ask()
     constrain(new, -1.0)
-    assert [*constraints_of(study.trials[1]).values()] == [-1.0]
+    assert [*get_constraints(study.trials[1]).values()] == [-1.0]
 
 
 def test_a_training_keeps_its_place(study):

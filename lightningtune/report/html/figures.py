@@ -17,8 +17,8 @@ from lightningtune.report.html import drawing
 from lightningtune.report.html.drawing import COLORS
 from lightningtune.report.html.record import Record, escaped, parameters_of
 from lightningtune.report.html.timeline import lanes_of
-from lightningtune.study.constraints import is_feasible
 from lightningtune.study.opening import quiet_optuna
+from lightningtune.study.results import is_feasible
 from lightningtune.wording import counted
 
 if TYPE_CHECKING:

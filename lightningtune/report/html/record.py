@@ -14,12 +14,11 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from lightningtune.study.constraints import constraint_attributes
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.opening import quiet_optuna
 from lightningtune.study.progress import metric_names
 from lightningtune.study.reporter import REASON, SEED, STUDY_FILE
-from lightningtune.study.results import StudyResults, collect_results
+from lightningtune.study.results import StudyResults, collect_results, get_constraint_attributes
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def _escaped(trial: FrozenTrial) -> FrozenTrial:
             escaped(name): _distribution(kind, trial.params[name]) for name, kind in trial.distributions.items()
         },
         intermediate_values=trial.intermediate_values,
-        system_attrs=constraint_attributes(trial),
+        system_attrs=get_constraint_attributes(trial),
     )
     copy.datetime_start, copy.datetime_complete = trial.datetime_start, trial.datetime_complete
     return copy
