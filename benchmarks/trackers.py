@@ -15,7 +15,7 @@ from pathlib import Path
 import lightning as L
 from overhead import Net, loaders, machine, show
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, TrialSpec
 from lightningtune.training import trackers
 from lightningtune.training.build import Blueprint

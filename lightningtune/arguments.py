@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import nn
 
 from lightningtune.config.base import load_base_config
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.errors import ConfigurationError, did_you_mean
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, combine, in_section
 from lightningtune.search.tunable import search_space_of
@@ -22,12 +22,12 @@ from lightningtune.study.callbacks import without_failures
 from lightningtune.study.storage import check_storage
 from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import TrialCallback
-from lightningtune.training.class_names import LightningSchema
 from lightningtune.training.mixture import of_pytorch_lightning
+from lightningtune.training.sections import NAMED
 from lightningtune.training.tracker_objects import with_blocks
 
 if TYPE_CHECKING:
-    from lightningtune.training.cli_script import CliLike
+    from lightningtune.training.cli_call import CliLike
 
 OPTIMIZE_KWARGS = ("timeout", "catch", "gc_after_trial", "show_progress_bar")
 OPTUNA_KWARGS = ("storage", "load_if_exists", *OPTIMIZE_KWARGS)
@@ -234,7 +234,7 @@ def what_to_train(
         check_target("datamodule_class", datamodule_class)
         return (
             load_base_config(with_blocks(base_config)),
-            LightningSchema(model_class, datamodule_class, Trainer),
+            Schema(model_class, datamodule_class, Trainer, NAMED),
             Blueprint,
         )
     for name, target in (("model_class", model_class), ("datamodule_class", datamodule_class)):
@@ -242,10 +242,9 @@ def what_to_train(
             raise ConfigurationError(f"{name} and cli both say what to train. Leave {name} out: the CLI has its own.")
     # imported where it is used: Lightning's module changes settings of jsonargparse
     from lightningtune.training.cli_schema import CliSchema, read_cli_config
-    from lightningtune.training.cli_script import caught
     from lightningtune.training.lightning_cli import CliBlueprint
 
-    cli_schema = CliSchema(caught(cli))
+    cli_schema = CliSchema.of(cli)
     return read_cli_config(cli_schema, with_blocks(base_config)), cli_schema, CliBlueprint
 
 

@@ -17,7 +17,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from tqdm.auto import tqdm
 
-from lightningtune.config.limits import with_limits_of
+from lightningtune.config.base import with_limits_of
 from lightningtune.contract import Objective, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, InvalidConfigError, TrialError
 from lightningtune.report.live import LiveView, WatchedReporter

@@ -26,7 +26,7 @@ from lightningtune.arguments import (
 )
 from lightningtune.check.report import CheckReport
 from lightningtune.check.study import check_study
-from lightningtune.config.limits import with_limits_of
+from lightningtune.config.base import with_limits_of
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, InvalidConfigError, TrialError
 from lightningtune.host import Host
@@ -55,7 +55,7 @@ from lightningtune.workers.processes import TrialProcesses
 from lightningtune.workers.travel import check_travels
 
 if TYPE_CHECKING:
-    from lightningtune.training.cli_script import CliLike
+    from lightningtune.training.cli_call import CliLike
 
 
 class OptunaDrivenOptimizer:

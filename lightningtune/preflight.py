@@ -13,9 +13,8 @@ from typing import Any
 
 import optuna
 
-from lightningtune.config.base import check_names
-from lightningtune.config.limits import LIMITS
-from lightningtune.config.overrides import Place, Schema, get_at
+from lightningtune.config.base import LIMITS
+from lightningtune.config.schema import Place, Schema, check_names, get_at
 from lightningtune.config.values import as_python, briefly, is_kept, plain
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigurationError, InvalidConfigError, SearchSpaceError, did_you_mean

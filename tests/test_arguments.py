@@ -20,7 +20,7 @@ from lightningtune.arguments import (
     sort_callbacks,
     space_of,
 )
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 
 
 def test_callbacks_are_told_apart_by_what_they_are():

@@ -18,6 +18,7 @@ from nets import Line, Points
 
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.config.base import load_base_config
+from lightningtune.config.schema import Schema
 from lightningtune.config.values import same
 from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, load_yaml
@@ -25,7 +26,7 @@ from lightningtune.preflight import check_config, check_space, stored_point
 from lightningtune.search.spaces import SimpleSearchSpace, as_search_space
 from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.training.build import Blueprint
-from lightningtune.training.class_names import LightningSchema
+from lightningtune.training.sections import NAMED
 
 
 class Act(str, enum.Enum):
@@ -112,7 +113,7 @@ odd = st.one_of(
 BASE = {"trainer": {"max_epochs": 1, "accelerator": "cpu"}}
 
 
-SCHEMA = LightningSchema(Holder, Points, L.Trainer)
+SCHEMA = Schema(Holder, Points, L.Trainer, NAMED)
 BLUEPRINT = Blueprint(SCHEMA, BASE)
 
 

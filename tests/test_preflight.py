@@ -3,7 +3,7 @@ import optuna
 import pytest
 from nets import Line, Points
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective
 from lightningtune.errors import InvalidConfigError, SearchSpaceError
 from lightningtune.preflight import baseline_point, check_space, notices, stored_point

@@ -4,7 +4,7 @@ import lightning as L
 from nets import Line, Points
 
 from lightningtune import OptunaDrivenOptimizer
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, Stop, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train

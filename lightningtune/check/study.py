@@ -29,6 +29,7 @@ from lightningtune.check.pruning import largest_resource, reach_of
 from lightningtune.check.report import CheckReport, Finding, Forecast, in_order
 from lightningtune.check.runner import IN_ALL, DryRuns, is_hopeless
 from lightningtune.check.runs import TriedPoint, extent_of, length_of
+from lightningtune.config.base import as_list
 from lightningtune.errors import ConfigurationError
 from lightningtune.host import Host
 from lightningtune.preflight import notices, plan_baseline
@@ -36,7 +37,6 @@ from lightningtune.report.summary import headline
 from lightningtune.search.parameters import Parameter
 from lightningtune.study.objective import looks_reversed
 from lightningtune.study.opening import quiet_optuna
-from lightningtune.training.class_names import blocks_of
 from lightningtune.wording import counted
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.processes import TrialProcesses
@@ -126,7 +126,7 @@ def _check_config(host: Host, baseline: bool | Mapping[str, Any]) -> Iterator[Fi
         _, note = plan_baseline(baseline, host.space, schema, config, host.blueprint)
     if note is not None:
         yield Finding("note", "space", note)
-    callbacks = [*blocks_of((config.get("trainer") or {}).get("callbacks")), *host.callbacks]
+    callbacks = [*as_list((config.get("trainer") or {}).get("callbacks")), *host.callbacks]
     untried = left_out(schema.lookup(config, "trainer.logger"), callbacks)
     if untried:
         why = "a dry run makes no run of a tracker, and starts no search of its own"

@@ -112,9 +112,9 @@ def _find_parts(given: Namespace, folder: Path) -> tuple[_Part, _Part | None, st
 
 
 def _find_parts_of_cli(name: str, folder: Path) -> tuple[_Part, _Part | None, str]:
-    from lightningtune.training.cli_script import caught  # deferred import: it imports torch
+    from lightningtune.training.cli_call import catch_cli  # deferred import: it imports torch
 
-    call = caught(find_script("--cli", name) or import_named("--cli", name))
+    call = catch_cli(find_script("--cli", name) or import_named("--cli", name))
     parts: dict[str, _Part] = {}
     for section, argument in (("model", "model_class"), ("data", "datamodule_class")):
         target = call.arguments.get(argument)

@@ -14,9 +14,8 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from lightningtune.cli.config_files import FILES, OF_A_CONFIG, with_files
-from lightningtune.cli.placing import place_at
 from lightningtune.cli.studies import given_storage
+from lightningtune.config.base import FILE_ENDINGS, TOP_NAMES, place_at, with_files
 from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import dump_yaml, load_yaml, read_mapping
 from lightningtune.wording import as_argument, command
@@ -151,9 +150,9 @@ def read_study(
         InvalidConfigError: naming what is wrong, what would be right, and what is near it.
     """
     folder = Path() if path is None else Path(path).parent
-    if path is not None and Path(path).suffix not in FILES:
+    if path is not None and Path(path).suffix not in FILE_ENDINGS:
         script = " A script that constructs a LightningCLI is given as --cli." if Path(path).suffix == ".py" else ""
-        raise InvalidConfigError(f"'{path}' is no study file, whose name ends in {', '.join(FILES)}.{script}")
+        raise InvalidConfigError(f"'{path}' is no study file, whose name ends in {', '.join(FILE_ENDINGS)}.{script}")
     values = {} if path is None else read_mapping(path)
     if "versions" in values:
         study = str(values.get("study_name"))
@@ -168,11 +167,11 @@ def read_study(
             values[name] = {"class_path": values.get(name) or default}
     for dotted, value in placed:
         head, _, rest = dotted.partition(".")
-        if rest and head not in (*hints(), *OF_A_CONFIG) and values.get("cli") is None:
-            near = did_you_mean(head, (*OF_A_CONFIG, *hints()))
+        if rest and head not in (*hints(), *TOP_NAMES) and values.get("cli") is None:
+            near = did_you_mean(head, (*TOP_NAMES, *hints()))
             raise InvalidConfigError(f"--{dotted}: there is no '{head}' in a study file or its config.{near}")
         name, inner = (head, rest) if head in hints() else ("base_config", dotted)
-        values[name] = place_at(values.get(name), name, inner, value)
+        values[name] = place_at(values.get(name), name, inner, value, _forms(name))
     for name, value in values.items():
         if not fits(hints()[name], value):
             raise InvalidConfigError(
@@ -183,6 +182,14 @@ def read_study(
     return StudyFile(**values)
 
 
+def _forms(name: str) -> Mapping[str, Sequence[str]]:
+    if name != "search_space":
+        return {}
+    from lightningtune.search.parameters import FORMS  # deferred import: keeps `--help` fast
+
+    return FORMS
+
+
 def with_given_storage(study: StudyFile) -> StudyFile:
     """Return a study file with the storage of the environment, where it names none itself."""
     return study if study.storage is not None else dataclasses.replace(study, storage=given_storage())
@@ -191,7 +198,7 @@ def with_given_storage(study: StudyFile) -> StudyFile:
 def _check_name(path: Any, name: str) -> None:
     if name in hints():
         return
-    if name in OF_A_CONFIG:
+    if name in TOP_NAMES:
         raise InvalidConfigError(f"'{path}': '{name}' is a part of the config, and belongs under base_config.")
     raise InvalidConfigError(
         f"'{path}': there is no '{name}' in a study file.{did_you_mean(name, hints())} Allowed: {', '.join(hints())}."

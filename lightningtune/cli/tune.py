@@ -10,12 +10,12 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from lightningtune.cli.config_files import OF_A_CONFIG
 from lightningtune.cli.output import tell
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.cli.studies import NO_CHECK, STORAGE
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
 from lightningtune.cli.suggesting import one_of, optunas, study_files, suggest
+from lightningtune.config.base import TOP_NAMES
 from lightningtune.errors import InvalidConfigError, redact
 from lightningtune.files import expand_home, load_yaml
 
@@ -88,7 +88,7 @@ class StudyParser(CommandParser):
             self.error("there is no study file. 'lightningtune init package.module:Net' writes one")
         study = read_study(given.study, values, placed)
         for name, _ in placed:
-            if study.cli is None and "." not in name and name not in OF_A_CONFIG:
+            if study.cli is None and "." not in name and name not in TOP_NAMES:
                 self.refuse(f"--{name}")
         for path, value in placed:
             if varies(study, path):

@@ -18,10 +18,11 @@ from lightningtune.cli.kept import code_of, run_kept
 from lightningtune.cli.main import COULD_NOT, INTERRUPTED, said
 from lightningtune.cli.output import tell
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
+from lightningtune.config.base import FIT
 from lightningtune.errors import InvalidConfigError, LightningTuneError
 from lightningtune.files import load_yaml
 from lightningtune.study.outage import is_of_storage
-from lightningtune.training.cli_call import FIT, CliCall
+from lightningtune.training.cli_call import CliCall
 from lightningtune.training.cli_schema import without_defaults
 
 if TYPE_CHECKING:

@@ -65,6 +65,21 @@ def classes_by_name(*bases: type) -> dict[str, type]:
     return known
 
 
+def explain_missing(path: str, class_path: str, *bases: type) -> InvalidConfigError:
+    """Return the error of a ``class_path`` that names nothing: what stops its import, or what is near it."""
+    module, _, leaf = class_path.rpartition(".")
+    if not module:
+        near = did_you_mean(class_path, sorted(classes_by_name(*bases)))
+        own = f" A class of your own is named with its module, as 'package.{class_path}'."
+        return InvalidConfigError(f"{path}: there is no '{class_path}'.{near or own}")
+    try:
+        near = did_you_mean(leaf, vars(importlib.import_module(module)))
+    except Exception as error:  # importing runs whatever the module does
+        reason = " ".join(str(error).split())
+        return InvalidConfigError(f"{path}: '{class_path}' cannot be imported: {reason}")
+    return InvalidConfigError(f"{path}: there is no '{class_path}'.{near}")
+
+
 def class_path_of(target: type) -> str | None:
     """Return the name by which a config names a class; None where it cannot, or where the class is abstract.
 

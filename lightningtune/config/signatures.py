@@ -266,15 +266,3 @@ def given_hyperparameters(cls: type, values: Mapping[str, Any]) -> Iterator[None
     context = sys.modules[module]._given_hyperparameters_context
     with context({**values}, instantiator="lightning.pytorch.cli.instantiate_module"):
         yield
-
-
-def has_block(value: Any) -> bool:
-    """Whether a ``class_path`` block is somewhere in a plain value.
-
-    Example:
-        >>> has_block([{"class_path": "torch.nn.ReLU"}])
-        True
-    """
-    if isinstance(value, Mapping):
-        return "class_path" in value or any(map(has_block, value.values()))
-    return isinstance(value, list) and any(map(has_block, value))

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import optuna
 
+from lightningtune.config.base import has_block
 from lightningtune.config.signatures import (
     REQUIRED,
     Misfit,
     fit,
     given_hyperparameters,
-    has_block,
     signature_of,
     type_hints,
 )

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import check_distribution_compatibility
 from optuna.trial import TrialState
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, load_yaml

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lightningtune._version import __version__
 
 if TYPE_CHECKING:  # jsonargparse comes with it, and who only reads a study need not wait for that
-    from lightningtune.config.overrides import Schema
+    from lightningtune.config.schema import Schema
 
 
 @dataclass(frozen=True)

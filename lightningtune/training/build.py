@@ -17,15 +17,15 @@ from lightning.pytorch.utilities.compile import from_compiled, to_uncompiled
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from lightningtune.config.overrides import Schema
-from lightningtune.config.signatures import given_hyperparameters, has_block
+from lightningtune.config.base import has_block
+from lightningtune.config.schema import Schema
+from lightningtune.config.signatures import given_hyperparameters
 from lightningtune.errors import ConfigurationError
-from lightningtune.training.class_names import check_classes
 from lightningtune.training.data import data_seeded, name_loaders, seed_hooks
 from lightningtune.training.folders import own_folder
 from lightningtune.training.mixture import of_pytorch_lightning
 from lightningtune.training.resumption import ResumePoint
-from lightningtune.training.sections import BASES, Section
+from lightningtune.training.sections import BASES, ConfigSection, check_classes
 from lightningtune.training.shared_data import (
     SharedData,
     give,
@@ -89,7 +89,7 @@ class Blueprint:
         self.config = config
         self.share_data = share_data
         self.data_seed = data_seed
-        self._sections = {name: Section(schema, name, config.get(name)) for name in (*BASES, "trainer")}
+        self._sections = {name: ConfigSection(schema, name, config.get(name)) for name in (*BASES, "trainer")}
         self._shared = which_data(config.get("data")) if share_data else None
         self._loaded: SharedData | None = None
 
@@ -271,7 +271,7 @@ def _trainer(
     return Trainer(**settings, callbacks=[*callbacks, own])
 
 
-def check_trainer(section: Section, trainer: Mapping[str, Any]) -> int:
+def check_trainer(section: ConfigSection, trainer: Mapping[str, Any]) -> int:
     """Build a Trainer from its section's values, without what may write or connect to a server.
 
     Returns:

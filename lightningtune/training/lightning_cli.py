@@ -12,16 +12,16 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.base import SEED
+from lightningtune.config.schema import Schema
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint, Fit, as_lightning_module, check_trainer, without_compilation
-from lightningtune.training.class_names import check_classes
 from lightningtune.training.cli_call import BuiltCli
-from lightningtune.training.cli_schema import SEED, CliSchema
+from lightningtune.training.cli_schema import CliSchema
 from lightningtune.training.folders import own_folder
 from lightningtune.training.loops import get_callbacks
 from lightningtune.training.quiet import quiet_lightning
-from lightningtune.training.sections import Section
+from lightningtune.training.sections import ConfigSection, check_classes
 from lightningtune.training.shared_data import has_preparation, load, refuse_other_data, which_data
 from lightningtune.training.tracker_names import refuse_shared_runs
 from lightningtune.training.trackers import Trackers
@@ -96,7 +96,7 @@ class CliBlueprint(Blueprint):
         parsed = self.schema.check(config)
         names = set(config.get("trainer") or {}) & set(inspect.signature(Trainer).parameters)
         given = {name: value for name, value in parsed["trainer"].as_dict().items() if name in names}
-        return check_trainer(Section(Schema(trainer=Trainer), "trainer", given), given)
+        return check_trainer(ConfigSection(Schema(trainer=Trainer), "trainer", given), given)
 
     def has_preparation(self, config: Mapping[str, Any]) -> bool:
         """Whether the datamodule has a ``prepare_data`` of its own, which depends on nothing but the data's section."""

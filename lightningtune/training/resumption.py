@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from lightningtune.config.limits import with_limits_of
+from lightningtune.config.base import with_limits_of
 from lightningtune.contract import Objective, Values
 from lightningtune.errors import TrialError
 from lightningtune.files import check_sums

@@ -10,11 +10,11 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from lightningtune.config.base import as_list
 from lightningtune.config.importing import find_block_class
 from lightningtune.config.signatures import REQUIRED, signature_of
 from lightningtune.contract import TrialSpec
 from lightningtune.errors import InvalidConfigError
-from lightningtune.training.class_names import blocks_of
 from lightningtune.training.folders import own_folder
 
 STATE = "lightningtune.state"
@@ -115,7 +115,7 @@ def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
     Raises:
         InvalidConfigError: naming the argument.
     """
-    for block in blocks_of(trainer.get("logger")):
+    for block in as_list(trainer.get("logger")):
         kind = find_block_class(block, Logger)
         given = (block.get("init_args") or {}) if isinstance(block, Mapping) else {}
         for base, names in _RUN.items():
@@ -146,7 +146,7 @@ def modules_of_trackers(trainer: Mapping[str, Any]) -> list[str]:
     kinds = (
         [TensorBoardLogger]
         if given is True
-        else [kind for block in blocks_of(given) if (kind := find_block_class(block, Logger))]
+        else [kind for block in as_list(given) if (kind := find_block_class(block, Logger))]
     )
     needed = [modules for kind in kinds for base, modules in _IMPORTED.items() if issubclass(kind, base)]
     return [module for modules in needed for module in modules]

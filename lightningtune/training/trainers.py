@@ -15,9 +15,9 @@ from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
+from lightningtune.config.base import as_list
 from lightningtune.config.importing import find_class
 from lightningtune.errors import ConfigurationError
-from lightningtune.training.class_names import blocks_of
 from lightningtune.training.messages import one_line
 from lightningtune.training.quiet import quiet_lightning
 
@@ -45,7 +45,7 @@ def prints_itself(settings: Mapping[str, Any], callbacks: Sequence[Callback]) ->
     if settings.get("enable_progress_bar") or settings.get("enable_model_summary"):
         return True
     kinds: list[Any] = [type(callback) for callback in callbacks]
-    for block in blocks_of(settings.get("callbacks")):
+    for block in as_list(settings.get("callbacks")):
         name = block.get("class_path") if isinstance(block, Mapping) else block
         kinds.append(find_class(name, Callback) if isinstance(name, str) else type(name))
     return any(isinstance(kind, type) and issubclass(kind, (ProgressBar, ModelSummary)) for kind in kinds)

@@ -12,7 +12,7 @@ from nets import Line, Points
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightningtune.check.dry_run import DOUBT, RECORD, DryRun, dry_run_config
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train

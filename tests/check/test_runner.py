@@ -7,7 +7,7 @@ from nets import Points
 
 from lightningtune.check.points import Corner
 from lightningtune.check.runner import DryRuns, is_hopeless
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint

@@ -12,11 +12,12 @@ from lightningtune import ConfigurationError, OptunaDrivenOptimizer
 from lightningtune.arguments import OPTUNA_KWARGS
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.main import main
-from lightningtune.cli.placing import place_at
 from lightningtune.cli.study_file import StudyFile, allowed, descriptions, fits, hints, read_study, read_value
 from lightningtune.cli.tune import StudyParser
+from lightningtune.config.base import place_at
 from lightningtune.errors import InvalidConfigError
 from lightningtune.files import dump_yaml, load_yaml
+from lightningtune.search.parameters import FORMS
 
 STUDY = {
     "model_class": "nets.Line",
@@ -171,16 +172,16 @@ def test_a_callback_that_is_a_name_takes_arguments():
 
 def test_what_stands_in_a_list_of_the_space_has_the_names_of_its_form():
     space = {"depth": ["int", 1, 9], "act": ["categorical", ["relu"]]}
-    assert place_at(space, "search_space", "depth.low", 3)["depth"] == ["int", 3, 9]
-    assert place_at(space, "search_space", "depth.step", 2)["depth"] == ["int", 1, 9, 2]
-    assert place_at(space, "search_space", "act.choices", ["tanh"])["act"] == ["categorical", ["tanh"]]
+    assert place_at(space, "search_space", "depth.low", 3, FORMS)["depth"] == ["int", 3, 9]
+    assert place_at(space, "search_space", "depth.step", 2, FORMS)["depth"] == ["int", 1, 9, 2]
+    assert place_at(space, "search_space", "act.choices", ["tanh"], FORMS)["act"] == ["categorical", ["tanh"]]
 
 
 def test_a_name_with_dots_in_it_is_found_in_the_space():
     space = {"model.lr": {"type": "uniform", "low": 0, "high": 1}, "model.lr_decay": ["uniform", 0, 1]}
-    assert place_at(space, "search_space", "model.lr.high", 2)["model.lr"]["high"] == 2
-    assert place_at(space, "search_space", "model.lr_decay.1", 2)["model.lr_decay"] == ["uniform", 2, 1]
-    assert place_at(space, "search_space", "data.batch_size", ["int", 1, 2])["data.batch_size"] == ["int", 1, 2]
+    assert place_at(space, "search_space", "model.lr.high", 2, FORMS)["model.lr"]["high"] == 2
+    assert place_at(space, "search_space", "model.lr_decay.1", 2, FORMS)["model.lr_decay"] == ["uniform", 2, 1]
+    assert place_at(space, "search_space", "data.batch_size", ["int", 1, 2], FORMS)["data.batch_size"] == ["int", 1, 2]
     assert space["model.lr"]["high"] == 1
 
 

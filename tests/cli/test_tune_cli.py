@@ -12,7 +12,7 @@ from lightningtune.cli import TuneCLI
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml, read_mapping
 from lightningtune.study.outage import mark
-from lightningtune.training.cli_script import caught
+from lightningtune.training.cli_call import catch_cli
 from lightningtune.training.quiet import quiet_lightning
 
 TRAINER = {"accelerator": "cpu", "max_epochs": 1}
@@ -223,7 +223,7 @@ def test_an_option_that_the_users_cli_has_is_theirs_and_ours_is_called_otherwise
 
 
 def test_it_is_tuned_from_outside_too():
-    call = caught(lambda: Own(Line, Points))
+    call = catch_cli(lambda: Own(Line, Points))
     assert (call.cli, call.arguments) == (Own, {"model_class": Line, "datamodule_class": Points})
     with quiet_lightning():
         built = call.build({"seed_everything": False, "data": {"batch_size": 2}})

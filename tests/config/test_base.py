@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Line, Points
 
-from lightningtune.config.base import check_names, load_base_config
-from lightningtune.config.overrides import Schema
+from lightningtune.config.base import load_base_config, with_limits_of
+from lightningtune.config.schema import Schema, check_names
 from lightningtune.errors import ConfigurationError, InvalidConfigError
 from lightningtune.training.build import Blueprint
-from lightningtune.training.class_names import LightningSchema
+from lightningtune.training.sections import NAMED
 
 
 def test_a_config_comes_from_yaml_json_or_a_mapping(tmp_path):
@@ -49,7 +49,7 @@ def test_a_config_of_another_form_is_refused(config, message):
         ({"model": {"lrr": 1}}, "'model.lrr' leads nowhere in the config. Did you mean 'model.lr'"),
         ({"model": {"class_path": "nets.Line", "init_args": {"lrr": 1}}}, "Did you mean 'model.init_args.lr'"),
         ({"data": {"batchsize": 1}}, "Did you mean 'data.batch_size'"),
-        ({"model": {"class_path": "nets.Lines"}}, "model: 'nets.Lines' cannot be imported. Did you mean 'Line'"),
+        ({"model": {"class_path": "nets.Lines"}}, "model: there is no 'nets.Lines'. Did you mean 'Line'"),
         ({"model": {"class_path": "no_such.Module"}}, "'no_such.Module' cannot be imported"),
         (
             {"model": {"act": {"class_path": "nets.Line", "init_args": {"widht": 1}}}},
@@ -89,8 +89,16 @@ def test_any_base_config_is_read_or_refused_in_a_sentence(given_config):
     said = ""
     try:
         config = load_base_config(given_config)
-        check_names(LightningSchema(Line, Points, L.Trainer), config)
-        Blueprint(LightningSchema(Line, Points, L.Trainer), config).check(config)
+        check_names(Schema(Line, Points, L.Trainer, NAMED), config)
+        Blueprint(Schema(Line, Points, L.Trainer, NAMED), config).check(config)
     except ConfigurationError as error:
         said = str(error)
     assert "\n" not in said
+
+
+def test_only_the_limits_change_and_nothing_is_changed_in_place():
+    config = {"model": {"lr": 1}, "trainer": {"max_epochs": 5, "max_time": "1h", "devices": 2}}
+    now = {"model": {"lr": 2}, "trainer": {"max_steps": 9, "devices": 1}}
+    assert with_limits_of(config, now) == {"model": {"lr": 1}, "trainer": {"devices": 2, "max_steps": 9}}
+    assert config["trainer"]["max_epochs"] == 5
+    assert with_limits_of({}, {}) == {"trainer": {}}

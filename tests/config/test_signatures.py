@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from lightningtune.config.base import has_block
 from lightningtune.config.importing import find_class
 from lightningtune.config.signatures import (
     REQUIRED,
     Misfit,
     fit,
     given_hyperparameters,
-    has_block,
     signature_of,
     type_hints,
 )

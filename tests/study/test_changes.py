@@ -6,7 +6,7 @@ import pytest
 from nets import Line, Points
 
 from lightningtune import ConfigurationError
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective
 from lightningtune.search.spaces import SimpleSearchSpace, as_search_space
 from lightningtune.study.changes import SUBJECT, Subject, check_subject, define, describe_changes

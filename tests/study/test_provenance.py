@@ -11,12 +11,12 @@ import optuna
 import pytest
 
 from lightningtune import __version__
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.study.provenance import name_of, provenance_here, versions
 
 ASK = """
 import dataclasses, json
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.study.provenance import provenance_here
 print(json.dumps(dataclasses.asdict(provenance_here(Schema(dict, None, None), timeout=60))))
 """

@@ -10,7 +10,7 @@ from nets import Line, Points, loaders, points
 from torch import nn
 
 from lightningtune import ConfigurationError
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
 
 CPU = {"accelerator": "cpu", "max_epochs": 1}

@@ -9,13 +9,12 @@ from nets import Line, Points
 
 from lightningtune.config.base import NOT_HYDRA
 from lightningtune.config.importing import classes_by_name, find_class
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.errors import InvalidConfigError
 from lightningtune.training.build import Blueprint
-from lightningtune.training.class_names import check_classes
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
-from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
+from lightningtune.training.sections import check_classes
 
 WRONG = [
     (
@@ -36,7 +35,7 @@ WRONG = [
     ),
     (
         {"logger": "Quite"},
-        "trainer.logger: there is no 'Quite'. A Logger of your own is named with its module, as 'package.Quite'.",
+        "trainer.logger: there is no 'Quite'. A class of your own is named with its module, as 'package.Quite'.",
     ),
     (
         {"logger": "no.such.Quite"},
@@ -54,7 +53,7 @@ WRONG = [
     ),
     (
         {"logger": {"class_path": "Records", "init_args": {"zzz": 1}}},
-        "'trainer.logger.init_args.zzz' leads nowhere in the config. Records takes: save_dir.",
+        "'trainer.logger.init_args.zzz' leads nowhere in the config. 'trainer.logger' takes: save_dir.",
     ),
     (
         {"logger": {"TensorBoardLogger": {"save_dir": "x"}}},
@@ -84,7 +83,7 @@ def test_what_is_wrong_is_named_with_the_nearest_that_is_right(trainer, said):
 
 
 def test_a_lightning_cli_s_config_is_told_of_alike():
-    schema = CliSchema(caught(plain))
+    schema = CliSchema.of(plain)
     config = read_cli_config(schema, {"trainer": {"logger": {"class_path": "TensorBordLogger"}}})
     with pytest.raises(
         InvalidConfigError, match=r"^trainer.logger: there is no .* Did you mean 'TensorBoardLogger'\?$"

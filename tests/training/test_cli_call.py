@@ -7,12 +7,12 @@ from lightning.pytorch.cli import LightningCLI
 from nets import Line, Points
 
 from lightningtune import ConfigurationError
-from lightningtune.training.cli_script import caught
+from lightningtune.training.cli_call import catch_cli
 from lightningtune.training.quiet import quiet_lightning
 
 
 def test_the_form_knows_links_and_defaults():
-    form = caught(clis.linked).form()
+    form = catch_cli(clis.linked).form()
     assert form.links == {"model.batch_size": "data.batch_size", "model.depth": "depth"}
     assert form.defaults["early_stopping"]["monitor"] == "val_loss"
     assert form.trainer_defaults == {"accelerator": "cpu", "max_epochs": 2}
@@ -24,7 +24,7 @@ def test_a_parser_that_cannot_be_set_up_is_said():
             parser.link_arguments("data.batch_sise", "model.lr")
 
     with pytest.raises(ConfigurationError, match="Wrong cannot set up its parser: .*batch_sise"):
-        caught(lambda: Wrong(Line, Points)).form()
+        catch_cli(lambda: Wrong(Line, Points)).form()
 
 
 def trainer_of(trainer_class, **settings):
@@ -33,7 +33,7 @@ def trainer_of(trainer_class, **settings):
 
 def test_a_cli_is_built_again_and_again_each_with_its_own(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["pytest", "--not-for-the-cli"])
-    call = caught(clis.linked)
+    call = catch_cli(clis.linked)
     config = {"seed_everything": 1, "depth": 3, "data": {"batch_size": 2}, "trainer": {"max_epochs": 1}}
     with quiet_lightning():
         built, again = (call.build(config, trainer_of) for _ in range(2))
@@ -46,7 +46,7 @@ def test_a_cli_is_built_again_and_again_each_with_its_own(monkeypatch):
 
 
 def test_a_cli_that_is_not_run_is_built_as_it_is():
-    call = caught(clis.not_run)
+    call = catch_cli(clis.not_run)
     with quiet_lightning():
         built, without = call.build({"model": {"lr": 0.3}}, trainer_of), call.build({"model": {"lr": 0.3}})
     assert built.model.lr == without.model.lr == 0.3
@@ -59,4 +59,4 @@ def test_what_cannot_be_copied_is_said():
         LightningCLI(Line, Points, trainer_defaults={"callbacks": (value for value in ())})
 
     with pytest.raises(ConfigurationError, match="each trial gets a copy of what LightningCLI is given"):
-        caught(main).form()
+        catch_cli(main).form()

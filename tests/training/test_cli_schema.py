@@ -7,19 +7,18 @@ from nets import Line, Points
 from lightningtune import ConfigurationError
 from lightningtune.files import dump_yaml
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
-from lightningtune.training.cli_script import caught
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}
 
 
 @pytest.fixture(scope="module")
 def linked():
-    return CliSchema(caught(clis.linked))
+    return CliSchema.of(clis.linked)
 
 
 @pytest.fixture(scope="module")
 def any_subclass():
-    return CliSchema(caught(clis.any_subclass))
+    return CliSchema.of(clis.any_subclass)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_a_config_is_read_with_the_clis_own_defaults(linked, tmp_path):
     assert read_cli_config(linked, file) == config
     file.write_text(dump_yaml({"fit": text}))
     assert read_cli_config(linked, str(file)) == config, "a config of the whole command"
-    assert read_cli_config(CliSchema(caught(clis.not_run)), None) == {"seed_everything": 7}
+    assert read_cli_config(CliSchema.of(clis.not_run), None) == {"seed_everything": 7}
 
 
 def test_short_names_are_written_in_full(any_subclass):
@@ -129,7 +128,7 @@ class TwoOptimizers(Line):
 
 
 def test_an_optimizer_that_the_cli_adds_is_a_part_of_the_config():
-    schema = CliSchema(caught(lambda: TwoOptimizersCLI(TwoOptimizers, Points)))
+    schema = CliSchema.of(lambda: TwoOptimizersCLI(TwoOptimizers, Points))
     config = read_cli_config(schema, {"second": {"class_path": "SGD", "init_args": {"lr": 0.1}}})
     assert config["second"]["class_path"] == "torch.optim.SGD"
     merged = schema.merge(config, {"first.lr": 0.5, "second.momentum": 0.9})
@@ -142,8 +141,8 @@ def test_an_optimizer_that_the_cli_adds_is_a_part_of_the_config():
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"optimiser": ADAM}, "takes no 'optimiser'. Did you mean 'optimizer'"),
-        ({"ckpt_path": "a.ckpt"}, "takes no 'ckpt_path'"),
+        ({"optimiser": ADAM}, "LinkedCLI has no section 'optimiser'. Did you mean 'optimizer'"),
+        ({"ckpt_path": "a.ckpt"}, "has no section 'ckpt_path'"),
         ({"seed_everything": -1}, "seed_everything must be"),
         ({"model": "nowhere.yaml"}, "The file 'nowhere.yaml' does not exist"),
         ({"model": {"act": Line}}, "model.act: .*A class is written as {'class_path'"),

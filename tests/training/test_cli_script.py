@@ -8,11 +8,11 @@ from lightning.pytorch.cli import LightningCLI
 from nets import Line, Points
 
 from lightningtune import ConfigurationError
-from lightningtune.training.cli_script import caught
+from lightningtune.training.cli_call import catch_cli
 
 
 def test_a_function_is_caught_where_it_constructs_its_cli():
-    call = caught(clis.linked)
+    call = catch_cli(clis.linked)
     assert call.cli is clis.LinkedCLI
     assert call.arguments["model_class"] is clis.Bare
     assert call.state == {"seen": []}
@@ -24,9 +24,9 @@ def test_a_class_stands_for_itself():
         def __init__(self):
             super().__init__(Line, Points)
 
-    assert caught(Own).arguments == {"model_class": Line, "datamodule_class": Points}
-    assert caught(LightningCLI).arguments == {}
-    assert caught(caught(Own)) == caught(Own)
+    assert catch_cli(Own).arguments == {"model_class": Line, "datamodule_class": Points}
+    assert catch_cli(LightningCLI).arguments == {}
+    assert catch_cli(catch_cli(Own)) == catch_cli(Own)
 
 
 @pytest.fixture
@@ -61,10 +61,10 @@ def test_a_script_is_run_as_far_as_its_cli(script, capsys):
             raise AssertionError("what follows is not run")
         """,
     )
-    call = caught(path)
+    call = catch_cli(path)
     assert call.arguments["model_class"] is sys.modules["script_of_cli"].Own
     assert capsys.readouterr().out == "runs 1\n"
-    assert caught(str(path)).arguments["model_class"] is call.arguments["model_class"], "it is imported once"
+    assert catch_cli(str(path)).arguments["model_class"] is call.arguments["model_class"], "it is imported once"
 
 
 def test_a_script_may_have_no_guard(script):
@@ -77,20 +77,20 @@ def test_a_script_may_have_no_guard(script):
         LightningCLI(Line, Points)
         """,
     )
-    assert caught(path).arguments["model_class"] is Line
+    assert catch_cli(path).arguments["model_class"] is Line
 
 
 def test_a_script_that_is_not_there_or_does_something_else_is_said(script, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"there is no script '.*nowhere.py'"):
-        caught(tmp_path / "nowhere.py")
+    with pytest.raises(ConfigurationError, match=r"there is no file '.*nowhere.py'"):
+        catch_cli(tmp_path / "nowhere.py")
     with pytest.raises(ConfigurationError, match="constructs no LightningCLI"):
-        caught(script("script_of_nothing", "x = 1"))
+        catch_cli(script("script_of_nothing", "x = 1"))
     with pytest.raises(ConfigurationError, match="another module is called 'json'"):
-        caught(script("json", "x = 1"))
+        catch_cli(script("json", "x = 1"))
     with pytest.raises(ConfigurationError, match="ZeroDivisionError: division by zero"):
-        caught(script("script_that_raises", "1 / 0"))
+        catch_cli(script("script_that_raises", "1 / 0"))
     with pytest.raises(ConfigurationError, match="cannot be imported under the name 'my-train'"):
-        caught(script("my-train", "x = 1"))
+        catch_cli(script("my-train", "x = 1"))
 
 
 def test_a_script_that_trains_by_itself_trains_nothing_and_names_the_other_doors(script):
@@ -104,14 +104,14 @@ def test_a_script_that_trains_by_itself_trains_nothing_and_names_the_other_doors
         """,
     )
     with pytest.raises(ConfigurationError, match="makes a Trainer of its own, and no LightningCLI.*lightningtune init"):
-        caught(path)
+        catch_cli(path)
     assert Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).max_epochs is None, "it is whole again"
 
 
 @pytest.mark.parametrize("line", ["import pytorch_lightning as pl", "from pytorch_lightning.cli import LightningCLI"])
 def test_a_script_of_the_other_lightning_is_not_run(script, line):
     with pytest.raises(ConfigurationError, match="imports pytorch_lightning"):
-        caught(script("script_of_the_other_lightning", f"{line}\nraise AssertionError('this is not run')"))
+        catch_cli(script("script_of_the_other_lightning", f"{line}\nraise AssertionError('this is not run')"))
 
 
 def needs(argument):
@@ -130,4 +130,4 @@ def needs(argument):
 )
 def test_what_constructs_none_is_refused(given, said):
     with pytest.raises(ConfigurationError, match=said):
-        caught(given)
+        catch_cli(given)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from nets import Line, Points
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, TrialFacts, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.facts import collect_facts

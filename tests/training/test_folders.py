@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from nets import Line, Points
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.folders import own_folder

@@ -9,7 +9,7 @@ from nets import Line, Points
 from torch import nn
 
 from lightningtune import OptunaDrivenOptimizer
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialSpec
 from lightningtune.errors import SharedWeightsError
 from lightningtune.training.build import Blueprint

@@ -18,7 +18,6 @@ from lightningtune.contract import SilentReporter, StopReason, TrialSpec
 from lightningtune.study.comparison import Agreement
 from lightningtune.study.reporter import REASON
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
-from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
 from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.run import prepare_data, train
@@ -29,7 +28,7 @@ STEPS = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_si
 
 
 def blueprint(cli, config=None, **options):
-    schema = CliSchema(caught(cli))
+    schema = CliSchema.of(cli)
     return CliBlueprint(schema, read_cli_config(schema, config or {}), **options)
 
 

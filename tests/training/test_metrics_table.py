@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 from nets import Line, Points
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, Stop, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.resumption import STATE, digest_training, find_resume_point

@@ -11,7 +11,7 @@ from nets import Line, Points, points
 from torch.utils.data import DataLoader
 
 from lightningtune import ConfigurationError
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, Stop, StopReason, TrialSpec
 from lightningtune.errors import MetricError
 from lightningtune.training.build import Blueprint

@@ -14,7 +14,6 @@ from tracked import LOSS, PARAMS, Breaks, Stops, fit, study_of
 
 from lightningtune.contract import SilentReporter, StopReason, TrialSpec
 from lightningtune.training.cli_schema import CliSchema, read_cli_config
-from lightningtune.training.cli_script import caught
 from lightningtune.training.lightning_cli import CliBlueprint
 from lightningtune.training.run import train
 
@@ -214,7 +213,7 @@ def test_a_broken_note_of_runs_is_no_note(folder, tmp_path):
 def test_the_loggers_of_a_lightning_cli_are_named_and_guarded_too(folder, told, tmp_path):
     own = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(tmp_path / "logs")}}
     given = [own, {"class_path": "loggers.Fails", "init_args": {"at": "made"}}, {"class_path": "loggers.Records"}]
-    schema = CliSchema(caught(clis.plain))
+    schema = CliSchema.of(clis.plain)
     config = read_cli_config(schema, {"trainer": {"accelerator": "cpu", "max_epochs": 1, "logger": given}})
     spec = TrialSpec(7, {**config, "seed_everything": 1}, folder, LOSS, study="mine", params=PARAMS)
     outcome = train(spec, CliBlueprint(schema, config), SilentReporter())
@@ -228,7 +227,7 @@ def test_a_cli_that_gives_the_logger_itself(folder, told):
     def construct():
         LightningCLI(Line, Points, trainer_defaults={"logger": {"class_path": "loggers.Records"}})
 
-    schema = CliSchema(caught(construct))
+    schema = CliSchema.of(construct)
     config = read_cli_config(schema, {"trainer": {"accelerator": "cpu", "max_epochs": 1}})
     spec = TrialSpec(7, {**config, "seed_everything": 1}, folder, LOSS, study="mine", params=PARAMS)
     train(spec, CliBlueprint(schema, config), SilentReporter())

@@ -5,7 +5,7 @@ from nets import Line, Points, loaders
 from torch import nn
 
 from lightningtune import TrialError
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
 from lightningtune.training.resumption import STATE, digest_training
 from lightningtune.training.weights import trained_model

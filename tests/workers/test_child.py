@@ -13,7 +13,7 @@ SCRIPT = """
 import pickle, sys
 import cloudpickle, lightning as L
 from nets import Line, Points
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.child import Job
 from lightningtune.workers.cold import Cold

@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 from nets import Line, Points
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.preparation import Preparation
 

@@ -18,7 +18,7 @@ from family import children_of, have_ended
 from nets import Line, Points, loaders
 
 from lightningtune import ConfigurationError
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, Stop, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train

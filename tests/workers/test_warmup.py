@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 from nets import Line, Points
 
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.warmup import warm_up
 
@@ -39,7 +39,7 @@ import json, os, sys, threading
 import lightning as L
 import torch
 from nets import Line, Points
-from lightningtune.config.overrides import Schema
+from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.warmup import warm_up
 

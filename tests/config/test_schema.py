@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nets import Line, Points
 
-from lightningtune.config.overrides import Schema, get_at
+from lightningtune.config.schema import Schema, get_at
 from lightningtune.errors import InvalidConfigError
 
 
