@@ -146,6 +146,22 @@ class TrialFacts:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What a person should know of a trial beyond its outcome.
+
+    Attributes:
+        subject: what it is about; a study shows one notice for each subject.
+        detail: the rest of the line.
+    """
+
+    subject: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.detail}"
+
+
+@dataclass(frozen=True)
 class TrialOutcome:
     """How one trial ended.
 
@@ -160,7 +176,7 @@ class TrialOutcome:
             ``error``.
         error: what was raised, where the trial failed or was interrupted.
         facts: what it was trained with; of a trial whose process was killed, nothing is known.
-        notices: what a person should know of it beyond that, in a line each.
+        notices: what a person should know of it beyond that.
     """
 
     reason: StopReason
@@ -172,7 +188,7 @@ class TrialOutcome:
     traceback: str = ""
     error: BaseException | None = field(default=None, compare=False)
     facts: TrialFacts = field(default_factory=TrialFacts)
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
     @classmethod
     def failed(cls, error: BaseException, reason: StopReason = StopReason.FAILED) -> TrialOutcome:

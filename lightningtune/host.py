@@ -361,9 +361,8 @@ class Host:
         with contextlib.suppress(UpdateFinishedTrialError):  # this host was given up, and another has the trial
             record_outcome(trial, outcome)
         for notice in outcome.notices:
-            kind = notice.partition(":")[0]
-            if kind not in self._told:  # the next trial would say the same
-                self._told.add(kind)
+            if notice.subject not in self._told:  # the next trial would say the same
+                self._told.add(notice.subject)
                 self.view.warn(f"Trial {trial.number}: {notice}")
         if outcome.error is not None:
             self._recovery.write_error(trial.number, outcome.traceback or outcome.detail)

@@ -459,7 +459,7 @@ class OptunaDrivenOptimizer:
             point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
             notes += [] if note is None else [note]
         for note in notes:
-            if note not in self.seen_notes:
-                self._view.note(note)
+            if note.detail not in self.seen_notes:
+                self._view.note(note.detail)
         if point is not None:
             opening.queue_baseline(study, point)

@@ -16,7 +16,7 @@ import optuna
 from lightningtune.config.base import LIMITS
 from lightningtune.config.schema import Place, Schema, check_names, get_at
 from lightningtune.config.values import as_python, briefly, is_kept, plain
-from lightningtune.contract import Objective
+from lightningtune.contract import Notice, Objective
 from lightningtune.errors import ConfigurationError, InvalidConfigError, SearchSpaceError, did_you_mean
 from lightningtune.search.parameters import NoDefault, Parameter, describe
 from lightningtune.search.spaces import ProbingStudy, SearchSpace
@@ -136,13 +136,13 @@ def _check_given(
             raise InvalidConfigError(f"'{path}'={given!r} in the config does not fit. {error}") from None
 
 
-def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[str]:
-    """Say what is probably not meant, in a sentence each."""
+def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[Notice]:
+    """Yield what is probably not meant, about the "config" or a "metric"."""
     if not LIMITS & {*config.get("trainer", {})}:
-        yield "trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs."
+        yield Notice("config", "trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
     reversed_direction = looks_reversed(objective)
     if reversed_direction is not None:
-        yield reversed_direction
+        yield Notice("metric", reversed_direction)
 
 
 def _probes(space: SearchSpace) -> Iterator[dict[str, Any]]:
@@ -189,7 +189,7 @@ def plan_baseline(
     schema: Schema,
     config: Mapping[str, Any],
     blueprint: Blueprint,
-) -> tuple[Mapping[str, Any] | None, str | None]:
+) -> tuple[Mapping[str, Any] | None, Notice | None]:
     """Decide which point is tried first, as the untuned defaults.
 
     Args:
@@ -207,12 +207,12 @@ def plan_baseline(
     try:
         point = given if isinstance(given, Mapping) else baseline_point(space, schema, config, blueprint)
     except NoDefault as reason:
-        return None, f"The untuned defaults are not tried first: {reason}. See baseline=."
+        return None, Notice("space", f"The untuned defaults are not tried first: {reason}. See baseline=.")
     beyond = _outside(space, point)
     if beyond is None:
         return point, None
     said = "The untuned defaults lie outside the search space, and are tried first all the same"
-    return point, f"{said}: {beyond}. See baseline=."
+    return point, Notice("space", f"{said}: {beyond}. See baseline=.")
 
 
 def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]:

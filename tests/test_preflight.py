@@ -122,8 +122,10 @@ def test_a_given_baseline_must_be_a_whole_point():
 def test_what_is_probably_not_meant_is_told():
     objective = Objective(("val_acc",), ("min",))
     endless, reverse = notices(objective, {})
-    assert "max_epochs is not set" in endless
-    assert "'val_acc' is minimized" in reverse
+    assert endless.subject == "config"
+    assert "max_epochs is not set" in endless.detail
+    assert reverse.subject == "metric"
+    assert "'val_acc' is minimized" in reverse.detail
     assert [*notices(Objective(("val_loss",), ("min",)), {"trainer": {"max_steps": 9}})] == []
 
 

@@ -35,7 +35,6 @@ from lightningtune.host import Host
 from lightningtune.preflight import notices, plan_baseline
 from lightningtune.report.summary import headline
 from lightningtune.search.parameters import Parameter
-from lightningtune.study.objective import looks_reversed
 from lightningtune.study.opening import quiet_optuna
 from lightningtune.wording import counted
 from lightningtune.workers.devices import Slot
@@ -120,12 +119,12 @@ def check_study(
 def _check_config(host: Host, baseline: bool | Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what can be found without a run."""
     schema, config = host.blueprint.schema, host.blueprint.config
-    for text in notices(host.objective, config):
-        yield Finding("warning", "metric" if text == looks_reversed(host.objective) else "config", text)
+    for notice in notices(host.objective, config):
+        yield Finding("warning", notice.subject, notice.detail)
     with quiet_optuna():
         _, note = plan_baseline(baseline, host.space, schema, config, host.blueprint)
     if note is not None:
-        yield Finding("note", "space", note)
+        yield Finding("note", note.subject, note.detail)
     callbacks = [*as_list((config.get("trainer") or {}).get("callbacks")), *host.callbacks]
     untried = left_out(schema.lookup(config, "trainer.logger"), callbacks)
     if untried:

@@ -16,6 +16,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightningtune.contract import Notice
 from lightningtune.errors import redact
 from lightningtune.training.tracker_stand_in import Nothing
 
@@ -36,11 +37,11 @@ class Watch:
     Args:
         name: the logger's class.
         folder: the trial's.
-        tell: is told of the first failure, in one line.
+        tell: is told of the first failure.
         begin: called once, when the logger is first used by the rank that logs.
     """
 
-    def __init__(self, name: str, folder: Path, tell: Callable[[str], None], begin: Callable[[], None]) -> None:
+    def __init__(self, name: str, folder: Path, tell: Callable[[Notice], None], begin: Callable[[], None]) -> None:
         self._name = name
         self._folder = os.fspath(folder)
         self._tell = tell
@@ -105,7 +106,7 @@ class Watch:
         if not self._has_told:
             self._has_told = True
             left = "goes on without it" if self.is_given_up else "goes on"
-            self._tell(f"{self._name} failed in {name}: {described(error)}. The trial {left}.")
+            self._tell(Notice(f"{self._name} failed in {name}", f"{described(error)}. The trial {left}."))
 
 
 def described(error: Exception) -> str:

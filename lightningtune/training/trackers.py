@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from lightningtune.contract import StopReason, TrialOutcome, TrialSpec, Values
+from lightningtune.contract import Notice, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import InvalidConfigError
 from lightningtune.files import write_text
 from lightningtune.training.tensorboard import go_on_with_events
@@ -38,11 +38,11 @@ class Trackers:
         spec: what is trained.
 
     Attributes:
-        failures: what went wrong, in a line each.
+        failures: what went wrong.
     """
 
     def __init__(self, spec: TrialSpec) -> None:
-        self.failures: list[str] = []
+        self.failures: list[Notice] = []
         self._spec = spec
         self._name = TrialName.of(spec)
         self._before = _read(spec.checkpoint.with_name(_RUNS)) if spec.checkpoint is not None else {}
@@ -64,7 +64,8 @@ class Trackers:
             with _in_turn(self._name.root) if issubclass(kind, MLFlowLogger) else contextlib.nullcontext():
                 return kind(*args, **named)
         except Exception as error:  # a package is missing, a server does not answer
-            self.failures.append(f"{kind.__name__} cannot be made: {described(error)}. The trial goes on without it.")
+            notice = Notice(f"{kind.__name__} cannot be made", f"{described(error)}. The trial goes on without it.")
+            self.failures.append(notice)
             return StandIn(self._name.directory)
 
     def _key(self, kind: type[Logger]) -> str:

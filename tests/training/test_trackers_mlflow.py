@@ -107,7 +107,7 @@ def test_a_server_that_does_not_answer_is_told_of_once_without_its_password(root
     block = {"class_path": "MLFlowLogger", "init_args": {"tracking_uri": "http://me:hunter2@127.0.0.1:9"}}
     outcome = fit(tmp_path / "mine/trials/0001", [block, "CSVLogger"])
     assert outcome.reason is StopReason.COMPLETED
-    (notice,) = outcome.notices
+    (notice,) = map(str, outcome.notices)
     assert notice.startswith("MLFlowLogger failed in experiment: MlflowException: ")
     assert "http://***@127.0.0.1:9" in notice
     assert "hunter2" not in notice
