@@ -35,7 +35,7 @@ from lightningtune.replay import replay
 from lightningtune.report.html.results import DrawableResults, drawable_results
 from lightningtune.report.html.writer import ReportWriter
 from lightningtune.report.live import LiveView, view_console
-from lightningtune.report.summary import headline, summary
+from lightningtune.report.terminal import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike
 from lightningtune.study import opening, succession
 from lightningtune.study.changes import Subject, changes_since, check_continuable, check_subject, define

@@ -33,7 +33,7 @@ from lightningtune.config.base import as_list
 from lightningtune.errors import ConfigurationError
 from lightningtune.host import Host
 from lightningtune.preflight import notices, plan_baseline
-from lightningtune.report.summary import headline
+from lightningtune.report.terminal import headline
 from lightningtune.search.parameters import Parameter
 from lightningtune.study.opening import quiet_optuna
 from lightningtune.wording import counted

@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     found = open_study(given.study, given.storage)
 
-    from lightningtune.report.best import draw_best
+    from lightningtune.report.terminal import draw_best
     from lightningtune.study.progress import metric_names
     from lightningtune.study.reporter import read_config_sum
     from lightningtune.study.results import collect_results

@@ -29,21 +29,18 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     studies = [open_study(study, given.storage) for study in (given.study, *given.others)]
 
-    from lightningtune.report.contrast import draw_contrast
-    from lightningtune.study.contrast import contrast, finding_of
+    from lightningtune.report.comparison import compare_studies, draw_comparison
     from lightningtune.study.progress import metric_names
     from lightningtune.study.results import collect_results
 
     definitions = [found.directory.read_definition() for found in studies]
-    seen = contrast(
-        [
-            finding_of(collect_results(found.study, metric_names(found.study, definition), found.directory))
-            for found, definition in zip(studies, definitions, strict=True)
-        ],
-        definitions,
-    )
+    results = [
+        collect_results(found.study, metric_names(found.study, definition), found.directory)
+        for found, definition in zip(studies, definitions, strict=True)
+    ]
+    comparison = compare_studies(results, definitions)
     if given.json:
-        print_json(seen)
+        print_json(comparison)
     else:
-        show(draw_contrast(seen, width()), LINES)
+        show(draw_comparison(comparison, width()), LINES)
     return 0

@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
             show(f"There are no studies in '{folder}'.")
         return 0
 
-    from lightningtune.report.studies import draw_studies
+    from lightningtune.report.terminal import draw_studies
 
     if given.json:
         rows = ({"error": found} if isinstance(found, str) else found.as_dict() for found in looked.values())

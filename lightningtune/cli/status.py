@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
         command.error("--watch is for a terminal, and --json for a program: choose one")
     found = open_study(given.study, given.storage)
 
-    from lightningtune.report.status import draw_status
+    from lightningtune.report.terminal import draw_status
     from lightningtune.study.progress import progress_of
 
     def look() -> StudyProgress:

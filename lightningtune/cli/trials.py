@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     from lightningtune.study.portable import write_table
     from lightningtune.study.progress import metric_names
     from lightningtune.study.results import collect_results
-    from lightningtune.study.selection import columns_of, parse_condition, select
+    from lightningtune.study.selection import list_columns, parse_condition, select
 
     metrics = metric_names(found.study, found.directory.read_definition())
     everything = collect_results(found.study, metrics, found.directory).rows()
@@ -62,11 +62,11 @@ def run(arguments: Sequence[str]) -> int:
         print_json(rows)
     elif given.csv:
         text = io.StringIO()
-        write_table(rows, columns_of(everything), text)
+        write_table(rows, list_columns(everything), text)
         # a program gets the values as they are
         sys.stdout.write(printable(text.getvalue(), LINES) if sys.stdout.isatty() else text.getvalue())
     elif rows:
-        from lightningtune.report.trials import draw_trials
+        from lightningtune.report.terminal import draw_trials
 
         show(draw_trials(rows, metrics, width()), LINES)
     else:

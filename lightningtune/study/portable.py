@@ -21,7 +21,7 @@ from lightningtune.study.finding import FoundStudy
 from lightningtune.study.opening import quiet_optuna
 from lightningtune.study.progress import metric_names
 from lightningtune.study.results import StudyResults, collect_results
-from lightningtune.study.selection import columns_of
+from lightningtune.study.selection import list_columns
 from lightningtune.study.storage import get_storage, open_storage
 
 FORMS = (".zip", ".csv", ".json")
@@ -107,7 +107,7 @@ def _results(found: FoundStudy) -> StudyResults:
 def _table_of(found: FoundStudy) -> str:
     text = io.StringIO()
     rows = _results(found).rows()
-    write_table(rows, columns_of(rows), text)
+    write_table(rows, list_columns(rows), text)
     return text.getvalue()
 
 

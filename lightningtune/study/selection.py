@@ -12,7 +12,7 @@ from lightningtune.errors import ConfigurationError, did_you_mean
 from lightningtune.files import load_yaml
 
 PARAMS = "params."
-"""Begins the name of a parameter's column."""
+"""Prefix of the name of a parameter's column."""
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -28,13 +28,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Condition:
-    """What a column is to be.
-
-    Attributes:
-        column: its name, as the user wrote it.
-        sign: one of ``= == != < <= > >=``.
-        value: what it is compared with.
-    """
+    """A column's name as the user wrote it, one of ``= == != < <= > >=``, and a value."""
 
     column: str
     sign: str
@@ -60,7 +54,7 @@ def parse_condition(text: str) -> Condition:
     return Condition(column, sign, load_yaml(value, f"The value in '{text}'"))
 
 
-def columns_of(rows: Iterable[Row]) -> list[str]:
+def list_columns(rows: Iterable[Row]) -> list[str]:
     """Return the names of all columns."""
     return [*dict.fromkeys(name for row in rows for name in row)]
 
@@ -73,17 +67,9 @@ def select(
     descending: bool = False,
     limit: int | None = None,
 ) -> list[Row]:
-    """Return the rows that are asked for.
+    """Return the rows that have one of the states, where there are any, and meet all conditions.
 
     A row in which a column is empty meets no condition on it, and comes last where it is sorted by.
-
-    Args:
-        rows: all of them.
-        states: one of which the row's is; any when there are none.
-        conditions: all of which are met.
-        sort: the column to sort by.
-        descending: whether the largest comes first.
-        limit: how many at most, from the first on.
 
     Raises:
         ConfigurationError: when there is no such column, or it cannot be compared with the value.
@@ -93,12 +79,14 @@ def select(
         >>> select(rows, conditions=[parse_condition("val_acc>0.4")])
         [{'number': 0, 'state': 'complete', 'val_acc': 0.5}]
     """
-    columns = columns_of(rows)
+    if not rows:
+        return []
+    columns = list_columns(rows)
     chosen = [row for row in rows if not states or row["state"] in states]
     for condition in conditions:
-        name = find_column(condition.column, columns) if rows else condition.column
+        name = find_column(condition.column, columns)
         chosen = [row for row in chosen if _meets(row[name], name, condition)]
-    by = find_column(sort, columns) if rows else sort
+    by = find_column(sort, columns)
     filled = sorted((row for row in chosen if row[by] is not None), key=lambda row: _order(row[by]), reverse=descending)
     return [*filled, *(row for row in chosen if row[by] is None)][:limit]
 
@@ -138,6 +126,6 @@ def _meets(found: Any, name: str, condition: Condition) -> bool:
 
 
 def _order(value: Any) -> tuple[bool, Any]:
-    """Return by what values of one column are sorted: numbers before text."""
+    """Return a key that sorts numbers before text."""
     is_number = isinstance(value, (int, float))
     return not is_number, value if is_number else str(value)

@@ -128,7 +128,7 @@ def test_studies_stand_side_by_side(run):
     assert "what differs  digits  faces\nn_trials      4       2" in shown
     found = json.loads(run("compare digits faces --json"))
     assert (found["winner"], found["differences"]) == (None, {"n_trials": [4, 2]})
-    assert found["findings"][0]["counts"] == {"complete": 3, "fail": 1}
+    assert found["studies"][0]["counts"] == {"complete": 3, "fail": 1}
 
 
 def test_a_trial_is_trained_again(run):

@@ -7,7 +7,7 @@ from nets import Line, Points
 
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.cli.main import main
-from lightningtune.report.status import trained_again
+from lightningtune.report.terminal import describe_refits
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.refits import keep_result, read_refits
 
@@ -70,7 +70,7 @@ def test_refits_are_part_of_the_results_whatever_logger_they_have(tmp_path, logg
     assert frame.refit_mean[number] == pytest.approx(sum(refit.score[0] for refit in refits) / 2)
     for line in (["best", "optuna_study"], ["status", "optuna_study"]):
         assert main(line) == 0
-        assert f"{trained_again(optimizer.results(), results.best)}\n" in capsys.readouterr().out
+        assert f"{describe_refits(optimizer.results(), results.best)}\n" in capsys.readouterr().out
     assert main(["best", "optuna_study", "--json"]) == 0
     assert [refit["seed"] for refit in json.loads(capsys.readouterr().out)["refits"]] == [1, 2]
     optimizer.optimize()
@@ -83,8 +83,8 @@ def test_what_refits_come_to_is_said_beside_the_defaults(directory):
     from lightningtune.study.results import collect_results
 
     results = collect_results(ours(12), ("val_acc",), directory)
-    assert trained_again(results, results.trials[1]) == ""
-    assert trained_again(results, results.trials[7]) == (
+    assert describe_refits(results, results.trials[1]) == ""
+    assert describe_refits(results, results.trials[7]) == (
         "val_acc 0.925 ± 0.0353553 (2 trainings); the untuned defaults: val_acc 0.5 (1 training)"
     )
-    assert trained_again(results, results.trials[0]) == "val_acc 0.5 (1 training)"
+    assert describe_refits(results, results.trials[0]) == "val_acc 0.5 (1 training)"

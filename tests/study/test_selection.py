@@ -1,7 +1,7 @@
 import pytest
 
 from lightningtune import ConfigurationError
-from lightningtune.study.selection import Condition, columns_of, find_column, parse_condition, select
+from lightningtune.study.selection import Condition, find_column, list_columns, parse_condition, select
 
 ROWS = [
     {"number": 0, "state": "complete", "val_acc": 0.5, "params.model.lr": 0.1, "params.opt": "sgd", "params.depth": 1},
@@ -80,4 +80,4 @@ def test_a_last_part_that_two_have_is_ambiguous():
 
 def test_of_no_trials_every_question_has_an_answer():
     assert select([], conditions=[parse_condition("anything<3")], sort="whatever") == []
-    assert columns_of([]) == []
+    assert list_columns([]) == []
