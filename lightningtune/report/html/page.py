@@ -1,4 +1,4 @@
-"""The page: what is said in words, put together with the figures and the table."""
+"""The page: what is said in words, put together with the figures and the table of trials."""
 
 from __future__ import annotations
 
@@ -7,79 +7,79 @@ import datetime
 import functools
 import gzip
 import importlib.util
+import os
+import platform
 import secrets
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
+import optuna
 
-from lightningtune.report.html.answer import find_answer
-from lightningtune.report.html.certainty import gain_line, how_sure
-from lightningtune.report.html.cost import Cost, find_cost, find_failures
-from lightningtune.report.html.environment import environment_of
-from lightningtune.report.html.record import Record
-from lightningtune.report.html.running import commands, to_run
-from lightningtune.report.html.sections import sections_of
-from lightningtune.report.html.table import columns_of, link_to, rows_of, shown
-from lightningtune.report.html.timeline import lanes_of
+from lightningtune._version import __version__
+from lightningtune.errors import InvalidConfigError
+from lightningtune.files import dump_yaml
+from lightningtune.report.html.results import DrawableResults
+from lightningtune.report.html.sections import draw_sections
+from lightningtune.report.html.summary import summarize
+from lightningtune.report.html.timeline import Cost, find_cost, find_lanes, group_failures
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import TrialResult
-from lightningtune.wording import counted, listed, moment, short, spent
+from lightningtune.wording import counted, listed, moment, short, size, spent
 
 _ASSETS = Path(__file__).parent / "assets"
+_CLI = "from lightning.pytorch.cli import LightningCLI; LightningCLI()"
 
 
-def render(record: Record, directory: StudyDirectory, page: Path, now: datetime.datetime) -> str:
-    """Write the page of a study.
+def render(results: DrawableResults, directory: StudyDirectory, page: Path, now: datetime.datetime) -> str:
+    """Return the page of a study.
 
     Args:
-        record: the study.
+        results: the study.
         directory: its folder, where it has one.
-        page: where the page will lie.
+        page: where the page will lie, from which its links lead.
         now: when it is written.
     """
-    results, definition = record.results, directory.read_definition() if record.is_ours else {}
-    lanes = lanes_of(record, now)
-    answer = find_answer(results, {refit.number: results.repetitions(refit.number) for refit in results.refits})
-    cost = find_cost(results.trials, lanes)
+    definition = directory.read_definition() if results.is_ours else {}
+    lanes = find_lanes(results.trials, results.optuna_trials, results.is_ours, now)
     best = results.best_trials
-    copied, purpose = (
-        commands(directory, best, record.is_ours, record.is_kept) if len(best) > 1 else ([""] * len(best), "")
-    )
+    runs = describe_runs(results, directory)
     return _template().render(
         title=results.study_name,
-        aims=[f"{'maximize' if d == 'maximize' else 'minimize'} {m}" for d, m in _aims(record)],
+        aims=[f"{way} {metric}" for way, metric in zip(results.directions, results.metrics, strict=True)],
         counts=results.counts,
         written=moment(now),
+        sample=_describe_sample(results),
         metrics=results.metrics,
-        answer=answer,
-        front=[(trial, command, _folder(record, trial, page)) for trial, command in zip(best, copied, strict=True)],
-        purpose=purpose,
+        summary=summarize(results),
+        is_ours=results.is_ours,
+        front=[(trial, run, link_folder(trial.directory, page)) for trial, run in zip(best, runs, strict=True)],
         why_none="" if best else results.why_none(),
-        gain=gain_line(answer) if answer and record.is_ours else "",
-        sure=how_sure(answer) if answer else [],
-        run=to_run(directory, best[0].number, best[0].params, record.is_ours, record.is_kept)
-        if len(best) == 1
-        else None,
-        checkpoint=link_to(directory.best_checkpoint, page, is_folder=False) if record.is_ours else "",
-        cost=_cost_lines(cost, "epoch" if record.is_ours else "report"),
+        run=runs[0] if len(runs) == 1 else None,
+        checkpoint=link_file(directory.best_checkpoint, page) if results.is_ours else "",
+        cost=_describe_cost(find_cost(results.trials, lanes), "epoch" if results.is_ours else "report"),
         failures=[
-            (failure, len(failure.trials), listed([trial.number for trial in failure.trials]), _error(failure, page))
-            for failure in find_failures(results.trials)
+            (group, listed([trial.number for trial in group]), link_file(group[0].directory / "error.txt", page))
+            for group in group_failures(results.trials)
         ],
-        sections=sections_of(record),
-        columns=columns_of(record),
-        rows=rows_of(record, page),
-        environment=environment_of(record, definition),
+        sections=draw_sections(results),
+        columns=make_columns(results),
+        rows=make_rows(results, page),
+        environment=describe_environment(results, definition),
         nonce=secrets.token_urlsafe(12),
         style=(_ASSETS / "report.css").read_text(encoding="utf-8"),
         script=(_ASSETS / "report.js").read_text(encoding="utf-8"),
-        plotly=plotly_packed(),
+        plotly=pack_plotly(),
     )
 
 
 @functools.cache
-def plotly_packed() -> str:
+def pack_plotly() -> str:
     """Return Plotly's script, packed: it is 4.8 MB, and 2 MB like this.
 
     The wheel carries no smaller one, and a page that opens from disk without a network must bring it along.
@@ -100,33 +100,233 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "shown": shown}
+    environment.filters |= {"short": short, "parameter": _format_parameter}
     return environment.get_template("report.html.jinja")
 
 
-def _aims(record: Record) -> list[tuple[str, str]]:
-    return list(zip(record.results.directions, record.results.metrics, strict=True))
+def _format_parameter(value: Any) -> str:
+    return "None" if value is None else short(value)
 
 
-def _folder(record: Record, trial: TrialResult, page: Path) -> str:
-    return link_to(trial.directory, page, is_folder=True) if record.is_ours else ""
+def _describe_sample(results: DrawableResults) -> str:
+    """Say what figures and table leave out; "" where that is nothing."""
+    count, drawn = len(results.trials), len(results.drawn)
+    if drawn == count:
+        return ""
+    return (
+        f"The figures and the table show {drawn:,} of the {count:,} trials: the best, and a sample of the others. "
+        "The numbers in the text count all trials."
+    )
 
 
-def _cost_lines(cost: Cost, unit: str) -> list[tuple[str, str, str]]:
-    """Say what was spent: a number, what it is, and a remark."""
+def _describe_cost(cost: Cost, unit: str) -> list[tuple[str, str, str]]:
+    """Return lines of a number, what it is, and a remark."""
     waited = f"and {spent(cost.waited)} of waiting" if cost.waited >= 0.01 * max(cost.seconds, 1e-9) else ""
     lines = [
         (f"{cost.epochs:,}", f"{unit}s" if cost.epochs != 1 else unit, ""),
         (spent(cost.seconds), "of training, in all trials", waited),
         (spent(cost.elapsed), "from the first trial to the last", ""),
     ]
-    if cost.full is not None and cost.saved:
-        remark = f"had pruned trials been as long as the median completed one, {counted(cost.full, unit)}"
+    if cost.median is not None and cost.saved:
+        remark = f"had pruned trials been as long as the median completed one, {counted(cost.median, unit)}"
         lines.append((f"{cost.saved:,}", f"{unit}s saved by pruning, {cost.saved_share:.0%}", remark))
-    elif cost.full is not None:
+    elif cost.median is not None:
         lines.append(("0", f"{unit}s saved by pruning", ""))
     return lines
 
 
-def _error(failure: Any, page: Path) -> str:
-    return link_to(failure.trials[0].directory / "error.txt", page, is_folder=False)
+@dataclass(frozen=True)
+class Run:
+    """What to copy to run a trial again.
+
+    Attributes:
+        config: YAML.
+        command: of a shell, or a line of Python.
+        purpose: what that does, and where to run it.
+    """
+
+    config: str
+    command: str
+    purpose: str
+
+
+def describe_runs(results: DrawableResults, directory: StudyDirectory) -> list[Run]:
+    """Say how each of the best trials is run again.
+
+    A config that names its classes runs as LightningCLI runs any. Only what ran the study can run another.
+    """
+    best = results.best_trials
+    if not best:
+        return []
+    try:  # a front may be long, and all configs name the same classes
+        config = directory.read_config(best[0].number) if results.is_ours else None
+    except InvalidConfigError:  # not there, or another computer's
+        config = None
+    text = dump_yaml({str(name): value for name, value in best[0].params.items()} if config is None else config)
+    return [Run(text, *_describe_command(trial, config, directory, results.is_of_command)) for trial in best]
+
+
+def _describe_command(
+    trial: TrialResult, config: Mapping[str, Any] | None, directory: StudyDirectory, is_of_command: bool
+) -> tuple[str, str]:
+    """Return a command that runs a trial again, and its purpose."""
+    if config is None:
+        return f"study.enqueue_trial({dict(trial.params)!r})", "To try it in another study"
+    if is_of_command:
+        command = f"lightningtune refit {shlex.quote(str(directory.root))} --number {trial.number} --seeds 1 2 3"
+        if directory.journal.is_file():
+            return command, "To train it again, in a shell"
+        return f"{command} --storage URL", "To train it again, in a shell, with the URL of its storage"
+    parts = [config[name] for name in ("model", "data") if config.get(name)]
+    if parts and all(isinstance(part, Mapping) and "class_path" in part for part in parts):
+        own, promoted = directory.config(trial.number), directory.best_config
+        is_same = promoted.is_file() and own.is_file() and promoted.read_bytes() == own.read_bytes()
+        path = shlex.quote(str(promoted if is_same else own))
+        command = f"python -c {shlex.quote(_CLI)} fit --config {path}"
+        return command, "To train it, in a shell where its classes can be imported"
+    command = f"optimizer.refit(number={trial.number}, seeds=[1, 2, 3])"
+    return command, "To train it again, in the script that made the optimizer"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table.
+
+    Attributes:
+        text: what is shown.
+        key: what it is sorted by, a number where it is one; empty cells come last.
+        whole: the value in full, where the text is shorter.
+        link: where a click leads; "" nowhere.
+    """
+
+    text: str
+    key: str = ""
+    whole: str = ""
+    link: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is sorted as a number, and stands to the right."""
+        try:
+            float(self.key)
+        except ValueError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial of the table.
+
+    Attributes:
+        outcome: how it ended.
+        is_best: whether it is the best, or on the Pareto front.
+        cells: one for each column.
+    """
+
+    outcome: str
+    is_best: bool
+    cells: tuple[Cell, ...]
+
+
+def make_columns(results: DrawableResults) -> list[str]:
+    """Return the heads of the table's columns."""
+    last = ["epochs", "time", "memory", "note"] if results.is_ours else ["reports", "time"]
+    return ["trial", "state", *results.metrics, *results.parameters, *last]
+
+
+def make_rows(results: DrawableResults, page: Path) -> list[Row]:
+    """Return a row for each trial that is shown on the page that will lie there."""
+    names, best = results.parameters, {*results.best_numbers}
+    return [
+        Row(trial.outcome, trial.number in best, tuple(_make_cells(trial, results, names, page)))
+        for trial in results.trials
+        if trial.number in results.drawn
+    ]
+
+
+def _make_cells(trial: TrialResult, results: DrawableResults, names: list[str], page: Path) -> Iterable[Cell]:
+    link = link_folder(trial.directory, page) if results.is_ours else ""
+    yield Cell(str(trial.number), str(trial.number), link=link)
+    state = trial.outcome if trial.is_feasible else f"{trial.outcome}, infeasible"
+    yield Cell(state, state)
+    for value in trial.values or (None,) * len(results.metrics):
+        yield Cell("") if value is None else _make_cell(value)
+    for name in names:
+        yield _make_cell(trial.params[name]) if name in trial.params else Cell("")
+    yield Cell(str(trial.epochs), str(trial.epochs))
+    yield Cell(spent(trial.duration), str(trial.duration)) if trial.duration else Cell("")
+    if results.is_ours:
+        memory = trial.facts.memory
+        yield Cell("") if memory is None else Cell(size(memory), str(memory))
+        yield Cell(_describe_trial(trial))
+
+
+def _make_cell(value: Any) -> Cell:
+    text, whole = _format_parameter(value), str(value)
+    key = str(float(value)) if isinstance(value, (int, float)) else whole
+    return Cell(text, key, whole if whole != text else "")
+
+
+def _describe_trial(trial: TrialResult) -> str:
+    notes = ["untuned defaults"] if trial.is_baseline else []
+    if trial.continues is not None:
+        notes.append(f"goes on from trial {trial.continues}")
+    if trial.continued_by is not None:
+        notes.append(f"trial {trial.continued_by} goes on from it")
+    return "; ".join([*notes, *([trial.detail] if trial.detail else [])])
+
+
+def link_folder(path: Path, page: Path) -> str:
+    """Return the address of a folder, from where the page will lie; "" where there is none."""
+    return f"{_address(path, page)}/" if path.is_dir() else ""
+
+
+def link_file(path: Path, page: Path) -> str:
+    """Return the address of a file, from where the page will lie; "" where there is none."""
+    return _address(path, page) if path.is_file() else ""
+
+
+def _address(path: Path, page: Path) -> str:
+    try:
+        return quote(Path(os.path.relpath(path, page.parent)).as_posix())
+    except ValueError:  # another drive
+        return path.absolute().as_uri()
+
+
+def describe_environment(results: DrawableResults, definition: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what was asked for and what trained the study: names and values, with trials where they differ."""
+    asked = {"sampler": "sampler", "pruner": "pruner", "seed": "seed", "score": "score", "n_trials": "trials asked for"}
+    lines = [(name, str(definition[key])) for key, name in asked.items() if definition.get(key) is not None]
+    trials = results.trials
+    begun = [(trial, trial.provenance) for trial in trials if trial.provenance is not None]
+    for key, name in {"model_class": "model", "datamodule_class": "data"}.items():
+        lines += _list_values(name, ((trial, origin.classes.get(key)) for trial, origin in begun))
+    lines += _list_values("commit", ((trial, _describe_commit(o.commit, o.is_dirty)) for trial, o in begun))
+    for package in dict.fromkeys(name for _, origin in begun for name in origin.versions):
+        lines += _list_values(package, ((trial, origin.versions.get(package)) for trial, origin in begun))
+    lines += _list_values("device", ((trial, trial.facts.device) for trial in trials))
+    lines += _list_values("threads", ((trial, trial.facts.threads) for trial in trials))
+    peaks = {
+        "peak memory of a trial": max((trial.facts.memory or 0 for trial in trials), default=0),
+        "peak memory of its accelerator": max((trial.facts.device_memory or 0 for trial in trials), default=0),
+    }
+    lines += [(name, size(peak)) for name, peak in peaks.items() if peak]
+    writer = f"lightningtune {__version__}, optuna {optuna.__version__}, python {platform.python_version()}"
+    return [*lines, ("report written with", writer)]
+
+
+def _list_values(name: str, values: Iterable[tuple[TrialResult, Any]]) -> list[tuple[str, str]]:
+    """Return one line where all trials have the same, else which trials had which; nothing where none has any."""
+    by_value: defaultdict[str, list[int]] = defaultdict(list)
+    for trial, value in values:
+        if value is not None:
+            by_value[str(value)].append(trial.number)
+    if len(by_value) == 1:
+        return [(name, next(iter(by_value)))]
+    text = "; ".join(f"{value} (trials {listed(numbers, 6)})" for value, numbers in by_value.items())
+    return [(name, text)] if text else []
+
+
+def _describe_commit(commit: str | None, is_dirty: bool | None) -> str | None:
+    return None if commit is None else f"{commit[:10]}{' with changes that were not committed' if is_dirty else ''}"

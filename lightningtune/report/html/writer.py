@@ -15,21 +15,21 @@ import optuna
 
 from lightningtune.errors import ConfigurationError, redact
 from lightningtune.files import write_text
-from lightningtune.report.html.record import read_study
+from lightningtune.report.html.results import drawable_results
 from lightningtune.study.directory import StudyDirectory
 
 log = logging.getLogger(__name__)
 
 _NAME = "report.html"
-_FIRST = 2.0
-"""Seconds that the first report is expected to take, for it imports what draws; later ones take as long as the last."""
+_FIRST_SECONDS = 2.0
+"""What the first report is expected to take, for it imports what draws."""
 
 
 def study_report(study: optuna.Study, path: str | os.PathLike[str] | None = None) -> Path:
     """Write the report of any study of Optuna's, whoever ran it, as one HTML file that needs nothing else.
 
-    Of a study of `OptunaDrivenOptimizer`, which writes its own, a report that lies in the study's folder links to the
-    folders of its trials.
+    `OptunaDrivenOptimizer` writes its own. In the folder of its study, the report links to the folders of the trials.
+    Of more than 1,000 trials, the page shows the best ones and a sample.
 
     Args:
         study: the study.
@@ -63,30 +63,23 @@ def study_report(study: optuna.Study, path: str | os.PathLike[str] | None = None
 
 
 def write_report(study: optuna.Study, directory: StudyDirectory, target: Path) -> None:
-    """Write the report of a study.
-
-    Args:
-        study: the study.
-        directory: its folder, where it has one.
-        target: the file, which is replaced in one step.
-    """
-    # imported where it is used: no study is to wait for Plotly before its first trial
+    """Write the report of a study, which has its folder in ``directory`` where it has one."""
+    # deferred import: no study waits for Plotly before its first trial
     from lightningtune.report.html.page import render
 
-    write_text(target, render(read_study(study, directory), directory, target, datetime.datetime.now()))
+    write_text(target, render(drawable_results(study, directory), directory, target, datetime.datetime.now()))
 
 
 class ReportWriter:
     """Writes the report of a study while it runs, as an Optuna callback, and once more at its end.
 
-    What it takes is time in which nothing new is asked for, so it waits until that is at most a share of the time since
-    this was made; the last writing is not counted. A report that cannot be written ends no study: a line in the log
-    says why, once.
+    While it writes, no new trial is asked for. So it waits until its writing, but for the last, takes at most a share
+    of the time. A report that cannot be written does not stop the study: the log says why, once.
 
     Args:
         directory: the study's folder.
         share: of the time.
-        clock: what seconds are read from.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -94,17 +87,12 @@ class ReportWriter:
     ) -> None:
         self._directory, self._share, self._clock = directory, share, clock
         self._began = clock()
-        self._spent, self._next = 0.0, _FIRST
+        self._total_seconds, self._next_seconds = 0.0, _FIRST_SECONDS
         self._has_failed = False
 
     def __call__(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        """Write the report if it is due.
-
-        Args:
-            study: the study.
-            trial: the one that has ended; all are read from the study.
-        """
-        if self._spent + self._next <= self._share * (self._clock() - self._began):
+        """Write the report if it is due."""
+        if self._total_seconds + self._next_seconds <= self._share * (self._clock() - self._began):
             self.write(study)
 
     def write(self, study: optuna.Study) -> None:
@@ -117,5 +105,5 @@ class ReportWriter:
                 log.warning("The study's report could not be written: %s: %s", type(error).__name__, redact(str(error)))
                 log.debug("The report's error: %s", redact(traceback.format_exc()))
             self._has_failed = True
-        self._next = self._clock() - start
-        self._spent += self._next
+        self._next_seconds = self._clock() - start  # the next one takes as long as this one
+        self._total_seconds += self._next_seconds

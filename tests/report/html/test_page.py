@@ -10,8 +10,8 @@ import pytest
 from reported import DISTRIBUTIONS, START, ours, theirs
 
 from lightningtune.files import dump_yaml
-from lightningtune.report.html.page import plotly_packed, render
-from lightningtune.report.html.record import read_study
+from lightningtune.report.html.page import pack_plotly, render
+from lightningtune.report.html.results import drawable_results
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import SEED
 
@@ -40,7 +40,9 @@ class Reader(HTMLParser):
 
 def page(study, folder=Path("nowhere")):
     directory = StudyDirectory(folder)
-    return render(read_study(study, directory), directory, folder / "report.html", START + datetime.timedelta(hours=1))
+    return render(
+        drawable_results(study, directory), directory, folder / "report.html", START + datetime.timedelta(hours=1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,8 @@ def test_nothing_is_asked_of_a_network(reader):
 
 
 def test_plotly_comes_along_packed():
-    assert b"plotly.js v" in gzip.decompress(b64decode(plotly_packed()))[:300]
-    assert len(plotly_packed()) < 2.2e6
+    assert b"plotly.js v" in gzip.decompress(b64decode(pack_plotly()))[:300]
+    assert len(pack_plotly()) < 2.2e6
 
 
 def test_names_and_values_of_users_are_only_shown():
@@ -100,8 +102,12 @@ def test_names_and_values_of_users_are_only_shown():
     assert EVIL in reader.words
 
 
-def test_five_hundred_trials_stay_below_five_megabytes():
-    assert len(page(ours(500, epochs=25)).encode()) < 5e6
+def test_a_page_of_many_trials_stays_below_five_megabytes_and_says_what_it_leaves_out():
+    written = page(ours(1500, epochs=25))
+    assert len(written.encode()) < 5e6
+    assert written.count("<tr data-outcome") == 1000
+    assert "show 1,000 of the 1,500 trials: the best, and a sample of the others." in written
+    assert 'id="sample"' not in page(ours(3))
 
 
 def test_a_study_of_ours_links_to_its_folders(tmp_path):

@@ -5,15 +5,15 @@ import optuna
 import plotly.graph_objects as go
 from reported import constrained, ours, theirs
 
-from lightningtune.report.html.record import read_study
-from lightningtune.report.html.sections import safe_json, sections_of
+from lightningtune.report.html.results import drawable_results
+from lightningtune.report.html.sections import draw_sections, encode_figure
 from lightningtune.study.directory import StudyDirectory
 
 HERE = StudyDirectory.named(None, "nowhere")
 
 
 def sections(study):
-    return {section.name: section for section in sections_of(read_study(study, HERE))}
+    return {section.name: section for section in draw_sections(drawable_results(study, HERE))}
 
 
 def test_every_figure_of_a_study_is_drawn():
@@ -48,7 +48,7 @@ def test_captions_tell_that_only_some_parameters_are_drawn():
     found = sections(ours(30, distributions=many))
     assert "a completed trial, through the 8 most important of 12 parameters:" in found["parallel"].reading
     assert "over each of the 8 most important of 12 parameters;" in found["slices"].reading
-    assert "over the 2 most important of 12 parameters:" in found["contours"].reading
+    assert "over the 2 most important of 12 parameters," in found["contours"].reading
     few = sections(ours(8, distributions=many))
     assert "the first 8 of 12 parameters" in few["slices"].reading
     assert "over each parameter;" in sections(ours(30))["slices"].reading
@@ -79,15 +79,15 @@ def test_one_figure_that_fails_costs_only_itself():
                 intermediate_values={0: math.nan, 1: float(number)},
             )
         )
-    record = read_study(study, HERE)
-    object.__setattr__(record.results, "best_numbers", None)  # no figure but the curves looks for them
-    found = {section.name: section for section in sections_of(record)}
+    results = drawable_results(study, HERE)
+    object.__setattr__(results, "best_numbers", None)  # no figure but the curves looks for them
+    found = {section.name: section for section in draw_sections(results)}
     assert found["curves"].missing.startswith("It could not be drawn: TypeError")
     assert found["history"].figure
 
 
 def test_json_ends_no_script():
     figure = go.Figure(layout={"title": "</script>&\u2028"})
-    text = safe_json(figure)
+    text = encode_figure(figure)
     assert not {*"<>&\u2028"} & {*text}
     assert json.loads(text)["layout"]["title"]["text"] == "</script>&\u2028"

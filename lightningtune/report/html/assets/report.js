@@ -9,34 +9,13 @@
   const plots = [...document.querySelectorAll(".plot")];
   const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
 
-  /** The colours of text and lines, which the figures do not know: they depend on the reader's paper. */
-  function onPaper(layout, dark) {
-    const axis = { gridcolor: dark ? "rgba(160,170,185,.14)" : "rgba(90,100,115,.13)", linecolor: dark ? "#4a5461" : "#c3c8cf" };
-    const patch = {
-      "font.color": dark ? "#b3bcc8" : "#4b5563",
-      "hoverlabel.bgcolor": dark ? "#262d36" : "#ffffff",
-      "hoverlabel.bordercolor": dark ? "#4a5461" : "#c3c8cf",
-      "hoverlabel.font.color": dark ? "#e3e7ec" : "#1d2530",
-    };
-    for (const key of Object.keys(layout)) {
-      if (/^[xy]axis\d*$/.test(key)) for (const name in axis) patch[`${key}.${name}`] = axis[name];
-    }
-    (layout.annotations ?? []).forEach((annotation, index) => {
-      if (annotation.name !== "value") return;
-      patch[`annotations[${index}].bgcolor`] = dark ? "rgba(25,30,37,.75)" : "rgba(255,255,255,.75)";
-      patch[`annotations[${index}].font.color`] = dark ? "#c3cbd5" : "#3d4652";
-    });
-    return patch;
-  }
-
-  function draw(plot, dark = isDark()) {
+  function draw(plot) {
     if (plot.dataset.drawn) return;
     plot.dataset.drawn = "yes";
     const figure = JSON.parse(plot.parentElement.nextElementSibling.textContent);
     figure.layout.autosize = true;
     delete figure.layout.height;  // it is the element's
     change(plot, () => Plotly.newPlot(plot, figure.data, figure.layout, config));
-    change(plot, () => Plotly.relayout(plot, onPaper(figure.layout, dark)));
   }
 
   /** Draw or redraw one figure. Plotly fails at values that no axis can show, at once or later; the others stay. */
@@ -51,10 +30,6 @@
       plot.classList.add("fine");
       plot.textContent = `It could not be drawn: ${error.message ?? error}`;
     }
-  }
-
-  function repaint(dark = isDark()) {
-    for (const plot of plots) change(plot, () => Plotly.relayout(plot, onPaper(plot.layout, dark)));
   }
 
   async function unpack() {
@@ -78,13 +53,11 @@
     }, { rootMargin: "500px" });
     for (const plot of plots) seen.observe(plot);
     addEventListener("beforeprint", () => {
-      for (const plot of plots) { draw(plot, false); }
-      repaint(false);
+      for (const plot of plots) draw(plot);
       for (const plot of plots) change(plot, () => Plotly.relayout(plot, { width: 680 }));
     });
     addEventListener("afterprint", () => {
       for (const plot of plots) change(plot, () => Plotly.relayout(plot, { width: null, autosize: true }));
-      repaint();
     });
   }
 
@@ -93,8 +66,8 @@
   const name = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
   theme.hidden = false;
   name();
-  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; name(); repaint(); });
-  prefersDark.addEventListener("change", () => { name(); repaint(); });
+  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; name(); });
+  prefersDark.addEventListener("change", name);
 
   // Copying -----------------------------------------------------------------------------------------------------------
   async function copy(text) {
