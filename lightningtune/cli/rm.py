@@ -29,8 +29,15 @@ def run(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     found = open_study(given.study, given.storage)
 
+    from lightningtune.study.finding import (
+        check_idle,
+        check_own,
+        find_weights,
+        measure_size,
+        remove_study,
+        remove_weights,
+    )
     from lightningtune.study.liveness import find_busy_hosts, find_idle_hosts
-    from lightningtune.study.removal import check_idle, check_own, remove_study, remove_weights, size_of, weights_of
     from lightningtune.wording import counted, size
 
     study, directory = found.study, found.directory
@@ -39,18 +46,18 @@ def run(arguments: Sequence[str]) -> int:
         tell(f"{who[:1].upper()}{who[1:]} worked on it: looking for half a minute whether that goes on.")
     check_idle(study)
     check_own(found)
-    weights = weights_of(directory)
+    weights = find_weights(directory)
     if given.weights:
         if not weights:
             show(f"Study '{study.study_name}' has no weights.")
             return 0
-        what = f"{counted(len(weights), 'checkpoint')} of study '{study.study_name}', {size(size_of(weights))}"
+        what = f"{counted(len(weights), 'checkpoint')} of study '{study.study_name}', {size(measure_size(weights))}"
         _ask(f"Remove {what} in {directory.root}?", given.yes)
         remove_weights(found)
         show(f"Removed {what}.")
         return 0
     trials = counted(len(study.get_trials(deepcopy=False)), "trial")
-    where = f", {size(size_of(directory.belongings()))} in {directory.root}" if directory.root.is_dir() else ""
+    where = f", {size(measure_size(directory.belongings()))} in {directory.root}" if directory.root.is_dir() else ""
     what = f"study '{study.study_name}' with {trials}{where}"
     _ask(f"Remove {what}?", given.yes)
     stays = remove_study(found)

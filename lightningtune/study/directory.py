@@ -1,4 +1,4 @@
-"""The study folder: its layout in one place, and which weights stay in it.
+"""The study folder: its layout, and what is written, checked and removed in it.
 
 ::
 
@@ -34,19 +34,13 @@ _LAYOUT = {
     "refit": r"\d{4,}_seed_\d+(_epochs_\d+)?",
     "replay": r"\d{4,}",
 }
-"""The folders of a study, and how what it writes into them is named."""
-
-
+"""The folders of a study, and the names of what it writes into them."""
 _LEFT = ("error.txt", "metrics.csv", "hparams.yaml", "trackers.json", "result.json")
-"""Files, besides checkpoints, that an earlier training may have left in a training's folder."""
+"""Files, besides checkpoints and logs, that an earlier training may have left in a training's folder."""
 
 
 def check_study_name(study_name: str) -> str:
-    """Return a study's name if it can be a folder's; one that is read from a storage may be anything.
-
-    Raises:
-        ConfigurationError: when it cannot.
-    """
+    """Return a study's name if a folder can have it; else raise a ConfigurationError. A stored one may be anything."""
     is_usable = isinstance(study_name, str) and re.fullmatch(r"[^/\\:*?\"<>|\x00-\x1f\ud800-\udfff]+", study_name)
     if not is_usable or study_name in {".", ".."}:
         raise ConfigurationError(f"study_name={study_name!r} must be usable as a folder's name.")
@@ -61,10 +55,10 @@ class StudyDirectory:
 
     @classmethod
     def named(cls, experiment_dir: str | os.PathLike[str] | None, study_name: str) -> StudyDirectory:
-        """Return the folder of a study; nothing is created yet.
+        """Return the folder of a study, which need not be there.
 
         Raises:
-            ConfigurationError: when the study's name cannot be a folder's.
+            ConfigurationError: when no folder can have the study's name.
         """
         check_study_name(study_name)
         if not isinstance(experiment_dir, (str, os.PathLike, type(None))):
@@ -73,11 +67,7 @@ class StudyDirectory:
         return cls((base / study_name).absolute())
 
     def create(self) -> None:
-        """Make the folder.
-
-        Raises:
-            ConfigurationError: when it cannot be made or written to.
-        """
+        """Make the folder, or raise a ConfigurationError where it cannot be made or written to."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             writable = os.access(self.root, os.W_OK)
@@ -88,12 +78,12 @@ class StudyDirectory:
 
     @property
     def journal(self) -> Path:
-        """The default storage."""
+        """The journal, which is the default storage."""
         return self.root / "journal.log"
 
     @property
     def definition(self) -> Path:
-        """What was asked for."""
+        """``study.yaml``: what was asked for."""
         return self.root / "study.yaml"
 
     @property
@@ -108,7 +98,7 @@ class StudyDirectory:
 
     @property
     def report(self) -> Path:
-        """What the study has found, for a browser."""
+        """The report, for a browser."""
         return self.root / "report.html"
 
     def trial(self, number: int) -> Path:
@@ -116,21 +106,21 @@ class StudyDirectory:
         return self.root / "trials" / f"{number:04d}"
 
     def refit(self, number: int, seed: int, max_epochs: int | None = None) -> Path:
-        """The folder of one more training of a trial's config, for as long as the trial or for so many epochs."""
-        longer = "" if max_epochs is None else f"_epochs_{max_epochs}"
-        return self.root / "refit" / f"{number:04d}_seed_{seed}{longer}"
+        """The folder of a refit, which trains for as long as the trial or for so many epochs."""
+        epochs = "" if max_epochs is None else f"_epochs_{max_epochs}"
+        return self.root / "refit" / f"{number:04d}_seed_{seed}{epochs}"
 
     def replay(self, number: int) -> Path:
-        """The folder of a trial that is trained again to compare."""
+        """The folder of a trial's replay."""
         return self.root / "replay" / f"{number:04d}"
 
     @property
     def folders(self) -> list[Path]:
-        """The folders in it that are the study's, there or not."""
+        """The study's own folders in it, which need not be there."""
         return [self.root / name for name in _LAYOUT]
 
     def belongings(self) -> list[Path]:
-        """Return what is there of the study, the journal first; whatever else lies in the folder is somebody else's."""
+        """Return what is there of the study, the journal first. Anything else in the folder is somebody else's."""
         named = (self.journal, Path(f"{self.journal}.lock"), self.definition, self.report)
         found = [path for path in named if path.is_file() or path.is_symlink()]
         for folder, owned in zip(self.folders, _LAYOUT.values(), strict=True):
@@ -141,16 +131,16 @@ class StudyDirectory:
         return found + sorted(path for path in self.root.glob(".*.tmp") if path.is_file())
 
     def config(self, number: int) -> Path:
-        """The resolved config of a trial."""
+        """The file of a trial's resolved config."""
         return self.trial(number) / "config.yaml"
 
     def last_checkpoint(self, number: int) -> Path | None:
-        """The checkpoint from which a trial can go on, where there is one."""
+        """The checkpoint from which a trial can go on; None where there is none."""
         path = self.trial(number) / "last.ckpt"
         return path if path.exists() else None
 
     def checkpoint(self, number: int) -> Path | None:
-        """The best checkpoint of a trial, where it is kept."""
+        """The best checkpoint of a trial; None where there is none."""
         path = self.trial(number) / "best.ckpt"
         return path if path.exists() else None
 
@@ -159,17 +149,14 @@ class StudyDirectory:
         write_text(self.definition, dump_yaml(dict(definition)))
 
     def read_definition(self) -> dict[str, Any]:
-        """Read ``study.yaml``; nothing where it is not there, or spoilt: it decides nothing."""
+        """Read ``study.yaml``. It decides nothing, so a missing or damaged one is empty."""
         try:
             return read_mapping(self.definition)
         except InvalidConfigError:
             return {}
 
     def how_to_remove(self, options: Mapping[str, Any]) -> str:
-        """Return the command that removes the study, in quotes.
-
-        Args:
-            options: of Optuna's functions; ``storage`` where it is not the journal.
+        """Return the command that removes the study, in quotes; ``options`` may name a ``storage``.
 
         Example:
             >>> print(StudyDirectory.named(None, "digits").how_to_remove({}))
@@ -181,29 +168,23 @@ class StudyDirectory:
         return command("lightningtune", "rm", *elsewhere, *as_argument(study))
 
     def begin(self, directory: Path, config: Mapping[str, Any]) -> None:
-        """Write the resolved config of a training that begins.
+        """Write the resolved config of a training that begins, into its folder.
 
-        What another study has left under that number goes first: its weights would pass for this one's. So does a link,
-        through which files would be written and removed elsewhere.
+        What another study has left there goes first: its weights would pass for this one's. So does a link, through
+        which files would be written and removed elsewhere.
         """
         if directory.is_symlink():
             directory.unlink()
-        _remove_checkpoints(directory)
-        left = [path for pattern in ("output*.log", "events.out.tfevents.*") for path in directory.glob(pattern)]
-        left += [directory / name for name in _LEFT]
-        for path in left:
-            _remove(path)
+        logs = [path for pattern in ("output*.log", "events.out.tfevents.*") for path in directory.glob(pattern)]
+        for path in (*_find_checkpoints(directory), *logs, *(directory / name for name in _LEFT)):
+            remove_path(path)
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 
     def read_config(self, number: int, written: str | None = None) -> dict[str, Any]:
         """Read the resolved config of a trial.
 
-        Args:
-            number: the trial's.
-            written: the sum of the file as it was written, where that is known.
-
         Raises:
-            InvalidConfigError: when it is not there, or not as it was written.
+            InvalidConfigError: when it is not there, or its checksum is not the one that was written, if that is known.
         """
         config = read_mapping(self.config(number))
         if written not in (None, self.sum_of_config(number)):
@@ -214,18 +195,14 @@ class StudyDirectory:
         return config
 
     def sum_of_config(self, number: int) -> str:
-        """Return what tells the file of a trial's config from every other."""
+        """Return the checksum of the file of a trial's config."""
         return hashlib.blake2b(self.config(number).read_bytes(), digest_size=16).hexdigest()
 
     def check_whole(self, number: int, written: str | None) -> None:
-        """Check that a trial's config and its best checkpoint, where it is kept, are as they were written.
-
-        Args:
-            number: the trial's.
-            written: the sum of its config's file, where that is known.
+        """Check a trial's config against its checksum, where that is known, and its best checkpoint, where it is kept.
 
         Raises:
-            InvalidConfigError: naming the file that is not.
+            InvalidConfigError: naming the file that is not as it was written.
         """
         self.read_config(number, written)
         checkpoint = self.checkpoint(number)
@@ -237,11 +214,7 @@ class StudyDirectory:
             raise InvalidConfigError(f"The checkpoint '{checkpoint}' is not as it was written: {error}") from error
 
     def check_belongs(self, seed: int, trials: int) -> None:
-        """Check that the journal is the one with which the rest of the folder has come to be.
-
-        Args:
-            seed: the study's, as the journal has it.
-            trials: how many the journal has.
+        """Check that the folder belongs to the journal, which has this seed and so many trials.
 
         Raises:
             ConfigurationError: when the trials of the folder are not in it, or are another study's.
@@ -272,44 +245,41 @@ class StudyDirectory:
         put(self.config(number), self.best_config)
 
     def drop_unfinished_report(self) -> None:
-        """Remove what killed hosts have left of the report; one that is just being written fails, and ends nothing."""
+        """Remove what killed hosts have left of the report. Another host that writes one now fails, and goes on."""
         for path in self.root.glob(f".{self.report.name}.*.tmp"):
             path.unlink(missing_ok=True)
 
     def drop_weights(self, number: int) -> None:
-        """Remove the checkpoints of a trial, a user's ModelCheckpoint's too; everything else stays."""
-        _remove_checkpoints(self.trial(number))
+        """Remove the checkpoints of a trial, a user's ModelCheckpoint's too."""
+        folder = self.trial(number)
+        if not folder.is_symlink():  # what a link leads to is not the study's
+            for path in _find_checkpoints(folder):
+                remove_path(path)
 
     def drop_last(self, directory: Path) -> None:
-        """Remove what only served a training to go on; to be called once its end is known to the study."""
+        """Remove what only served a training to go on, once its end is known to the study."""
         (directory / "last.ckpt").unlink(missing_ok=True)
 
     def with_checkpoints(self) -> set[int]:
         """Return the trials whose folders hold any checkpoint, or what a killed process has left of one."""
         trials = self.root / "trials"
-        names = {path.relative_to(trials).parts[0] for path in _checkpoints(trials)}
+        names = {path.relative_to(trials).parts[0] for path in _find_checkpoints(trials)}
         return {int(name) for name in names if name.isdigit()}
 
 
 def output_of(directory: Path, rank: int = 0) -> Path:
-    """Where a trial's process prints to."""
+    """Return the file that a trial's process prints to."""
     return directory / (f"output_rank{rank}.log" if rank else "output.log")
 
 
-def _checkpoints(directory: Path) -> list[Path]:
+def _find_checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints in a folder, and files that a killed process has not put in their place."""
     return [path for pattern in ("*.ckpt", ".*.tmp") for path in directory.rglob(pattern)]
 
 
-def _remove_checkpoints(directory: Path) -> None:
-    if directory.is_symlink():  # what it leads to is not the study's
-        return
-    for path in _checkpoints(directory):
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():  # a sharded checkpoint, among others
+def remove_path(path: Path) -> None:
+    """Remove a file, a link, or a folder such as a sharded checkpoint."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
