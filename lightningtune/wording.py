@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import shlex
 import unicodedata
 from collections import Counter
@@ -43,6 +44,16 @@ def format_value(value: Any) -> str:
         ('0.3', 'None')
     """
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def mask_numbers(text: str) -> str:
+    """Replace the numbers and addresses in a message, to compare how trials fail.
+
+    Example:
+        >>> mask_numbers("CUDA out of memory: tried to allocate 2.50 GiB at 0x7f3a")
+        'CUDA out of memory: tried to allocate # GiB at #'
+    """
+    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", text)
 
 
 def spent(seconds: float) -> str:

@@ -1,9 +1,11 @@
-"""A dry run: cuts the first epoch of a trial short, and notes all by which two trainings can be told apart."""
+"""The callback of a dry run: it cuts a trial's first epoch short, and notes what tells two trainings apart.
+
+Trial processes import this file: it needs no Optuna, and nothing of the host.
+"""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import re
 import shutil
@@ -18,31 +20,32 @@ from lightning.pytorch.callbacks import BatchSizeFinder, Callback, Checkpoint, L
 from lightning.pytorch.loggers import Logger
 from torch.nn.parameter import UninitializedParameter
 
+from lightningtune.check.report import DryRunNotes
 from lightningtune.config.importing import find_block_class
 from lightningtune.errors import TrialError
 from lightningtune.training.loops import end_epoch, get_callbacks, set_callbacks, shorten_validation, stop_softly
 from lightningtune.training.metrics import why_never_validated
 from lightningtune.training.tracker_names import is_local
 
-RECORD = "dry_run.json"
+NOTES_FILE = "dry_run.json"
 """The file in a dry run's folder that holds what was noted."""
-DOUBT = "in_doubt"
+DOUBT_FILE = "in_doubt"
 """The file in a dry run's folder that says: what was raised need not be raised in a trial."""
-BATCHES = 2
+_BATCHES = 2
 """Batches to train on, and to validate on: the first warms up, the second is timed."""
-_SANITY_STEPS = 2
-"""The most validation batches that are run before the training."""
+_MAX_SANITY_STEPS = 2
+_MAX_CHECKPOINT = 2 * 1024**3
+"""Bytes of the largest checkpoint that is written to see how large it is."""
+_SETTINGS = (
+    *("max_epochs", "max_steps", "min_epochs", "min_steps", "accumulate_grad_batches", "gradient_clip_val"),
+    *("val_check_batch", "check_val_every_n_epoch"),
+)
+"""Attributes of a trainer that say what it does after a dry run has ended."""
 _SEARCHES = (BatchSizeFinder, LearningRateFinder)
-_LARGE = 2 * 1024**3
-"""Bytes of a checkpoint that is not written to see how large it is."""
 
 
 def dry_run_config(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Return the config of a dry run: a trial's own, but without a profiler and a folder of the user's.
-
-    Args:
-        config: a resolved config.
-        seed: where the config does not say one.
+    """Return a trial's config without a profiler and a folder of the user's, and with a seed if it has none.
 
     Example:
         >>> dry_run_config({"trainer": {"max_epochs": 9, "profiler": "simple", "limit_val_batches": 0}}, 1)
@@ -51,33 +54,29 @@ def dry_run_config(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
     trainer = copy.deepcopy(dict(config.get("trainer") or {}))
     for name in ("default_root_dir", "profiler"):
         trainer.pop(name, None)
-    if not 0 <= (trainer.get("num_sanity_val_steps") or 0) <= _SANITY_STEPS:
+    if not 0 <= (trainer.get("num_sanity_val_steps") or 0) <= _MAX_SANITY_STEPS:
         trainer.pop("num_sanity_val_steps")  # it takes too long, and cutting it short may break it
     own = config.get("seed_everything")
     is_seed = isinstance(own, int) and not isinstance(own, bool)
     return {**config, "seed_everything": own if is_seed else seed, "trainer": trainer}
 
 
-def left_out(logger: Any, callbacks: Sequence[Any]) -> list[str]:
-    """Return the names of what a trial has and a dry run has not: trackers, and searches before the training.
+def name_untried(logger: Any, callbacks: Sequence[Any]) -> list[str]:
+    """Name what a trial has and a dry run has not: trackers, and searches before the training.
 
     Args:
         logger: the trainer's ``logger``.
         callbacks: instances, and blocks of a config.
 
     Example:
-        >>> left_out(["CSVLogger", {"class_path": "WandbLogger"}], [LearningRateFinder()])
+        >>> name_untried(["CSVLogger", {"class_path": "WandbLogger"}], [LearningRateFinder()])
         ['WandbLogger', 'LearningRateFinder']
     """
-    given = [] if logger is None or isinstance(logger, bool) else logger if isinstance(logger, list) else [logger]
-    names = [_short_name(block) for block in given if not is_local(block)]
+    loggers = [] if logger is None or isinstance(logger, bool) else logger if isinstance(logger, list) else [logger]
+    trackers = [(find_block_class(block, Logger), block) for block in loggers if not is_local(block)]
     kinds = [find_block_class(each, Callback) or type(each) for each in callbacks]
-    return names + [kind.__name__ for kind in kinds if issubclass(kind, _SEARCHES)]
-
-
-def _short_name(block: Any) -> str:
-    kind = find_block_class(block, Logger)
-    return str(block) if kind is None else kind.__name__
+    searches = [kind.__name__ for kind in kinds if issubclass(kind, _SEARCHES)]
+    return [str(block) if kind is None else kind.__name__ for kind, block in trackers] + searches
 
 
 class DryRun(Callback):
@@ -86,26 +85,26 @@ class DryRun(Callback):
     The trainer's settings stay as a trial has them, and so does every count and every schedule that is made from them.
     The epoch is cut from within: its second batch is declared the last, and the fit is asked to stop, whereupon
     Lightning validates. What is raised before the cut, or by a batch, is raised in a trial too. Of what is raised
-    afterwards that is not sure, and the file `DOUBT` says so.
+    afterwards that is not sure, and the file `DOUBT_FILE` says so.
 
     Args:
         directory: the training's own folder.
         saves: whether a checkpoint is to be written, to see that it can be, and how large it is.
-        seconds: how long an epoch may take that is not cut short; None to cut it short.
+        epoch_seconds: how long an epoch may take that is not cut short; None to cut it short.
     """
 
-    def __init__(self, directory: Path, saves: bool, seconds: float | None = None) -> None:
+    def __init__(self, directory: Path, saves: bool, epoch_seconds: float | None = None) -> None:
         self._directory = directory
         self._saves = saves
-        self._seconds = seconds
+        self._epoch_seconds = epoch_seconds
         self._deadline = math.inf
-        self._is_cut = False
+        self._is_cut = False  # the epoch ends early
         self._cuts_validations = False
-        self._is_shortened = False
-        self._is_in_batch = False
+        self._is_shortened = False  # by now, something was left out that a trial does
+        self._is_in_batch = False  # what is raised now is raised in a trial too
         self._has_stopped = False
-        self._every_n_epochs: int | None = None
-        self._settings: tuple[Any, ...] = ()
+        self._every_n_epochs: int | None = None  # the user's setting, while the trainer has another
+        self._settings: dict[str, Any] = {}
         self._val_batches: list[int | None] | None = None
         self._val_limit: int | float = 1.0
         self._losses: list[float] = []
@@ -122,30 +121,24 @@ class DryRun(Callback):
             if isinstance(callback, Checkpoint) and hasattr(callback, "dirpath"):
                 callback.dirpath = str(self._directory / "checkpoints")
             kept.append(callback)
-        set_callbacks(trainer, [self, *kept])  # first, so that what is noted is there when another one raises
+        set_callbacks(trainer, [self, *kept])  # first, so that the notes are written when another one raises
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note how long a trial is, and shorten what is to come."""
-        self._settings = (
-            *(trainer.max_epochs, trainer.max_steps, trainer.accumulate_grad_batches, trainer.gradient_clip_val),
-            *(trainer.min_epochs, trainer.min_steps, trainer.val_check_interval, trainer.check_val_every_n_epoch),
-        )
+        self._settings = {name: getattr(trainer, name) for name in _SETTINGS}
         self._val_limit = trainer.limit_val_batches
         if trainer.num_val_batches:
             self._val_batches = [_known(count) for count in trainer.num_val_batches]
-        if self._seconds is None:
-            self._cuts_validations = shorten_validation(trainer, BATCHES)
+        if self._epoch_seconds is None:
+            self._cuts_validations = shorten_validation(trainer, _BATCHES)
         else:
-            self._deadline = time.monotonic() + self._seconds
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to take the time."""
+            self._deadline = time.monotonic() + self._epoch_seconds
         self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Declare the second batch the last, before the optimizer is asked whether it accumulates."""
         self._is_in_batch = True
-        if self._seconds is None and trainer.fit_loop.batch_idx + 1 >= BATCHES and not trainer.is_last_batch:
+        if self._epoch_seconds is None and trainer.fit_loop.batch_idx + 1 >= _BATCHES and not trainer.is_last_batch:
             self._is_cut = self._is_shortened = True
             end_epoch(trainer)
 
@@ -157,120 +150,109 @@ class DryRun(Callback):
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor) and loss.numel() == 1:
             self._losses.append(float(loss))
-        self._train_seconds.append(self._lap())
-        self._look_at_the_clock(trainer)
+        self._end_batch(trainer, self._train_seconds)
         if self._is_cut:
             end_epoch(trainer)  # a step that takes an iterator of the dataloader has undone it
         if trainer.is_last_batch:
             self._has_stopped = True
             stop_softly(trainer)
+            # Lightning validates after this epoch, whenever a trial would; why_never_validated knows where it must not
             if trainer.check_val_every_n_epoch is not None and why_never_validated(trainer) is None:
                 self._every_n_epochs, trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch, 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to take the time."""
-        self._give_back(trainer)
+        """Count the batches, and begin to take the time."""
+        self._restore_interval(trainer)
         if self._val_batches is None:
-            self._val_batches = _lengths(trainer.val_dataloaders, self._val_limit)
+            self._val_batches = _count_batches(trainer.val_dataloaders, self._val_limit)
         self._is_shortened |= self._cuts_validations
         self._since = time.perf_counter()
 
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
+    def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
         """Note that what is raised now would be raised in a trial."""
         self._is_in_batch = True
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Note the time, with all that an accelerator has been given to do."""
         self._is_in_batch = False
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)
-        self._val_seconds.append(self._lap())
-        self._look_at_the_clock(trainer)
+        self._end_batch(trainer, self._val_seconds)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to take the time of the training batches that follow, where there are any."""
         self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the trainer back what no validation has."""
-        self._give_back(trainer)
+        """Restore the interval of validations, where none came."""
+        self._restore_interval(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write down what the training was, and whether a trial would have ended here too."""
         self._is_in_batch = True  # a trial writes checkpoints too
-        self._write(trainer, pl_module)
+        self._write_notes(trainer, pl_module)
         self._is_in_batch = False
         is_over = trainer.max_epochs == 1 or 0 <= trainer.max_steps <= trainer.global_step
         self._is_shortened |= self._has_stopped and not is_over
-        if self._is_shortened:
-            self._doubt()
+        if self._is_shortened:  # an exception that follows does not reach on_exception
+            self._note_doubt()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say whether a trial would have raised it, too."""
         if self._is_shortened and not self._is_in_batch:
-            self._doubt()
+            self._note_doubt()
 
-    def _lap(self) -> float:
+    def _end_batch(self, trainer: Trainer, seconds: list[float]) -> None:
         before, self._since = self._since, time.perf_counter()
-        return self._since - before
+        seconds.append(self._since - before)
+        if self._epoch_seconds is not None:
+            is_late = time.monotonic() > self._deadline
+            if trainer.strategy.reduce_boolean_decision(is_late, all=False):  # all ranks end together
+                self._note_doubt()
+                raise TrialError(f"an epoch takes more than {self._epoch_seconds:.0f} s")
 
-    def _doubt(self) -> None:
-        (self._directory / DOUBT).touch()
+    def _note_doubt(self) -> None:
+        (self._directory / DOUBT_FILE).touch()
 
-    def _look_at_the_clock(self, trainer: Trainer) -> None:
-        if self._seconds is None:
-            return
-        if trainer.strategy.reduce_boolean_decision(time.monotonic() > self._deadline, all=False):
-            self._doubt()
-            raise TrialError(f"an epoch takes more than {self._seconds:.0f} s")
-
-    def _give_back(self, trainer: Trainer) -> None:
+    def _restore_interval(self, trainer: Trainer) -> None:
         """Let the trainer have its own setting again, by which some callbacks decide when to act."""
         if self._every_n_epochs is not None:
             trainer.check_val_every_n_epoch, self._every_n_epochs = self._every_n_epochs, None
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _write_notes(self, trainer: Trainer, pl_module: LightningModule) -> None:
         began = time.perf_counter()
-        size = self._size(trainer)  # on all ranks
+        size = self._measure_checkpoint(trainer)  # on all ranks
         if not trainer.is_global_zero:
             return
-        device = pl_module.device
+        device, val_batches = pl_module.device, self._val_batches or []
         is_cuda = device.type == "cuda"
-        val_batches = self._val_batches or []
-        noted: dict[str, Any] = {
-            "metrics": {name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
-            "losses": self._losses,
-            "train_batches": _known(trainer.num_training_batches),
-            "val_batches": None if None in val_batches else sum(filter(None, val_batches)),
-            "train_seconds": self._train_seconds,
-            "val_seconds": self._val_seconds,
-            "checkpoint": size,
-            "is_whole": self._seconds is not None,
-            "limits": {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps},
-            "device_total": torch.cuda.get_device_properties(device).total_memory if is_cuda else None,
-            "marks": {**fingerprint(trainer, pl_module), "trainer": repr(self._settings)},
-        }
-        noted["overhead"] = time.perf_counter() - began
-        (self._directory / RECORD).write_text(json.dumps(noted))
+        notes = DryRunNotes(
+            metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
+            losses=self._losses,
+            train_batches=_known(trainer.num_training_batches),
+            val_batches=None if None in val_batches else sum(filter(None, val_batches)),
+            train_seconds=self._train_seconds,
+            val_seconds=self._val_seconds,
+            checkpoint=size,
+            settings=self._settings,
+            device_total=torch.cuda.get_device_properties(device).total_memory if is_cuda else None,
+            fingerprint=fingerprint(trainer, pl_module),
+            overhead=time.perf_counter() - began,
+            is_whole=self._epoch_seconds is not None,
+        )
+        notes.write(self._directory / NOTES_FILE)
 
-    def _size(self, trainer: Trainer) -> int | None:
-        """Return the bytes of a checkpoint, which is written and removed; of a very large one, those of its tensors."""
+    def _measure_checkpoint(self, trainer: Trainer) -> int | None:
+        """Write and remove a checkpoint, and return its bytes; of a very large one, return those of its tensors."""
         if not self._saves:
             return None
-        held = sum(tensor.nbytes for tensor in _tensors_of(trainer))
-        is_too_large = held > min(_LARGE, shutil.disk_usage(self._directory).free // 2)
+        tensors = [tensor for _, tensor in _named_tensors(trainer.lightning_module)]
+        for optimizer in trainer.optimizers:
+            tensors += _find_tensors(optimizer.state)
+        size = sum(tensor.nbytes for tensor in tensors)
+        is_too_large = size > min(_MAX_CHECKPOINT, shutil.disk_usage(self._directory).free // 2)
         if trainer.strategy.broadcast(is_too_large):
-            return held
+            return size
         path = self._directory / "size.ckpt"
         trainer.save_checkpoint(path)
         if not trainer.is_global_zero:
@@ -278,9 +260,9 @@ class DryRun(Callback):
         if path.is_dir():  # of a sharded strategy
             size = sum(file.stat().st_size for file in path.rglob("*"))
             shutil.rmtree(path)
-            return size
-        size = path.stat().st_size
-        path.unlink()
+        else:
+            size = path.stat().st_size
+            path.unlink()
         return size
 
 
@@ -289,46 +271,32 @@ def fingerprint(trainer: Trainer, model: LightningModule) -> dict[str, str]:
 
     Of tensors there are the sums, which are the same to the last bit where the same was computed.
     """
-    state = [(name, tuple(tensor.shape), _sums(tensor)) for name, tensor in _named_tensors(model)]
-    optimizers = [
-        (type(optimizer).__name__, [{k: v for k, v in group.items() if k != "params"} for group in _groups(optimizer)])
-        for optimizer in trainer.optimizers
-    ]
-    momenta = [_sums(tensor) for optimizer in trainer.optimizers for tensor in _tensors(optimizer.state)]
-    schedulers = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+    optimizers: list[Any] = trainer.optimizers
     parts = {
-        "model": repr(model),
-        "weights": state,
-        "optimizers": optimizers,
-        "momenta": momenta,
-        "schedulers": schedulers,
+        "model": model,
+        "weights": [(name, tuple(tensor.shape), _sums(tensor)) for name, tensor in _named_tensors(model)],
+        "optimizers": [
+            (type(optimizer).__name__, {key: value for key, value in group.items() if key != "params"})
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+        ],
+        "momenta": [_sums(tensor) for optimizer in optimizers for tensor in _find_tensors(optimizer.state)],
+        "schedulers": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
     }
     return {name: re.sub(r" at 0x[0-9a-f]+", "", repr(part)) for name, part in parts.items()}
 
 
-def _groups(optimizer: Any) -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = optimizer.param_groups
-    return groups
-
-
 def _named_tensors(model: LightningModule) -> Iterator[tuple[str, torch.Tensor]]:
-    for kind in (model.named_parameters(), model.named_buffers()):
-        yield from ((name, tensor) for name, tensor in kind if not isinstance(tensor, UninitializedParameter))
+    for tensors in (model.named_parameters(), model.named_buffers()):
+        yield from ((name, tensor) for name, tensor in tensors if not isinstance(tensor, UninitializedParameter))
 
 
-def _tensors_of(trainer: Trainer) -> Iterator[torch.Tensor]:
-    """Return what makes a checkpoint large."""
-    yield from (tensor for _, tensor in _named_tensors(trainer.lightning_module))
-    for optimizer in trainer.optimizers:
-        yield from _tensors(optimizer.state)
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def _find_tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _tensors(inner)
+            yield from _find_tensors(inner)
 
 
 def _sums(tensor: torch.Tensor) -> tuple[float, float] | None:
@@ -342,25 +310,21 @@ def _sums(tensor: torch.Tensor) -> tuple[float, float] | None:
     return float(values.abs().sum()), float(values.real.sum())
 
 
-def _lengths(loaders: Any, limit: int | float) -> list[int | None]:
+def _count_batches(loaders: Any, limit: int | float) -> list[int | None]:
     """Return how many batches of each dataloader a validation takes; None for one that does not tell."""
     if isinstance(loaders, Mapping):
         loaders = [*loaders.values()]
-    listed = loaders if isinstance(loaders, (list, tuple)) else [loaders]
-    return [_limited(_length(loader), limit) for loader in listed]
-
-
-def _length(loader: Any) -> int | None:
-    try:
-        return len(loader) if isinstance(loader, Sized) else None
-    except TypeError:  # of a dataset without a length
-        return None
-
-
-def _limited(length: int | None, limit: int | float) -> int | None:
-    if length is None:
-        return limit if isinstance(limit, int) else None
-    return min(length, limit) if isinstance(limit, int) else int(length * limit)
+    counts: list[int | None] = []
+    for loader in loaders if isinstance(loaders, (list, tuple)) else [loaders]:
+        try:
+            length = len(loader) if isinstance(loader, Sized) else None
+        except TypeError:  # of a dataset without a length
+            length = None
+        if isinstance(limit, int):
+            counts.append(limit if length is None else min(length, limit))
+        else:
+            counts.append(None if length is None else int(length * limit))
+    return counts
 
 
 def _known(count: int | float) -> int | None:

@@ -1,37 +1,51 @@
-"""What dry runs say of a study, as findings: how they ended, and which parameters have changed nothing."""
+"""What dry runs say of a study: facts and findings about its metric, parameters, pruner, time, memory and disk."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from lightningtune.check.pruning import Reach
-from lightningtune.check.report import Finding, Severity, named
-from lightningtune.check.runs import Length, TriedPoint, extent_of
+from lightningtune.check.points import PrunerSchedule
+from lightningtune.check.report import (
+    DryRunNotes,
+    Finding,
+    Forecast,
+    Severity,
+    TriedPoint,
+    describe_extent,
+)
 from lightningtune.contract import Objective, StopReason
 from lightningtune.errors import ConfigurationError, MetricError
-from lightningtune.wording import counted, format_value
+from lightningtune.wording import counted, format_value, mask_numbers, size, spent
 
-_NAMED = 3
+Fact: TypeAlias = tuple[str, str]
+"""A heading and a line."""
+_NAMED_RUNS = 3
 """Runs that a sentence names."""
-_ENOUGH = 3
-"""Runs that train differently, which by chance alone seldom come to the same."""
-_WITH_RESOURCES = ("HyperbandPruner", "SuccessiveHalvingPruner")
+_DIFFERENT_RUNS = 3
+"""Runs that train differently, and that seldom have the same metric by chance alone."""
+_PRUNERS_WITH_RESOURCES = ("HyperbandPruner", "SuccessiveHalvingPruner")
 
 
-def of_ends(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[Finding]:
-    """Say which dry runs have failed, those that failed alike in one sentence."""
-    failed: dict[str, list[TriedPoint]] = {}
+def judge_ends(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[Finding]:
+    """Find the dry runs that have failed; those that fail alike are one finding."""
+    groups: dict[tuple[bool, StopReason, str], list[TriedPoint]] = {}
     for run in runs:
         if run.outcome.reason is not StopReason.COMPLETED:
-            failed.setdefault(_alike(run), []).append(run)
-    for group in failed.values():
-        yield Finding(_severity(group, runs, objective), _about(group[0]), f"{_which(group, runs)}: {_what(group[0])}")
-
-
-def _alike(run: TriedPoint) -> str:
-    return str(run.is_in_doubt) + run.outcome.reason.value + re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", run.outcome.detail)
+            kind = run.is_in_doubt, run.outcome.reason, mask_numbers(run.outcome.detail)
+            groups.setdefault(kind, []).append(run)
+    for group in groups.values():
+        is_all = len(group) == len(runs)
+        about = _about(group[0])
+        # a run in which one parameter differs alone says most
+        ordered = sorted(group, key=lambda run: run.parameter is None)
+        names = [run.name if i else str(run) for i, run in enumerate(ordered[:_NAMED_RUNS])]
+        others = f" and {len(group) - _NAMED_RUNS} more" if len(group) > _NAMED_RUNS else ""
+        who = f"All {len(runs)} runs" if is_all and len(runs) > 1 else f"{', '.join(names)}{others}"
+        yield Finding(_severity(group[0], is_all, objective), about, f"{who}: {_describe_end(group[0])}")
 
 
 def _about(run: TriedPoint) -> str:
@@ -39,169 +53,283 @@ def _about(run: TriedPoint) -> str:
     return "metric" if is_metric else "run"
 
 
-def _severity(group: Sequence[TriedPoint], runs: Sequence[TriedPoint], objective: Objective) -> Severity:
-    """Some points of a space may diverge or be pruned by the user's code, but not all; none may raise."""
-    if group[0].is_in_doubt:
-        return "warning" if _about(group[0]) == "metric" else "note"
-    reason, is_all = group[0].outcome.reason, len(group) == len(runs)
-    if reason is StopReason.TIMED_OUT:  # it may compile, or wait for a disk, for the first time
+def _severity(run: TriedPoint, is_all: bool, objective: Objective) -> Severity:
+    """Some points of a space may diverge, or be pruned by the user's code, but not all; none may raise."""
+    reason = run.outcome.reason
+    if run.is_in_doubt:
+        return "warning" if _about(run) == "metric" else "note"
+    if reason is StopReason.TIMED_OUT:  # the first run may compile, or wait for a disk
         return "warning"
     if reason is StopReason.PRUNED:
         return "warning" if is_all else "note"
-    diverges = reason is StopReason.NON_FINITE and objective.non_finite != "fail"
-    return "warning" if diverges and not is_all else "error"
+    may_diverge = reason is StopReason.NON_FINITE and objective.non_finite != "fail"
+    return "warning" if may_diverge and not is_all else "error"
 
 
-def _which(group: Sequence[TriedPoint], runs: Sequence[TriedPoint]) -> str:
-    """Name the runs of a group, those first in which one parameter differs alone: they say most."""
-    if len(group) == len(runs) > 1:
-        return f"All {len(runs)} runs"
-    ordered = sorted(group, key=lambda run: run.parameter is None)
-    names = [run.name if i else named(run) for i, run in enumerate(ordered[:_NAMED])]
-    others = f" and {len(group) - _NAMED} more" if len(group) > _NAMED else ""
-    return f"{', '.join(names)}{others}"
-
-
-def _what(run: TriedPoint) -> str:
+def _describe_end(run: TriedPoint) -> str:
     outcome = run.outcome
     if isinstance(outcome.error, ConfigurationError):  # it is a sentence by itself
-        what = " ".join(str(outcome.error).split())
+        text = " ".join(str(outcome.error).split())
     elif outcome.reason is StopReason.PRUNED:
-        what = f"pruned by its own code: {outcome.detail}"
+        text = f"pruned by its own code: {outcome.detail}"
     else:
-        what = outcome.detail or outcome.reason.value.replace("_", " ")
+        text = outcome.detail or outcome.reason.value.replace("_", " ")
     if not run.is_in_doubt:
-        return what
+        return text
     if _about(run) == "metric":
-        return f"{what} That was the first epoch: a trial fails unless a later one logs it."
-    return f"{what.rstrip('.')}. That may be due to the run being cut short: what follows could not be tried."
+        return f"{text} That was the first epoch: a trial fails unless a later one logs it."
+    return f"{text.rstrip('.')}. That may be due to the run being cut short: what follows could not be tried."
 
 
-def of_parameters(runs: Sequence[TriedPoint]) -> Iterator[Finding]:
-    """Name the parameters that have changed nothing, in no run in which they alone were another."""
+def judge_parameters(runs: Sequence[TriedPoint]) -> Iterator[Finding]:
+    """Find the parameters that changed nothing in any run in which they alone differed."""
     by_name = {run.name: run for run in runs}
-    alone: dict[str, list[tuple[TriedPoint, TriedPoint]]] = {}
+    changes: dict[str, list[TriedPoint]] = {}
     for run in runs:
-        base = by_name.get(run.base or "")
-        if run.parameter is not None and base is not None:
-            alone.setdefault(run.parameter, []).append((run, base))
-    idle = {parameter: pairs for parameter, pairs in alone.items() if all(_is_same(*pair) for pair in pairs)}
+        if run.parameter is not None and run.base in by_name:
+            changes.setdefault(run.parameter, []).append(run)
+    idle = {
+        parameter: changed
+        for parameter, changed in changes.items()
+        if all(_is_same(run, by_name[run.base or ""]) for run in changed)
+    }
     if idle:
         names = [
-            f"'{parameter}' ({', '.join(format_value(run.values.get(parameter)) for run, _ in pairs)})"
-            for parameter, pairs in idle.items()
+            f"'{parameter}' ({', '.join(format_value(run.values.get(parameter)) for run in changed)})"
+            for parameter, changed in idle.items()
         ]
-        compared = next(iter(idle.values()))[0][1].name
+        base = next(iter(idle.values()))[0].base
+        who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
         yield Finding(
             "warning",
             "parameter",
-            f"{_listed(names)} changed nothing in {extent_of(runs)}: from the same seed came the same losses, metrics, "
-            f"weights, optimizer and schedulers as with the {compared}, to the last bit. "
+            f"{who} changed nothing in {describe_extent(runs)}: from the same seed came the same losses, metrics, "
+            f"weights, optimizer and schedulers as with the {base}, to the last bit. "
             f"{'Is it' if len(idle) == 1 else 'Are they'} used? What acts later, or on speed alone, cannot be seen "
             "here.",
         )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def _is_same(run: TriedPoint, base: TriedPoint) -> bool:
-    if run.noted is None or base.noted is None or not run.is_visible:
+    if run.notes is None or base.notes is None or not run.is_visible:
         return False
-    return run.noted.identity == base.noted.identity
+    return run.notes.identity == base.notes.identity
 
 
-def of_metrics(runs: Sequence[TriedPoint], objective: Objective) -> tuple[str, str] | None:
-    """Return between which values each metric lay, as a fact; None where none was logged."""
-    parts = []
+def judge_metrics(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[Fact | Finding]:
+    """Say between which values each metric lay, and find one that was the same in runs that trained differently."""
+    notes = [run.notes for run in runs if run.notes is not None]
+    are_different = len({one.identity for one in notes}) >= _DIFFERENT_RUNS
+    ranges = []
     for name in objective.monitor:
-        found = [run.noted.metrics[name] for run in runs if run.noted is not None and name in run.noted.metrics]
-        finite = [value for value in found if math.isfinite(value)]
+        values = [one.metrics.get(name, math.nan) for one in notes]
+        finite = [value for value in values if math.isfinite(value)]
         if finite:
             low, high = min(finite), max(finite)
-            parts.append(f"{name} {low:.4g}" + (f" … {high:.4g}" if high > low else ""))
-    return ("Metric", f"{', '.join(parts)} after {extent_of(runs)}") if parts else None
+            ranges.append(f"{name} {low:.4g}" + (f" … {high:.4g}" if high > low else ""))
+        if are_different and len(finite) == len(values) and len({*values}) == 1:
+            constant = f"'{name}' was {values[0]:.4g} in all {len(values)} runs, though they have trained differently"
+            yield Finding("note", "metric", f"{constant}. That may be too short to tell; or it tells nothing.")
+    if ranges:
+        yield "Metric", f"{', '.join(ranges)} after {describe_extent(runs)}"
 
 
-def of_constants(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[Finding]:
-    """Say of a metric that it was the same in runs that have trained differently."""
-    noted = [run.noted for run in runs if run.noted is not None]
-    if len({one.identity for one in noted}) < _ENOUGH:
-        return
-    for name in objective.monitor:
-        found = [one.metrics.get(name, math.nan) for one in noted]
-        if len({*found}) == 1 and math.isfinite(found[0]):
-            said = f"'{name}' was {found[0]:.4g} in all {len(found)} runs, though they have trained differently"
-            yield Finding("note", "metric", f"{said}. That may be too short to tell; or it tells nothing.")
+@dataclass(frozen=True)
+class TrialLength:
+    """How long a trial is; None where that cannot be told."""
+
+    epochs: float | None  # possibly a fraction
+    batches: int | None  # training batches of one epoch
+    total: float | None  # training batches in all
+    val_batches: int | None  # of one validation
+    validations: int | None  # in all; of a model without any, the epochs, after which it is then judged
+    moment: str = "validation"  # or "epoch", accordingly
+
+    @classmethod
+    def from_notes(cls, notes: DryRunNotes) -> TrialLength:
+        """Tell how long a trial is from the settings of its trainer and its numbers of batches.
+
+        Example:
+            >>> settings = {"max_epochs": 10, "val_check_batch": 50, "check_val_every_n_epoch": 1}
+            >>> TrialLength.from_notes(DryRunNotes(train_batches=100, val_batches=20, settings=settings)).validations
+            20
+        """
+        batches, settings = notes.train_batches, notes.settings
+        max_epochs, max_steps = settings.get("max_epochs", -1), settings.get("max_steps", -1)
+        epochs = float(max_epochs) if max_epochs >= 0 else math.inf
+        if max_steps >= 0 and batches:
+            epochs = min(epochs, max_steps / math.ceil(batches / settings.get("accumulate_grad_batches", 1)))
+        if notes.val_batches != 0:
+            moment, validations = "validation", _count_validations(settings, epochs, batches)
+        else:
+            moment, validations = "epoch", None if math.isinf(epochs) else math.ceil(epochs)
+        total = None if batches is None else _as_integer(epochs * batches)
+        return cls(_as_integer(epochs), batches, total, notes.val_batches, validations, moment)
 
 
-def of_lengths(length: Length) -> Iterator[Finding]:
-    """Say so where a trial ends before its first validation."""
-    if length.validations == 0:
-        epochs = "" if length.epochs is None else f" of {length.epochs:.3g} epochs"
-        yield Finding("warning", "config", f"A trial{epochs} ends before its first validation.")
+def _as_integer(number: float) -> float | int | None:
+    if math.isinf(number):
+        return None
+    return int(number) if number == int(number) else number
 
 
-def of_pruner(
-    reach: Reach | None, pruner: str | None, is_given: bool, largest: int | None, length: Length, objectives: int
-) -> Iterator[Finding]:
-    """Say what a pruner cannot do in this study.
+def _count_validations(settings: Mapping[str, Any], epochs: float, batches: int | None) -> int | None:
+    every, interval = settings["check_val_every_n_epoch"], settings["val_check_batch"]
+    if math.isinf(epochs) or interval is None:  # the interval is a time
+        return None
+    if math.isinf(interval):  # of a dataloader without a length: the end of the epoch
+        return int(epochs) // int(every)
+    if not batches:
+        return None
+    if every is None:  # the interval counts batches across epochs
+        return int(epochs * batches) // int(interval)
+    whole, rest = divmod(epochs, 1)
+    in_rest = int(rest * batches) // interval if (whole + 1) % every == 0 else 0
+    return int(int(whole) // every * (batches // interval) + in_rest)
 
-    Args:
-        reach: what it did when it was tried; None where it was not.
-        pruner: its class, as the user gave it; None for Optuna's default.
-        is_given: whether the user gave it.
-        largest: the ``max_resource`` of Hyperband.
-        length: of a trial.
-        objectives: how many metrics are tuned.
-    """
+
+def judge_pruner(pruner: PrunerSchedule, length: TrialLength, objectives: int) -> Iterator[Fact | Finding]:
+    """Say from when on a pruner prunes, and find what it cannot do in this study."""
+    name, validations, largest = pruner.pruner, length.validations, pruner.max_resource
+    severity: Severity = "warning" if pruner.is_given else "note"
     if objectives > 1:
-        if is_given:
-            yield Finding(
-                "warning", "pruner", f"{pruner} prunes nothing: Optuna prunes no trial of several objectives."
-            )
+        yield "Pruner", "none: Optuna prunes no trial of several objectives"
+        if pruner.is_given:
+            yield Finding(severity, "pruner", f"{name} prunes nothing: Optuna prunes no trial of several objectives.")
         return
-    validations = length.validations
-    if reach is None or validations is None:
+    if validations is None:
+        yield "Pruner", f"{name}, in trials whose number of values is not known"
         return
     each = counted(validations, length.moment)
-    counts = f" Its resources count {length.moment}s." if reach.pruner in _WITH_RESOURCES else ""
-    if reach.is_whole and not reach.pruned:
-        severity: Severity = "warning" if is_given else "note"
-        why = f"even the worst of {counted(reach.trials, 'trial')} of {each} is not pruned"
+    if pruner.first_trial is not None and pruner.first_step is not None:
+        first = f"{length.moment} {pruner.first_step + 1} of {validations}"
+        yield "Pruner", f"{name}: from trial {pruner.first_trial} on, and from {first} on"
+    elif not pruner.trials:
+        yield "Pruner", f"{name}: not tried, of {each} each"
+    else:
+        part = f"none of the first {pruner.trials} trials, as far as it was tried"
+        yield "Pruner", f"{name}: {'not one trial' if pruner.is_whole else part}, of {each} each"
+    if not pruner.trials:
+        return
+    counts = f" Its resources count {length.moment}s." if name in _PRUNERS_WITH_RESOURCES else ""
+    if pruner.is_whole and pruner.first_trial is None:
+        why = f"even the worst of {counted(pruner.trials, 'trial')} of {each} is not pruned"
         if validations == 1:
             why = f"a trial has one {length.moment}, which is its last"
-        yield Finding(severity, "pruner", f"{reach.pruner} prunes nothing in this study: {why}.{counts}")
+        yield Finding(severity, "pruner", f"{name} prunes nothing in this study: {why}.{counts}")
     elif largest is not None and largest > validations:
-        yield Finding(
-            "warning",
-            "pruner",
-            f"{reach.pruner}(max_resource={largest}), but a trial has {each}: some of its brackets prune nothing."
-            f"{counts}",
-        )
+        text = f"{name}(max_resource={largest}), but a trial has {each}: some of its brackets prune nothing.{counts}"
+        yield Finding("warning", "pruner", text)
     elif largest is not None and largest < validations:
-        yield Finding(
-            "note",
-            "pruner",
-            f"{reach.pruner}(max_resource={largest}), and a trial has {each}: it has fewer brackets than it could "
-            f"have.{counts}",
-        )
+        text = f"{name}(max_resource={largest}), and a trial has {each}: it has fewer brackets than it could have."
+        yield Finding("note", "pruner", text + counts)
 
 
-def pruner_fact(reach: Reach | None, pruner: str, length: Length, objectives: int) -> tuple[str, str]:
-    """Say from when on a pruner prunes."""
-    validations, moment = length.validations, length.moment
-    if objectives > 1:
-        return "Pruner", "none: Optuna prunes no trial of several objectives"
-    if validations is None:
-        return "Pruner", f"{pruner}, in trials whose number of values is not known"
-    if reach is None or reach.first_trial is None or reach.first_step is None:
-        when = "not tried"
-        if reach is not None:
-            when = "not one trial"
-            if not reach.is_whole:
-                when = f"none of the first {reach.trials} trials, as far as it was tried"
-        return "Pruner", f"{pruner}: {when}, of {counted(validations, moment)} each"
-    first = reach.first_step + 1
-    return "Pruner", f"{pruner}: from trial {reach.first_trial} on, and from {moment} {first} of {validations} on"
+@dataclass(frozen=True)
+class HostResources:
+    """What this host has free, and how a study uses it; None where it cannot be told."""
+
+    n_trials: int  # that are left to run
+    jobs: int = 1  # trials at a time
+    ranks: int = 1  # processes that train one trial together
+    per_device: int = 1  # trials that share an accelerator
+    kept: int = 0  # checkpoints that are on disk at a time, at most
+    memory: int | None = None  # free bytes
+    disk: int | None = None  # free bytes where the study's folder is
+
+
+def make_forecast(runs: Sequence[TriedPoint], resources: HostResources, length: TrialLength | None) -> Forecast:
+    """Sum up what the runs took, for all trials; the mean over the runs stands for that over the space."""
+    each = sorted(seconds for run in runs if (seconds := trial_seconds(run)) is not None)
+    memory = max((run.outcome.facts.memory or 0 for run in runs), default=0)
+    checkpoint = max((run.notes.checkpoint or 0 for run in runs if run.notes is not None), default=0)
+    return Forecast(
+        seconds=statistics.mean(each) * math.ceil(resources.n_trials / resources.jobs) if each else None,
+        trial_seconds=(each[0], statistics.mean(each), each[-1]) if each else None,
+        memory=memory * resources.jobs * resources.ranks or None,
+        disk=checkpoint * resources.kept or None,
+        validations=None if length is None else length.validations,
+    )
+
+
+def trial_seconds(run: TriedPoint) -> float | None:
+    """Return the seconds of a whole trial at this point, without pruning; None where that cannot be told."""
+    notes = run.notes
+    train_seconds = None if notes is None else notes.train_batch_seconds
+    if notes is None or train_seconds is None:
+        return None
+    length = TrialLength.from_notes(notes)
+    if length.total is None:
+        return None
+    once = run.outcome.duration - notes.overhead - len(notes.train_seconds) * train_seconds
+    validating = 0.0
+    if notes.val_seconds:
+        if length.validations is None or length.val_batches is None:
+            return None
+        val_seconds = notes.val_seconds[:2][-1]  # the first warms up
+        validating = length.validations * length.val_batches * val_seconds
+        once -= len(notes.val_seconds) * val_seconds
+    return max(once, 0.0) + length.total * train_seconds + validating
+
+
+def judge_forecast(
+    forecast: Forecast, runs: Sequence[TriedPoint], resources: HostResources, length: TrialLength | None
+) -> Iterator[Fact | Finding]:
+    """Say what the study takes, and find what there is too little of."""
+    at_a_time = f"{resources.jobs} at a time"
+    if forecast.seconds is not None and forecast.trial_seconds is not None:
+        low, mean, high = map(spent, forecast.trial_seconds)
+        spread = f" ({low} … {high})" if low != high else ""
+        text = f"about {spent(forecast.seconds)}: {counted(resources.n_trials, 'trial')} of {mean}{spread}"
+        yield "Time", f"{text}, {at_a_time}, none pruned ({_time_basis(runs, length)})"
+    elif runs:
+        yield "Time", f"unknown: {_why_no_time(runs, length)}"
+    if forecast.memory is not None:
+        needed, free = size(forecast.memory), resources.memory
+        yield "Memory", f"at most {needed}, {at_a_time}" + ("" if free is None else f"; {size(free)} are free")
+        if free is not None and forecast.memory > free:
+            yield Finding(
+                "warning",
+                "memory",
+                f"{counted(resources.jobs, 'trial')} at a time may need {needed} of memory, and {size(free)} are free: "
+                "the system would kill trials. See n_jobs, and share_data.",
+            )
+    device = max((run.outcome.facts.device_memory or 0 for run in runs), default=0) * resources.per_device
+    total = max((run.notes.device_total or 0 for run in runs if run.notes is not None), default=0)
+    if device and total:
+        yield "GPU", f"at most {size(device)} of {size(total)} on each, {resources.per_device} at a time"
+        if device > total:
+            yield Finding(
+                "warning",
+                "memory",
+                f"{counted(resources.per_device, 'trial')} that share an accelerator may need {size(device)} of its "
+                f"{size(total)}. See trials_per_device.",
+            )
+    if forecast.disk is not None:
+        needed, free, kept = size(forecast.disk), resources.disk, counted(resources.kept, "checkpoint")
+        text = f"at most {needed}: {kept} of {size(forecast.disk / resources.kept)} at a time"
+        yield "Disk", text + ("" if free is None else f"; {size(free)} are free")
+        if free is not None and forecast.disk > free:
+            yield Finding(
+                "error",
+                "disk",
+                f"Checkpoints may take {needed}, and {size(free)} are free where the study's folder is. "
+                "See save_top_k, save_checkpoints and experiment_dir.",
+            )
+
+
+def _time_basis(runs: Sequence[TriedPoint], length: TrialLength | None) -> str:
+    each = spent(statistics.median(run.notes.train_batch_seconds or 0.0 for run in runs if run.notes is not None))
+    if length is None or length.epochs is None or length.batches is None:
+        return f"a batch took {each}"
+    is_told = length.validations is not None and length.moment == "validation"
+    validations = f", {counted(length.validations or 0, 'validation')}" if is_told else ""
+    return f"{counted(length.epochs, 'epoch')} of {counted(length.batches, 'batch')} of {each}{validations}"
+
+
+def _why_no_time(runs: Sequence[TriedPoint], length: TrialLength | None) -> str:
+    if all(run.notes is None for run in runs):
+        return "no run came to its end"
+    if length is not None and length.batches is None:
+        return "a dataloader does not tell its length"
+    return "it is not said how many epochs a trial has, or when it validates"

@@ -1,64 +1,62 @@
-"""The corners of a search space, in few points: what trials will meet, tried before the first of them."""
+"""Which points of a search space a check trains, and from when on a pruner would prune its trials."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import optuna
+from optuna.pruners import HyperbandPruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner
 
 from lightningtune.config.values import same
 from lightningtune.errors import ConfigurationError, SearchSpaceError
 from lightningtune.search.parameters import Parameter
 from lightningtune.search.spaces import ProbingStudy, SearchSpace
+from lightningtune.study.opening import quiet_optuna
 from lightningtune.wording import format_value
 
 DEFAULTS, LOW, HIGH = "untuned defaults", "all low", "all high"
-SAMPLES = 3
+DRAWN_POINTS = 3
 """Points that are drawn of a space whose branches only a function knows."""
+_MAX_CHOICES, _MAX_NUMBERS = 8, 16
+"""The most points at which one categorical, or one number, differs alone."""
+_PRUNER_CALLS = 6000
+"""The most questions to a pruner: about a second."""
+_COMPARING_PRUNERS = (MedianPruner, PercentilePruner, SuccessiveHalvingPruner, HyperbandPruner)
+"""Pruners that compare trials with each other: if they prune at all, they prune the worst trial of all."""
 _Choose: TypeAlias = Callable[[Parameter], Any]
 
 
 @dataclass(frozen=True)
-class Corner:
-    """A point to try.
-
-    Attributes:
-        name: what it is, for a person.
-        overrides: config path to value, as a space suggests them.
-        values: parameter name to value.
-        parameter: the only one that differs from the base; None where several do.
-        base: the name of the corner that it differs from.
-    """
+class DryRunPoint:
+    """A point of the space that a dry run trains."""
 
     name: str
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    values: Mapping[str, Any] = field(default_factory=dict)
-    parameter: str | None = None
-    base: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # config path to value
+    values: Mapping[str, Any] = field(default_factory=dict)  # parameter name to value
+    parameter: str | None = None  # the only one that differs from the base; None where several do
+    base: str | None = None  # name of the point that it differs from
 
 
-def corners(space: SearchSpace, default_of: _Choose | None, choices: int = 8, numbers: int = 16) -> list[Corner]:
+def dry_run_points(space: SearchSpace, default_of: _Choose | None) -> list[DryRunPoint]:
     """Return the untuned defaults, the two ends of all parameters, and points at which one parameter differs alone.
 
     Each choice of a categorical is somewhere among them, unless there are many. Of a function of the trial some points
-    are drawn, too, and the parameters that these have come by are taken for all.
+    are drawn, too; the parameters that these meet are taken for all.
 
     Args:
         space: the space.
         default_of: returns the default of a parameter; None where the defaults cannot be trained.
-        choices: the most points for choices that no other point has.
-        numbers: the most points at which one number differs alone.
 
     Example:
         >>> from lightningtune import SimpleSearchSpace
         >>> space = SimpleSearchSpace({"lr": ("loguniform", 0.001, 1), "act": ("categorical", ["relu", "gelu", "elu"])})
-        >>> for corner in corners(space, lambda parameter: {"lr": 0.1, "act": "relu"}[parameter.name]):
-        ...     print(corner.name, dict(corner.values))
+        >>> for point in dry_run_points(space, lambda parameter: {"lr": 0.1, "act": "relu"}[parameter.name]):
+        ...     print(point.name, dict(point.values))
         untuned defaults {}
         all low {'lr': 0.001, 'act': 'relu'}
         all high {'lr': 1.0, 'act': 'elu'}
@@ -66,56 +64,39 @@ def corners(space: SearchSpace, default_of: _Choose | None, choices: int = 8, nu
         lr=1 {'lr': 1.0}
     """
     walk = _Walk(space)
-    found = [Corner(DEFAULTS)] if default_of is not None else []
-    found += walk.to(LOW, lambda parameter: parameter.ends[0])
-    low = found[-1] if found and found[-1].name == LOW else None
-    more = [*walk.to(HIGH, lambda parameter: parameter.ends[-1])]
-    if space.parameters is None:
-        for number in range(1, SAMPLES + 1):
-            more += walk.to(f"drawn point {number}", None)
-    for corner in more:
-        _add(found, corner)
+    if default_of is not None:
+        walk.points.append(DryRunPoint(DEFAULTS))
+    walk.visit(LOW, lambda parameter: parameter.ends[0])
+    has_low = any(point.name == LOW for point in walk.points)
+    walk.visit(HIGH, lambda parameter: parameter.ends[-1])
+    for number in range(1, DRAWN_POINTS + 1) if space.parameters is None else ():
+        walk.visit(f"drawn point {number}", None)
     if default_of is not None and space.parameters is not None:
-        base = DEFAULTS
-        before = {parameter.name: default_of(parameter) for parameter in space.parameters}
-    elif low is not None:
-        base, before = LOW, {name: parameter.ends[0] for name, parameter in walk.parameters.items()}
-    else:
-        return found
-    for parameter, value in _alone(walk, before, choices, numbers):
-        name = f"{parameter.name}={format_value(value)}"
-        if base == DEFAULTS:
-            overrides = dict.fromkeys(parameter.paths, value)
-            alone = [Corner(name, overrides, {parameter.name: value}, parameter.name, base)]
-        else:
-            alone = [*walk.to(name, _all_but(parameter, value), parameter.name, base)]
-        for corner in alone:
-            _add(found, corner)
-    return found
+        for parameter, value in walk.single_changes({p.name: default_of(p) for p in space.parameters}):
+            name, overrides = f"{parameter.name}={format_value(value)}", dict.fromkeys(parameter.paths, value)
+            walk.add(DryRunPoint(name, overrides, {parameter.name: value}, parameter.name, DEFAULTS))
+    elif has_low:
+        for parameter, value in walk.single_changes({p.name: p.ends[0] for p in walk.parameters.values()}):
+            walk.visit(f"{parameter.name}={format_value(value)}", _low_except(parameter, value), parameter.name, LOW)
+    return walk.points
 
 
-def _add(found: list[Corner], corner: Corner) -> None:
-    """Add a point, unless it is there; of one that is, it is then known in what it differs."""
-    for i, one in enumerate(found):
-        if one.name != DEFAULTS and same(dict(one.overrides), dict(corner.overrides)):
-            found[i] = dataclasses.replace(one, parameter=corner.parameter, base=corner.base)
-            return
-    found.append(corner)
+def _low_except(parameter: Parameter, value: Any) -> _Choose:
+    return lambda asked: value if asked.name == parameter.name else asked.ends[0]
 
 
 class _Walk:
-    """Goes to points of a space, and remembers what it has come by."""
+    """Collects different points of a space, and the parameters and values that they meet."""
 
     def __init__(self, space: SearchSpace) -> None:
+        self.points: list[DryRunPoint] = []
+        self.parameters = {parameter.name: parameter for parameter in space.parameters or ()}
         self._space = space
         self._study = ProbingStudy()
-        self.parameters = {parameter.name: parameter for parameter in space.parameters or ()}
-        self.seen: dict[str, list[Any]] = {}
+        self._seen: dict[str, list[Any]] = {}
 
-    def to(
-        self, name: str, choose: _Choose | None, parameter: str | None = None, base: str | None = None
-    ) -> Iterator[Corner]:
-        """Yield the point that comes of a choice for each parameter, or of drawing; nothing where the space prunes it.
+    def visit(self, name: str, choose: _Choose | None, changed: str | None = None, base: str | None = None) -> None:
+        """Add the point that comes of a choice for each parameter, or of drawing; nothing where the space prunes it.
 
         Raises:
             SearchSpaceError: when the space raises for it.
@@ -134,31 +115,95 @@ class _Walk:
         except ConfigurationError:
             raise
         except Exception as error:  # a user's function may raise anything
-            said = f"{type(error).__name__}: {error}"
-            raise SearchSpaceError(f"{self._space!r} raised at {name} ({values}): {said}") from error
-        if parameter is not None and parameter not in values:  # it belongs to another branch
-            return
-        for asked, value in values.items():
-            self.seen.setdefault(asked, []).append(value)
-        yield Corner(name, overrides, values, parameter, base)
+            reason = f"{type(error).__name__}: {error}"
+            raise SearchSpaceError(f"{self._space!r} raised at {name} ({values}): {reason}") from error
+        if changed is None or changed in values:  # else the parameter belongs to another branch
+            for parameter, value in values.items():
+                self._seen.setdefault(parameter, []).append(value)
+            self.add(DryRunPoint(name, overrides, values, changed, base))
+
+    def add(self, point: DryRunPoint) -> None:
+        """Add a point; where it is there already, note in which parameter it differs alone."""
+        for i, other in enumerate(self.points):
+            if other.name != DEFAULTS and same(dict(other.overrides), dict(point.overrides)):
+                self.points[i] = dataclasses.replace(other, parameter=point.parameter, base=point.base)
+                return
+        self.points.append(point)
+
+    def single_changes(self, base: Mapping[str, Any]) -> list[tuple[Parameter, Any]]:
+        """Return which parameter is to differ alone from the base, and by which value."""
+        choices, numbers = [], []
+        for name, value in base.items():
+            parameter = self.parameters[name]
+            others = [end for end in parameter.ends if not same(end, value, as_numbers=True)]
+            if parameter.choices:
+                seen = self._seen.get(name, [])
+                new = [choice for choice in others if not any(same(choice, one) for one in seen)]
+                choices.append([(parameter, choice) for choice in new or others[-1:]])
+            else:
+                numbers += [(parameter, end) for end in others[-1:]]
+        in_turn = [pair for pairs in itertools.zip_longest(*choices) for pair in pairs if pair is not None]
+        return [*in_turn[:_MAX_CHOICES], *numbers[:_MAX_NUMBERS]]
 
 
-def _alone(walk: _Walk, before: Mapping[str, Any], choices: int, numbers: int) -> list[tuple[Parameter, Any]]:
-    """Return which parameter is to differ alone, and by which value."""
-    of_choices, of_numbers = [], []
-    for name, parameter in walk.parameters.items():
-        if name not in before:
-            continue
-        others = [value for value in parameter.ends if not same(value, before[name], as_numbers=True)]
-        if not parameter.choices:
-            of_numbers += [(parameter, value) for value in others[-1:]]
-            continue
-        seen = walk.seen.get(name, [])
-        new = [value for value in others if not any(same(value, one) for one in seen)]
-        of_choices.append([(parameter, value) for value in new or others[-1:]])
-    in_turn = [pair for pairs in itertools.zip_longest(*of_choices) for pair in pairs if pair is not None]
-    return [*in_turn[:choices], *of_numbers[:numbers]]
+@dataclass(frozen=True)
+class PrunerSchedule:
+    """From when on a pruner prunes trials each of which is worse than all before it."""
+
+    pruner: str  # the class
+    is_given: bool  # by the user; otherwise it is Optuna's default
+    max_resource: int | None = None  # of a HyperbandPruner
+    trials: int = 0  # that were tried; none where the pruner does not compare trials
+    first_trial: int | None = None  # the number of the first that it pruned
+    first_step: int | None = None  # the earliest validation at which it pruned any, from 0
+    is_whole: bool = False  # whether all trials of the study were tried, to their ends
 
 
-def _all_but(parameter: Parameter, value: Any) -> _Choose:
-    return lambda asked: value if asked.name == parameter.name else asked.ends[0]
+def try_pruner(
+    pruner: optuna.pruners.BasePruner | None, study_name: str, n_trials: int, validations: int | None
+) -> PrunerSchedule:
+    """Try a copy of a pruner on a study in memory: no pruner has public attributes that tell.
+
+    Args:
+        pruner: a pruner; Optuna's default where it is None.
+        study_name: the study's, from which Hyperband draws a trial's bracket.
+        n_trials: the study's total.
+        validations: of one trial; nothing is pruned at the last. None where that is not known, or nothing is pruned.
+
+    Example:
+        >>> try_pruner(MedianPruner(n_startup_trials=3), "study", n_trials=9, validations=5).first_trial
+        3
+    """
+    tried = MedianPruner() if pruner is None else pruner
+    # Optuna keeps it in a private attribute, and has no other place for it
+    largest = getattr(pruner, "_max_resource", None) if isinstance(pruner, HyperbandPruner) else None
+    name, largest = type(tried).__name__, largest if isinstance(largest, int) else None
+    if type(tried) not in _COMPARING_PRUNERS or validations is None:
+        return PrunerSchedule(name, pruner is not None, largest)
+    steps = min(validations - 1, _PRUNER_CALLS // 10)
+    trials = min(n_trials, max(10, _PRUNER_CALLS // max(steps, 1)))
+    pruned: list[tuple[int, int]] = []
+    with quiet_optuna():
+        sampler = optuna.samplers.RandomSampler(seed=0)
+        study = optuna.create_study(study_name=study_name, pruner=copy.deepcopy(tried), sampler=sampler)
+        for number in range(trials):
+            trial = study.ask()
+            step = _run_worst_trial(trial, steps, number)
+            if step is None:
+                study.tell(trial, float(number))
+            else:
+                pruned.append((number, step))
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    first_trial = min((number for number, _ in pruned), default=None)
+    first_step = min((step for _, step in pruned), default=None)
+    is_whole = trials == n_trials and steps == validations - 1
+    return PrunerSchedule(name, pruner is not None, largest, trials, first_trial, first_step, is_whole)
+
+
+def _run_worst_trial(trial: optuna.Trial, steps: int, number: int) -> int | None:
+    """Report values that get worse, and are worse than all trials before; return where the pruner ends it."""
+    for step in range(steps):
+        trial.report(number + step / steps, step)
+        if trial.should_prune():
+            return step
+    return None

@@ -13,22 +13,21 @@ from typing import Any
 
 import optuna
 
-from lightningtune.check.dry_run import left_out
+from lightningtune.check.dry_run import name_untried
 from lightningtune.check.findings import (
-    of_constants,
-    of_ends,
-    of_lengths,
-    of_metrics,
-    of_parameters,
-    of_pruner,
-    pruner_fact,
+    Fact,
+    HostResources,
+    TrialLength,
+    judge_ends,
+    judge_forecast,
+    judge_metrics,
+    judge_parameters,
+    judge_pruner,
+    make_forecast,
 )
-from lightningtune.check.forecast import Means, facts_of, forecast_of, of_forecast
-from lightningtune.check.points import Corner, corners
-from lightningtune.check.pruning import largest_resource, reach_of
-from lightningtune.check.report import CheckReport, Finding, Forecast, in_order
-from lightningtune.check.runner import IN_ALL, DryRuns, is_hopeless
-from lightningtune.check.runs import TriedPoint, extent_of, length_of
+from lightningtune.check.points import DryRunPoint, dry_run_points, try_pruner
+from lightningtune.check.report import SEVERITIES, CheckReport, Finding, TriedPoint, describe_extent
+from lightningtune.check.runner import MAX_SECONDS, DryRunner, is_hopeless
 from lightningtune.config.base import as_list
 from lightningtune.errors import ConfigurationError
 from lightningtune.host import Host
@@ -54,7 +53,7 @@ def check_study(
     done: int = 0,
     progress: Callable[[str], Any] | None = None,
 ) -> CheckReport:
-    """Train the points of a study's space for two batches each, and report what that shows.
+    """Train points of a study's space for two batches each, and report what that shows.
 
     Args:
         host: of the study; none of its trials runs.
@@ -71,49 +70,51 @@ def check_study(
     Raises:
         KeyboardInterrupt: after Ctrl-C.
     """
-    began, blueprint = time.monotonic(), host.blueprint
-    findings, runs, ranks = [*_check_config(host, baseline)], list[TriedPoint](), 1
+    began, blueprint, objective = time.monotonic(), host.blueprint, host.objective
+    found: list[Fact | Finding] = [*_check_config(host, baseline)]
+    runs, ranks, length = list[TriedPoint](), 1, None
     with quiet_optuna():
         try:
             ranks = blueprint.check_trainer(blueprint.config)
-            dry_runs = DryRuns(
+            runner = DryRunner(
                 blueprint=blueprint,
-                objective=host.objective,
+                objective=objective,
                 callbacks=host.callbacks,
                 slot=slots[0],
                 saves=host.save_checkpoints,
                 seed=seed or 0,
-                is_apart=is_isolated or ranks > 1,
+                is_isolated=is_isolated or ranks > 1,
                 processes=processes,
             )
-            points = corners(host.space, _find_defaults(host))
-            runs, left = dry_runs.run(points, progress or (lambda text: None), IN_ALL)
-            findings += _name_left_points(left, runs)
+            points = dry_run_points(host.space, _find_defaults(host))
+            runs, left = runner.run(points, progress or (lambda text: None))
+            found += _describe_runs(runs, left, time.monotonic() - began)
         except ConfigurationError as mistake:
-            findings.append(Finding("error", "config", str(mistake)))
-        findings += [*of_ends(runs, host.objective), *of_parameters(runs), *of_constants(runs, host.objective)]
-        seconds = time.monotonic() - began
-        facts, length = [_describe_runs(runs, seconds)] if runs else [], None
-        facts += filter(None, [of_metrics(runs, host.objective)])
-        first = next((run for run in runs if run.noted is not None), None)
-        if first is not None and first.noted is not None:
-            length = length_of(first.trainer, first.noted)
-            findings += of_lengths(length)
-            # a metric that only some validations log has fewer values than there are validations
-            has_value = {*host.objective.monitor} <= {*first.noted.metrics}
-            counts = length if has_value else dataclasses.replace(length, validations=None)
-            objectives, validations = len(host.objective.monitor), counts.validations
-            is_tried = objectives == 1 and validations is not None
-            reach = reach_of(pruner, study_name, host.n_trials, validations or 0) if is_tried else None
-            name = "MedianPruner" if pruner is None else type(pruner).__name__
-            findings += of_pruner(reach, name, pruner is not None, largest_resource(pruner), counts, objectives)
-            facts.append(pruner_fact(reach, name, counts, objectives))
-    means = _means(host, slots, ranks, done)
-    forecast: Forecast = forecast_of(runs, means, length)
-    findings += of_forecast(forecast, runs, means)
-    facts += facts_of(forecast, runs, means, length)
-    name = headline(study_name, host.objective, done, host.n_trials)
-    return CheckReport(name, in_order(findings), tuple(runs), tuple(facts), forecast, seconds)
+            found.append(Finding("error", "config", str(mistake)))
+        found += [*judge_ends(runs, objective), *judge_parameters(runs), *judge_metrics(runs, objective)]
+        notes = next((run.notes for run in runs if run.notes is not None), None)
+        if notes is not None:
+            length = valued = TrialLength.from_notes(notes)
+            if length.validations == 0:
+                epochs = "" if length.epochs is None else f" of {length.epochs:.3g} epochs"
+                found.append(Finding("warning", "config", f"A trial{epochs} ends before its first validation."))
+            if not {*objective.monitor} <= {*notes.metrics}:  # else only some validations log the metric
+                valued = dataclasses.replace(length, validations=None)
+            steps = valued.validations if len(objective.monitor) == 1 else None
+            schedule = try_pruner(pruner, study_name, host.n_trials, steps)
+            found += judge_pruner(schedule, valued, len(objective.monitor))
+    resources = _measure_resources(host, slots, ranks, done)
+    forecast = make_forecast(runs, resources, length)
+    found += judge_forecast(forecast, runs, resources, length)
+    findings = [each for each in found if isinstance(each, Finding)]
+    return CheckReport(
+        headline(study_name, objective, done, host.n_trials),
+        tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+        tuple(runs),
+        tuple(each for each in found if not isinstance(each, Finding)),
+        forecast,
+        time.monotonic() - began,
+    )
 
 
 def _check_config(host: Host, baseline: bool | Mapping[str, Any]) -> Iterator[Finding]:
@@ -126,15 +127,14 @@ def _check_config(host: Host, baseline: bool | Mapping[str, Any]) -> Iterator[Fi
     if note is not None:
         yield Finding("note", note.subject, note.detail)
     callbacks = [*as_list((config.get("trainer") or {}).get("callbacks")), *host.callbacks]
-    untried = left_out(schema.lookup(config, "trainer.logger"), callbacks)
+    untried = name_untried(schema.lookup(config, "trainer.logger"), callbacks)
     if untried:
         why = "a dry run makes no run of a tracker, and starts no search of its own"
         yield Finding("note", "run", f"Not tried: {', '.join(untried)}; {why}.")
     size = host.space.size
     if size is not None and size < host.n_trials:
-        yield Finding(
-            "note", "space", f"The space has {counted(size, 'point')}, fewer than the {host.n_trials} trials."
-        )
+        fewer = f"The space has {counted(size, 'point')}, fewer than the {host.n_trials} trials."
+        yield Finding("note", "space", fewer)
     if not os.access(_nearest_folder(host.directory.root), os.W_OK):
         yield Finding("error", "disk", f"The study's folder '{host.directory.root}' cannot be written to.")
 
@@ -155,28 +155,34 @@ def _find_defaults(host: Host) -> Callable[[Parameter], Any] | None:
     return default_of
 
 
-def _name_left_points(left: Sequence[Corner], runs: Sequence[TriedPoint]) -> Iterator[Finding]:
+def _describe_runs(runs: Sequence[TriedPoint], left: Sequence[DryRunPoint], seconds: float) -> Iterator[Fact | Finding]:
+    if runs:
+        names = ", ".join(run.name for run in runs)
+        yield "Tried", f"{counted(len(runs), 'run')} of {describe_extent(runs)} in {seconds:.1f} s: {names}"
     if left:
         names = ", ".join(point.name for point in left)
-        why = "since those before failed" if is_hopeless(runs) else f"since {IN_ALL:.0f} s were over"
+        why = "since those before failed" if is_hopeless(runs) else f"since {MAX_SECONDS:.0f} s were over"
         yield Finding("note", "run", f"Not tried, {why}: {names}.")
 
 
-def _describe_runs(runs: Sequence[TriedPoint], seconds: float) -> tuple[str, str]:
-    names = ", ".join(run.name for run in runs)
-    return "Tried", f"{counted(len(runs), 'run')} of {extent_of(runs)} in {seconds:.1f} s: {names}"
-
-
-def _means(host: Host, slots: Sequence[Slot], ranks: int, done: int) -> Means:
+def _measure_resources(host: Host, slots: Sequence[Slot], ranks: int, done: int) -> HostResources:
+    memory = []
+    with contextlib.suppress(OSError, ValueError, KeyError):  # of this machine
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        memory.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    with contextlib.suppress(OSError, ValueError):  # of this control group; one without a limit says "max"
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{what}").read_text() for what in ("max", "current"))
+        memory.append(max(0, int(limit) - int(used)))
     # each running trial has its best checkpoint, its last, and one that is being written
     kept = host.save_top_k + 3 * len(slots) if host.save_checkpoints else 0
-    return Means(
+    return HostResources(
         n_trials=host.n_trials - done,
         jobs=len(slots),
         ranks=ranks,
         per_device=sum(slot.devices == slots[0].devices for slot in slots),
         kept=kept,
-        memory=_free_memory(),
+        memory=min(memory, default=None),
         disk=shutil.disk_usage(_nearest_folder(host.directory.root)).free,
     )
 
@@ -184,16 +190,3 @@ def _means(host: Host, slots: Sequence[Slot], ranks: int, done: int) -> Means:
 def _nearest_folder(folder: Path) -> Path:
     """Return the folder itself or its nearest parent that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-
-
-def _free_memory() -> int | None:
-    """Return the free bytes of memory of this machine and control group; None where the system does not tell."""
-    found = []
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # a group without a limit says "max"
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / f"memory.{what}").read_text() for what in ("max", "current"))
-        found.append(max(0, int(limit) - int(used)))
-    return min(found, default=None)

@@ -106,7 +106,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
         ConfigurationError: when there is an error.
     """
     # imported where it is used: --help is not to wait for Optuna
-    from lightningtune.check.runs import extent_of
+    from lightningtune.check.report import describe_extent
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage
     from lightningtune.study.succession import is_over
@@ -125,7 +125,8 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     if any(finding.severity != "note" for finding in report.findings):
         show_report(report)
     else:
-        show(f"Checked with {counted(len(report.runs), 'run')} of {extent_of(report.runs)}: no errors, no warnings.")
+        runs = f"{counted(len(report.runs), 'run')} of {describe_extent(report.runs)}"
+        show(f"Checked with {runs}: no errors, no warnings.")
         _print(report.notes(_width()))
     optimizer.seen_notes = frozenset(finding.text for finding in report.findings)
     if not report.ok:

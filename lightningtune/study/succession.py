@@ -9,7 +9,6 @@ lowest number is right. All hosts agree on it; the others are withdrawn, or refu
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from lightningtune.study.identity import WORKER
 from lightningtune.study.outage import is_away
 from lightningtune.study.reporter import BASELINE, DETAIL, FACTS, PLACEMENT, PROVENANCE, REASON
 from lightningtune.study.storage import get_id, get_storage
+from lightningtune.wording import mask_numbers
 
 CONTINUES = "lightningtune:continues"
 """The number of the trial that this one goes on from."""
@@ -266,4 +266,4 @@ def _way_to_fail(trial: FrozenTrial) -> tuple[str, ...]:
     reason, detail = trial.user_attrs.get(REASON, ""), trial.user_attrs.get(DETAIL, "")
     if reason == StopReason.OUT_OF_MEMORY.value:
         return (reason,)
-    return reason, re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", detail)
+    return reason, mask_numbers(detail)

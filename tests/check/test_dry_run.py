@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from nets import Line, Points
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightningtune.check.dry_run import DOUBT, RECORD, DryRun, dry_run_config
+from lightningtune.check.dry_run import DOUBT_FILE, NOTES_FILE, DryRun, dry_run_config
 from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
@@ -38,10 +38,10 @@ def dry_run(tmp_path):
         callbacks = (*callbacks, DryRun(directory, saves, seconds))
         spec = TrialSpec(0, config, directory, LOSS, callbacks, save_checkpoints=False)
         outcome = train(spec, blueprint, SilentReporter())
-        record, doubt = directory / RECORD, directory / DOUBT
+        record, doubt = directory / NOTES_FILE, directory / DOUBT_FILE
         noted = json.loads(record.read_text()) if record.exists() else None
         left = {path.name for path in directory.iterdir() if not path.name.startswith("events.")}
-        assert left - {RECORD, DOUBT, *LOGS} == {*leaves}
+        assert left - {NOTES_FILE, DOUBT_FILE, *LOGS} == {*leaves}
         return outcome, noted, doubt.exists()
 
     return run
@@ -77,7 +77,10 @@ def test_a_dry_run_is_one_epoch_of_two_batches_and_all_numbers_are_those_of_a_tr
     assert len(noted["losses"]) == len(noted["train_seconds"]) == 2
     assert (noted["train_batches"], noted["val_batches"], len(noted["val_seconds"])) == (8, 1, 1)
     assert {*noted["metrics"]} == {"val_loss", "val_acc", "size"}
-    assert "(90, -1, 2, None, 80, None, 8, 5)" in noted["marks"]["trainer"]
+    assert noted["settings"] == {
+        "max_epochs": 90, "max_steps": -1, "min_epochs": 80, "min_steps": None, "accumulate_grad_batches": 2,
+        "gradient_clip_val": None, "val_check_batch": 8, "check_val_every_n_epoch": 5,
+    }  # fmt: skip
     assert is_in_doubt, "what would be raised from now on"
 
 
@@ -162,11 +165,12 @@ def test_a_checkpoint_that_cannot_be_written_is_seen(dry_run):
         ({"model": {"width": 8}}, {"model", "weights"}),
         ({"model": {"decay": 1e-30}}, {"optimizers"}),
         ({"data": {"batch_size": 4}}, {"weights"}),
-        ({"trainer": {"accelerator": "cpu", "max_epochs": 7}}, {"trainer"}),
+        ({"trainer": {"accelerator": "cpu", "max_epochs": 7}}, {"settings"}),
     ],
 )
 def test_a_fingerprint_tells_what_a_parameter_changes(dry_run, changed, parts):
-    one, other = (dry_run(config, Faulty)[1]["marks"] for config in ({}, changed))
+    both = [dry_run(config, Faulty)[1] for config in ({}, changed)]
+    one, other = ({**noted["fingerprint"], "settings": noted["settings"]} for noted in both)
     assert {name for name in one if one[name] != other[name]} >= parts
     assert (one == other) == (not parts)
 
@@ -182,7 +186,7 @@ class Scheduled(Line):
 
 
 def test_a_scheduler_that_has_not_acted_yet_tells_its_parameters(dry_run):
-    one, other = (dry_run({"model": {"step_size": size}}, Scheduled)[1]["marks"] for size in (5, 50))
+    one, other = (dry_run({"model": {"step_size": size}}, Scheduled)[1]["fingerprint"] for size in (5, 50))
     assert {name for name in one if one[name] != other[name]} == {"schedulers"}
 
 

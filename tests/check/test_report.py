@@ -1,8 +1,10 @@
 import json
 import math
+from dataclasses import replace
 
-from lightningtune.check.report import CheckReport, Finding, Forecast, in_order, named
-from lightningtune.check.runs import DryRunNotes, TriedPoint
+import pytest
+
+from lightningtune.check.report import CheckReport, DryRunNotes, Finding, Forecast, TriedPoint, describe_extent
 from lightningtune.contract import StopReason, TrialOutcome
 
 LONG = "The first of several findings that take more than a line, since it says what is wrong, and what would be right."
@@ -40,11 +42,6 @@ def test_only_errors_make_it_wrong():
     assert not report(Finding("error", "run", "x")).ok
 
 
-def test_errors_come_first_and_each_once():
-    note, error = Finding("note", "run", "x"), Finding("error", "run", "y")
-    assert in_order([note, error, note]) == (error, note)
-
-
 def test_json_holds_what_was_tried_even_where_it_was_no_number():
     outcome = TrialOutcome(StopReason.NON_FINITE, "val_loss is nan", duration=0.5)
     runs = [
@@ -61,7 +58,7 @@ def test_json_holds_what_was_tried_even_where_it_was_no_number():
         "outcome": "non_finite",
         "detail": "val_loss is nan",
         "seconds": 0.5,
-        "metrics": {"val_loss": "nan"},
+        "metrics": {"val_loss": None},
     }
     assert plain["findings"] == [{"severity": "warning", "about": "metric", "text": "x"}]
     assert plain["forecast"] == dict.fromkeys(vars(Forecast()))
@@ -69,8 +66,47 @@ def test_json_holds_what_was_tried_even_where_it_was_no_number():
 
 def test_a_run_of_many_parameters_is_named_by_their_number():
     values = {f"model.parameter_{i}": i for i in range(20)}
-    assert named(TriedPoint("all low", values, TrialOutcome(StopReason.FAILED))) == "all low (20 parameters)"
+    assert str(TriedPoint("all low", values, TrialOutcome(StopReason.FAILED))) == "all low (20 parameters)"
     alone = TriedPoint("lr=1", {"lr": 1.0}, TrialOutcome(StopReason.FAILED), parameter="lr")
-    assert named(alone) == "lr=1"
+    assert str(alone) == "lr=1"
     high = TriedPoint("all high", {"lr": 1.0}, TrialOutcome(StopReason.FAILED), parameter="lr")
-    assert named(high) == "all high (lr=1)"
+    assert str(high) == "all high (lr=1)"
+
+
+# --- the notes of a dry run --------------------------------------------------------------------------------------
+
+DONE = TrialOutcome(StopReason.COMPLETED)
+NOTES = DryRunNotes(
+    metrics={"val_loss": float("nan")},
+    losses=[1.0, 0.9],
+    train_batches=100,
+    settings={"max_epochs": 10, "val_check_batch": math.inf},
+    fingerprint={"model": "Line()"},
+)
+
+
+def test_runs_are_of_two_batches_unless_one_had_to_be_of_an_epoch():
+    short, none = TriedPoint("a", {}, DONE, NOTES), TriedPoint("b", {}, DONE)
+    assert describe_extent([short, none]) == "two batches"
+    assert describe_extent([short, TriedPoint("c", {}, DONE, replace(NOTES, is_whole=True))]) == "one epoch"
+
+
+def test_what_was_noted_is_read_back_and_nothing_is_made_of_a_torn_file(tmp_path):
+    path = tmp_path / "notes.json"
+    assert DryRunNotes.read(path) is None
+    NOTES.write(path)
+    assert DryRunNotes.read(path).identity == NOTES.identity
+    path.write_text(path.read_text()[:-9])
+    assert DryRunNotes.read(path) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"metrics": {"val_loss": 0.5000001}}, {"losses": [1.0]}, {"train_batches": 99},
+        {"fingerprint": {"model": "Other()"}}, {"settings": {"max_epochs": 9}},
+    ],
+)  # fmt: skip
+def test_any_difference_makes_two_trainings_two(changed):
+    assert replace(NOTES, train_seconds=[9.0], checkpoint=3).identity == NOTES.identity
+    assert replace(NOTES, **changed).identity != NOTES.identity

@@ -24,9 +24,8 @@ ONE = {"width": ("categorical", [4])}
 
 
 @pytest.fixture
-def optimizer(tmp_path, monkeypatch):
-    """Build an optimizer with small defaults, each of which a test may replace; a busy machine has time."""
-    monkeypatch.setattr("lightningtune.check.study.IN_ALL", 600.0)
+def optimizer(tmp_path):
+    """Build an optimizer with small defaults, each of which a test may replace."""
 
     def build(**changed):
         given = {

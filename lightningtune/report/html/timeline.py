@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from lightningtune.report.progress import saved_by_pruning
 from lightningtune.study.identity import WORKER, read_worker
 from lightningtune.study.reporter import FACTS, PLACEMENT
 from lightningtune.study.results import TrialResult
+from lightningtune.wording import mask_numbers
 
 
 @dataclass(frozen=True)
@@ -155,5 +155,5 @@ def group_failures(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
     alike: defaultdict[tuple[str, str], list[TrialResult]] = defaultdict(list)
     for trial in trials:
         if trial.outcome == "fail" and trial.continued_by is None:
-            alike[trial.reason, re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", trial.detail)].append(trial)
+            alike[trial.reason, mask_numbers(trial.detail)].append(trial)
     return sorted(alike.values(), key=lambda group: (-len(group), group[0].number))
