@@ -67,7 +67,7 @@ def cli_project(tmp_path, monkeypatch):
 QUICKER = {
     ("python", True): " --isolate false --verbose false --check false",
     ("python", False): " --trainer.enable_progress_bar false",
-    ("lightningtune", True): " --no-check --verbose false",
+    ("lightningtune", True): " --check=false --verbose false",
 }
 
 

@@ -1,15 +1,16 @@
-"""``lightningtune check``."""
+"""``lightningtune check``, and the check before a study runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightningtune.cli.output import print_json, show, width
-from lightningtune.cli.studies import PATIENCE
+from lightningtune.cli.studies import STORAGE_SECONDS, add_json
 from lightningtune.cli.study_file import StudyFile, with_given_storage
-from lightningtune.cli.tune import StudyParser
+from lightningtune.cli.study_options import StudyParser
 from lightningtune.errors import ConfigurationError, LightningTuneError
 from lightningtune.wording import counted
 
@@ -28,39 +29,37 @@ exit code: 0 when no error was found, warnings or not; 1 when there was one;
 2 when the command line was not understood."""
 
 
-def parser() -> StudyParser:
-    """Return the command's parser."""
-    parser = StudyParser("check", "Finds in seconds the problems that a study would meet in hours.", _EPILOG)
-    parser.add_argument("--json", action="store_true", help="print what was tried and found as JSON")
+def check_parser() -> StudyParser:
+    """Return the parser of ``check``."""
+    parser = StudyParser("check", _check, "Finds in seconds the problems that a study would meet in hours.", _EPILOG)
+    add_json(parser)
     return parser
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Check a study."""
-    is_json, headline = "--json" in arguments, "No study"
+def _check(given: Namespace) -> int:
+    headline = "No study"
     try:
-        given, study = parser().parse_study(arguments)
-        study = with_given_storage(study)
+        study = with_given_storage(given.read_study())
         headline = f"Study '{study.study_name}'"
 
-        # imported where it is used: --help is not to wait for torch
+        # deferred import: keeps --help fast
         from lightningtune.cli.building import build_optimizer
 
-        report = _checked(build_optimizer(study, Path(given.study or "").parent))
+        report = _run_check(build_optimizer(study, Path(given.study or "").parent))
     except LightningTuneError as mistake:  # before anything could be tried
-        if not is_json:
+        if not given.json:
             raise
         from lightningtune.check.report import CheckReport, Finding
 
         report = CheckReport(headline, (Finding("error", "config", str(mistake)),), ())
-    if is_json:
+    if given.json:
         print_json(report.to_dict())
     else:
-        show_report(report)
+        _print(report.lines(_width()))
     return 0 if report.ok else 1
 
 
-def _checked(optimizer: OptunaDrivenOptimizer) -> CheckReport:
+def _run_check(optimizer: OptunaDrivenOptimizer) -> CheckReport:
     """Check a study, and show in a terminal what is tried."""
     from rich.console import Console
     from rich.live import Live
@@ -72,11 +71,6 @@ def _checked(optimizer: OptunaDrivenOptimizer) -> CheckReport:
     # without a thread of its own: a process that has one is not forked, and trying would wait for imports
     with Live(console=console, auto_refresh=False, transient=True) as live:
         return optimizer.check(lambda text: live.update(f"Checking {escape(text)}", refresh=True))
-
-
-def show_report(report: CheckReport) -> None:
-    """Print a report: in colours in a terminal, in 80 columns elsewhere."""
-    _print(report.lines(_width()))
 
 
 def _width() -> int:
@@ -92,20 +86,13 @@ def _print(lines: Iterable[tuple[Severity | None, str]]) -> None:
         console.print(Text(line, style=_STYLES.get(severity or "", "")), soft_wrap=True)
 
 
-def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: str = "--no-check") -> None:
-    """Check a study that is about to run, unless it has its trials already.
-
-    What was found is shown; where there is no error and no warning, a line says so, and notes follow.
-
-    Args:
-        optimizer: of the study.
-        asked_for: what it was built from.
-        skip: the option that leaves the check out.
+def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: str = "--check false") -> None:
+    """Check a study that is about to run, unless it has its trials already, and show what was found.
 
     Raises:
-        ConfigurationError: when there is an error.
+        ConfigurationError: when there is an error; it names `skip`, the option that leaves out the check.
     """
-    # imported where it is used: --help is not to wait for Optuna
+    # deferred imports: keep --help fast
     from lightningtune.check.report import describe_extent
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage
@@ -115,15 +102,15 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     if "://" in storage and not storage.startswith("sqlite"):  # whose file the check does not make
         open_storage(storage, Path())
     try:
-        find_study(str(optimizer.directory), asked_for.storage, PATIENCE)
+        find_study(str(optimizer.directory), asked_for.storage, STORAGE_SECONDS)
     except ConfigurationError:  # there is none yet, and the check makes none
         pass
     else:
         if is_over(optimizer.study, asked_for.n_trials):
             return
-    report = _checked(optimizer)
+    report = _run_check(optimizer)
     if any(finding.severity != "note" for finding in report.findings):
-        show_report(report)
+        _print(report.lines(_width()))
     else:
         runs = f"{counted(len(report.runs), 'run')} of {describe_extent(report.runs)}"
         show(f"Checked with {runs}: no errors, no warnings.")

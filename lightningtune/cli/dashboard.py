@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Sequence
+from argparse import Namespace
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -33,17 +33,16 @@ class _Handler(WSGIRequestHandler):
         log.debug(format, *args)
 
 
-def parser() -> CommandParser:
-    """Return the command's parser."""
-    parser = CommandParser("dashboard", "Opens a study in optuna-dashboard, a page in the browser, until Ctrl-C.")
+def dashboard_parser() -> CommandParser:
+    """Return the parser of ``dashboard``."""
+    description = "Opens a study in optuna-dashboard, a page in the browser, until Ctrl-C."
+    parser = CommandParser("dashboard", _serve, description)
     add_study(parser)
     parser.add_argument("--port", metavar="N", type=positive(int), default=8080, help="(default: 8080)")
     return parser
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Serve the dashboard."""
-    given = parser().parse_args(arguments)
+def _serve(given: Namespace) -> None:
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise ConfigurationError("optuna-dashboard is not installed. Try: pip install 'lightningtune[dashboard]'")
     study = open_study(given.study, given.storage).study
@@ -64,4 +63,3 @@ def run(arguments: Sequence[str]) -> int:
         show(f"Study '{study.study_name}': http://{address}, until Ctrl-C.")
         with contextlib.suppress(KeyboardInterrupt):  # the way to end it
             server.serve_forever()
-    return 0

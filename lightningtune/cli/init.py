@@ -13,7 +13,7 @@ import shlex
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -22,13 +22,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from lightningtune.cli.output import LINES, show
 from lightningtune.cli.parsing import CommandParser
 from lightningtune.config.importing import find_script, import_named, search_also
-from lightningtune.config.signatures import REQUIRED, signature_of, type_hints
 from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, expand_home, write_text
-from lightningtune.search.spaces import SimpleSearchSpace
-from lightningtune.search.tunable import search_space_of
 from lightningtune.wording import as_argument
 
+_REQUIRED: Any = inspect.Parameter.empty
+"""The default of an argument that has none."""
 _EPILOG = """\
 examples:
   lightningtune init train.py:Net --data train.py:Data
@@ -36,10 +35,11 @@ examples:
   lightningtune init mypackage.net.Net --output digits.yaml"""
 
 
-def parser() -> CommandParser:
-    """Return the command's parser."""
+def init_parser() -> CommandParser:
+    """Return the parser of ``init``."""
     parser = CommandParser(
         "init",
+        _write_study_file,
         "Writes a commented study file for a model of yours. The search space is guessed from the arguments of its "
         "__init__: by name, annotation and default.",
         _EPILOG,
@@ -59,9 +59,7 @@ def parser() -> CommandParser:
     return parser
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Write a study file."""
-    given = parser().parse_args(arguments)
+def _write_study_file(given: Namespace) -> None:
     output = expand_home(given.output)
     if output.suffix not in (".yaml", ".yml"):
         raise ConfigurationError(f"--output must be a file that ends in .yaml, but got '{output}'.")
@@ -75,7 +73,6 @@ def run(arguments: Sequence[str]) -> int:
     write_text(output, text)
     show(f"Wrote '{output}': {summary}", LINES)
     show(f"Then: {shlex.join(['lightningtune', 'tune', *as_argument(str(output))])}")
-    return 0
 
 
 @dataclass(frozen=True)
@@ -153,13 +150,15 @@ def _from(folder: Path, name: str) -> str:
 
 def _draft(model: _Part, data: _Part | None, cli: str | None) -> tuple[str, str]:
     """Return the text of a study file, and what to tell whoever asked for it."""
+    from lightningtune.search.tunable import search_space_of  # deferred import: keeps --help fast
+
     parts = [model] if data is None else [model, data]
     guesses = [guess for part in parts for guess in guess_space(part.target, part.section)]
     spaces = {part.section: space for part in parts if (space := search_space_of(part.target)) is not None}
     tuned, proposed = sum(guess.is_tuned for guess in guesses), sum(not guess.is_tuned for guess in guesses)
     if spaces:
         tuned, proposed = sum(len(space.parameters or ()) for space in spaces.values()), 0
-    missing = [f"base_config.{guess.path}, which has no default" for guess in guesses if guess.value is REQUIRED]
+    missing = [f"base_config.{guess.path}, which has no default" for guess in guesses if guess.value is _REQUIRED]
     data_line = "# datamodule_class:  # the model has dataloaders of its own"
     if data is not None:
         data_line = f"datamodule_class: {data.name}"
@@ -230,7 +229,7 @@ def _config_lines(guesses: list[Guess]) -> Iterator[str]:
     for section in dict.fromkeys(guess.section for guess in held):
         yield f"  {section}:"
         for guess in held:
-            if guess.section == section and guess.value is REQUIRED:
+            if guess.section == section and guess.value is _REQUIRED:
                 yield f"    # {guess.name}:  # fill in: {guess.note}"
             elif guess.section == section:
                 yield f"    {guess.name}: {_flow(guess.value)}"
@@ -248,6 +247,8 @@ def _space_lines(guesses: list[Guess]) -> Iterator[str]:
 
 
 def _declared_lines(spaces: Mapping[str, Any]) -> Iterator[str]:
+    from lightningtune.search.spaces import SimpleSearchSpace
+
     yield "# What varies is declared with @tunable, and can be replaced here as a whole:"
     yield "# search_space:"
     for section, space in spaces.items():
@@ -299,7 +300,7 @@ def _has(words: str, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Guess:
-    """What one argument may vary over; `value` is what a config must hold, `REQUIRED` if nobody knows it."""
+    """What one argument may vary over; `value` is what a config must hold, `_REQUIRED` if nobody knows it."""
 
     section: str
     name: str
@@ -325,19 +326,21 @@ def guess_space(target: Callable[..., Any], section: str = "model") -> list[Gues
         model.hidden True {'type': 'categorical', 'choices': [16, 32, 64, 128, 256]} default 64
         model.num_classes False None the task or the data decides it; default 10
     """
+    from lightningtune.config.signatures import signature_of, type_hints  # deferred import: keeps --help fast
+
     hints = type_hints(target)
     defaults = signature_of(target).defaults
     return [_guess(section, name, hints.get(name), default) for name, default in defaults.items()]
 
 
 def _guess(section: str, name: str, hint: Any, default: Any) -> Guess:
-    kind, value = _plain_type(hint, default), REQUIRED if default is REQUIRED else None
-    note = "no default" if default is REQUIRED else f"default {_shown(default)}"
+    kind, value = _plain_type(hint, default), _REQUIRED if default is _REQUIRED else None
+    note = "no default" if default is _REQUIRED else f"default {_shown(default)}"
     if _has(_FIXED, name):
         return Guess(section, name, None, False, f"the task or the data decides it; {note}", value)
     if kind in (int, float):
         words = next((words for words in _USUAL[kind] if _has(words, name)), "")
-        usual = _USUAL[kind].get(words) if default in (REQUIRED, None) else default
+        usual = _USUAL[kind].get(words) if default in (_REQUIRED, None) else default
         spec = None
         if usual is not None and 0 <= usual < math.inf and kind(usual) == usual:
             spec = _number_range(words, kind, kind(usual))
@@ -350,14 +353,14 @@ def _guess(section: str, name: str, hint: Any, default: Any) -> Guess:
     doubt = next((doubt for words, doubt in _DOUBTS.items() if _has(words, name)), "" if is_known else "perhaps; ")
     if section == "data" and kind is int and not doubt and not _has("batch_?size", name):
         doubt = "the model may depend on it; "
-    needs_value = default is REQUIRED or isinstance(default, enum.Enum)  # of an Enum, YAML holds the name
+    needs_value = default is _REQUIRED or isinstance(default, enum.Enum)  # of an Enum, YAML holds the name
     return Guess(section, name, spec, not doubt, doubt + note, usual if needs_value else None)
 
 
 def _plain_type(hint: Any, default: Any) -> Any:
     """Return the type of an argument, without None: of its annotation, otherwise of its default."""
     if hint is None or hint is Any:
-        return None if default is REQUIRED or default is None else type(default)
+        return None if default is _REQUIRED or default is None else type(default)
     inner = [one for one in get_args(hint) if one is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
     return inner[0] if len(inner) == 1 else float if {*inner} == {int, float} else None
 

@@ -9,12 +9,12 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lightningtune._version import __version__
-from lightningtune.cli.commands import COMMANDS, GROUPS
 from lightningtune.cli.output import LINES, show, tell
-from lightningtune.cli.parsing import NOT_UNDERSTOOD
+from lightningtune.cli.parsing import NOT_UNDERSTOOD, CommandParser
 from lightningtune.errors import LightningTuneError, did_you_mean
 from lightningtune.streams import open_missing_streams
 
@@ -24,13 +24,60 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@dataclass(frozen=True)
+class Command:
+    """A command: its name, the module with its ``NAME_parser()``, and its line in ``--help``, at most 66 characters."""
+
+    name: str
+    module: str
+    help: str
+
+    def parser(self) -> CommandParser:
+        """Import the module, and make the command's parser."""
+        module = importlib.import_module(f"lightningtune.cli.{self.module}")
+        parser: CommandParser = getattr(module, f"{self.name}_parser")()
+        return parser
+
+
+GROUPS: Mapping[str, tuple[Command, ...]] = {
+    "Running a study": (
+        Command("init", "init", "write a commented study file for your own model"),
+        Command("check", "check", "find in seconds the problems of a study"),
+        Command("tune", "running", "run a study, or go on with it"),
+        Command("pause", "running", "save the running trials, and stop"),
+        Command("resume", "running", "go on with a study"),
+        Command("worker", "running", "work on a study from one more process or machine"),
+    ),
+    "Looking at studies": (
+        Command("list", "looking", "the studies that are here"),
+        Command("status", "looking", "trials, what runs now, the best so far, the time left"),
+        Command("best", "looking", "the best trial, and its config, which runs as it is"),
+        Command("trials", "looking", "the trials: filtered, sorted, as a table, CSV or JSON"),
+        Command("compare", "looking", "two studies or more, side by side"),
+        Command("report", "keeping", "what was found, as one HTML page"),
+        Command("dashboard", "dashboard", "open a study in optuna-dashboard"),
+        Command("replay", "retraining", "train a trial again, and compare"),
+        Command("refit", "retraining", "train the best trial again, with other seeds or for longer"),
+    ),
+    "Keeping house": (
+        Command("export", "keeping", "a study as one file"),
+        Command("rm", "keeping", "remove a study, or only its weights"),
+        Command("completion", "completion", "let your shell complete commands and studies"),
+    ),
+}
+"""The commands, as ``--help`` groups them. After a change ``python tests/cli/test_help.py`` keeps what it prints."""
+
+COMMANDS: Mapping[str, Command] = {command.name: command for group in GROUPS.values() for command in group}
+
+
+def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command] = COMMANDS) -> int:
     """Run the command.
 
     What goes wrong is one line on stderr; with ``--debug``, which may stand anywhere, there is the traceback too.
 
     Args:
         arguments: of the command line; this process's when not given.
+        commands: those that there are, by name.
 
     Returns:
         The exit code: 0 when it did what it was asked to, 1 when it could not, 2 when it was not understood, 130 when
@@ -51,27 +98,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "_ARGCOMPLETE" in os.environ:  # a shell asks what may stand where the cursor is
             from lightningtune.cli.completion import complete
 
-            complete()
-        code = _dispatch(given)
+            complete({name: command.parser for name, command in commands.items()})
+        code = _dispatch(given, commands)
         sys.stdout.flush()
     except SystemExit as end:
         if isinstance(end.code, str):
             tell(end.code)
             return COULD_NOT
         return end.code or 0
-    except KeyboardInterrupt:
-        if is_debugged:
-            tell(traceback.format_exc().rstrip(), LINES)
-        return INTERRUPTED
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, BrokenPipeError) and _has_no_reader():
             _forget_output()
             return 0
         if is_debugged:
             tell(traceback.format_exc().rstrip(), LINES)
-        else:
-            tell(f"lightningtune: {said(error)}")
-        return COULD_NOT
+        elif isinstance(error, Exception):
+            tell(f"lightningtune: {describe_error(error, ' With --debug there is the traceback.')}")
+        return COULD_NOT if isinstance(error, Exception) else INTERRUPTED
     finally:
         log.setLevel(level)
     return code
@@ -96,7 +139,7 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def _dispatch(given: list[str]) -> int:
+def _dispatch(given: list[str], commands: Mapping[str, Command]) -> int:
     if not given or given[0] in {"-h", "--help"}:
         show(overview(), LINES)
         return 0
@@ -104,27 +147,22 @@ def _dispatch(given: list[str]) -> int:
     if name == "--version":
         show(f"lightningtune {__version__}")
         return 0
-    if name not in COMMANDS:
+    if name not in commands:
         what = "option" if name.startswith("-") else "command"
-        near = did_you_mean(name, ("--help", "--version", "--debug") if what == "option" else COMMANDS)
-        tell(f"lightningtune: there is no {what} '{name}'.{near} See 'lightningtune --help'.")
+        near = did_you_mean(name, ("--help", "--version", "--debug") if what == "option" else commands)
+        tell(f"lightningtune: unknown {what} '{name}'.{near} See 'lightningtune --help'.")
         return NOT_UNDERSTOOD
-    code: int = importlib.import_module(COMMANDS[name].module).run(rest)
-    return code
+    return commands[name].parser().run(rest)
 
 
-def said(error: Exception, help: str = " With --debug there is the traceback.") -> str:
-    """Say in one line what went wrong, and what may help.
-
-    Args:
-        error: what was raised.
-        help: what is said of an error that nobody has foreseen.
+def describe_error(error: Exception, advice: str = "") -> str:
+    """Say in one line what went wrong; with advice, if the error is none that we raise ourselves.
 
     Example:
-        >>> said(ValueError("no"))
+        >>> describe_error(ValueError("no"), " With --debug there is the traceback.")
         'ValueError: no. With --debug there is the traceback.'
     """
-    # imported where it is used: --help is not to wait for the study's modules
+    # deferred import: keeps --help fast
     from lightningtune.study.outage import is_of_storage
 
     text = " ".join(str(error).split())
@@ -134,9 +172,9 @@ def said(error: Exception, help: str = " With --debug there is the traceback.") 
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         return f"The storage is away: {reason.rstrip('.')}. Try again when it is back."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"'{error.filename}': {error.strerror}.{help}"
+        return f"'{error.filename}': {error.strerror}.{advice}"
     kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-    return f"{kind}{text.rstrip('.')}.{help}"
+    return f"{kind}{text.rstrip('.')}.{advice}"
 
 
 def _has_no_reader() -> bool:
@@ -155,6 +193,6 @@ def _has_no_reader() -> bool:
 
 
 def _forget_output() -> None:
-    """Let what is still to be written go nowhere: whoever reads has had enough, and is not to hear of it at the end."""
+    """Let what is still to be written go nowhere: Python would print an error about it at its end."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

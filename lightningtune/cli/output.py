@@ -9,32 +9,21 @@ from typing import Any
 from lightningtune.wording import printable
 
 LINES = "\n\t"
-"""The control characters of a text of several lines."""
+"""The control characters of a text of several lines, for `show` and `tell` to keep."""
 
 
 def show(text: str, also: str = "", end: str = "\n") -> None:
-    """Print a text for a person.
-
-    Args:
-        text: what to print.
-        also: control characters that are kept: `LINES` for a text of several lines.
-        end: what follows it.
-    """
+    """Print a text for a person, with the control characters `also` kept."""
     print(printable(text, also), end=end, flush=True)
 
 
 def tell(text: str, also: str = "") -> None:
-    """Print a text for a person to stderr: what is wrong, or what somebody should know besides the result.
-
-    Args:
-        text: what to print.
-        also: control characters that are kept: `LINES` for a text of several lines.
-    """
+    """Print to stderr what is wrong, or what somebody should know besides the result."""
     print(printable(text, also), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """Print a value for a program."""
+    """Print a value for a program: each command's ``--json`` does it here, so that NaN is null in all of them."""
     from lightningtune.files import dump_json  # deferred import: keeps --help fast
 
     print(dump_json(value))

@@ -14,24 +14,19 @@ NOT_UNDERSTOOD = 2
 """The exit code of a command line that is not understood."""
 
 
-_Number = TypeVar("_Number", int, float)
-
-
 class CommandParser(argparse.ArgumentParser):
-    """A parser of one command.
+    """One command: its arguments, and what it does with them.
 
     Args:
         name: the command's.
+        command: called with the parsed arguments; returns the exit code, or None for 0.
         description: what it does, in a sentence or two.
         epilog: what stands below the options, such as examples; its lines stay as they are.
-
-    Example:
-        >>> parser = CommandParser("pause", "Pauses a study.")
-        >>> parser.prog
-        'lightningtune pause'
     """
 
-    def __init__(self, name: str, description: str, epilog: str | None = None) -> None:
+    def __init__(
+        self, name: str, command: Callable[[Any], int | None], description: str, epilog: str | None = None
+    ) -> None:
         super().__init__(
             prog=f"lightningtune {name}",
             description=description,
@@ -39,6 +34,11 @@ class CommandParser(argparse.ArgumentParser):
             formatter_class=_Formatter,
             allow_abbrev=False,
         )
+        self._command = command
+
+    def run(self, arguments: Sequence[str]) -> int:
+        """Parse the arguments, and do what the command does; return the exit code."""
+        return self._command(self.parse_args(arguments)) or 0
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse the arguments; of an option that is not known, name the nearest."""
@@ -49,14 +49,16 @@ class CommandParser(argparse.ArgumentParser):
 
     def refuse(self, argument: str) -> NoReturn:
         """End the command with an argument that it does not take."""
-        what = "option" if argument.startswith("-") else "argument"
-        near = self.near(argument.partition("=")[0].lstrip("-")) if what == "option" else ""
-        self.error(f"there is no such {what} here: '{argument}'.{near}")
+        if argument.startswith("-"):
+            self.error(f"unknown option '{argument}'.{self.hint(argument.partition('=')[0].lstrip('-'))}")
+        self.error(f"unknown argument '{argument}'.")
 
-    def near(self, name: str) -> str:
-        """Say which option is meant by one that is not known; the name has no dashes before it."""
+    def hint(self, name: str) -> str:
+        """Return what may be meant by an option that is not known: one that is near, or an argument without a name."""
         options = [text[2:] for action in self._actions for text in action.option_strings if text.startswith("--")]
-        return did_you_mean(name, options).replace(" '", " '--")
+        near = did_you_mean(name.replace("-", "_"), options).replace(" '", " '--")
+        positional = " and ".join(str(action.metavar) for action in self._actions if not action.option_strings)
+        return near or (f" {positional} are given without an option." if " " in positional else "")
 
     def error(self, message: str) -> NoReturn:
         """End the command with what was not understood."""
@@ -65,11 +67,23 @@ class CommandParser(argparse.ArgumentParser):
         raise SystemExit(NOT_UNDERSTOOD)
 
 
-def positive(kind: Callable[[str], _Number]) -> Callable[[str], _Number]:
-    """Return what reads a number above 0.
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help in columns, at most 80 wide; an epilog's lines stay as they are, a description is filled."""
 
-    Args:
-        kind: ``int`` or ``float``.
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 80))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def positive(kind: Callable[[str], _Number]) -> Callable[[str], _Number]:
+    """Return what reads a number above 0 of a kind, ``int`` or ``float``.
 
     Example:
         >>> positive(int)("3")
@@ -90,12 +104,7 @@ def positive(kind: Callable[[str], _Number]) -> Callable[[str], _Number]:
 
 
 def integer(text: str) -> int:
-    """Read an integer.
-
-    Example:
-        >>> integer("3")
-        3
-    """
+    """Read an integer."""
     try:
         return int(text)
     except ValueError:
@@ -104,22 +113,12 @@ def integer(text: str) -> int:
 
 
 def jobs(text: str) -> int:
-    """Read how many trials run at a time.
-
-    Example:
-        >>> jobs("2"), jobs("-1")
-        (2, -1)
-    """
+    """Read how many trials run at a time: above 0, or -1 for all that fit."""
     return -1 if text.strip() == "-1" else positive(int)(text)
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help in columns, at most 80 wide; an epilog's lines stay as they are, a description is filled."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 80))
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if "\n" in text:
-            return super()._fill_text(text, width, indent)
-        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+def boolean(text: str) -> bool:
+    """Read ``true`` or ``false``."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, but got '{text}'")
+    return text == "true"

@@ -7,43 +7,45 @@ import contextlib
 import gc
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from lightningtune.cli.suggesting import studies_here, suggest
+from lightningtune.cli.completion import list_studies, one_of, suggest
+from lightningtune.cli.parsing import boolean
 from lightningtune.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from lightningtune.study.finding import FoundStudy
 
-PATIENCE = 3.0
-"""Seconds for which a storage that is away is waited for: somebody sits in front of it."""
-
-
+STORAGE_SECONDS = 3.0
+"""How long a storage that is away is waited for: somebody sits in front of it."""
 STORAGE = "LIGHTNINGTUNE_STORAGE"
 """The environment variable for ``--storage``: a URL there is in no shell history and no list of processes."""
-STUDY = "the study's folder, or its name in lightningtune_runs"
-"""What the argument ``STUDY`` is."""
-JSON: Mapping[str, Any] = {"action": "store_true", "help": "print JSON, for programs"}
-"""What the option ``--json`` is."""
-NO_CHECK: Mapping[str, Any] = {"action": "store_true", "help": "begin without the check that comes before"}
-"""What the option ``--no-check`` is."""
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a study."""
-    suggest(parser.add_argument("study", metavar="STUDY", help=STUDY), studies_here)
+    what = "the study's folder, or its name in lightningtune_runs"
+    suggest(parser.add_argument("study", metavar="STUDY", help=what), list_studies)
     add_storage(parser)
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where a study is stored."""
-    parser.add_argument(
-        "--storage",
-        metavar="URL",
-        default=given_storage(),
-        help=f"where it is stored, unless that is the journal in its folder (default: ${STORAGE})",
-    )
+    what = f"where it is stored, unless that is the journal in its folder (default: ${STORAGE})"
+    parser.add_argument("--storage", metavar="URL", default=given_storage(), help=what)
+
+
+def add_json(parser: argparse._ActionsContainer) -> None:
+    """Add the option that asks for JSON; `print_json` prints it."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves out the check before a study."""
+    what = "check the study before it runs (default: true)"
+    option = parser.add_argument("--check", metavar="BOOL", type=boolean, default=True, help=what)
+    suggest(option, one_of("true", "false"))
 
 
 def given_storage() -> str | None:
@@ -51,28 +53,29 @@ def given_storage() -> str | None:
     return os.environ.get(STORAGE) or None
 
 
-def open_study(study: str, storage: str | None, is_to_run: bool = False) -> FoundStudy:
+def open_study(study: str, storage: str | None, wait: float | None = STORAGE_SECONDS) -> FoundStudy:
     """Open the study that a command is about.
 
     Args:
         study: its folder, or its name.
         storage: where it is stored; the journal in its folder when not given.
-        is_to_run: whether the command runs it, and is to tell meanwhile when the storage is away.
+        wait: seconds for which a storage that is away is waited for; None for as long as a study that runs does,
+            which also tells when it is away.
 
     Raises:
         ConfigurationError: when there is none.
     """
     with _no_collections():
-        # imported where it is used: --help is not to wait for Optuna
+        # deferred imports: keep --help fast
         from lightningtune.study import storage as storages
         from lightningtune.study.finding import find_study
         from lightningtune.study.opening import quiet_optuna
 
-        if not is_to_run:
+        if wait is not None:
             storages.log.setLevel(logging.ERROR)  # that the storage is away is the command's own last word
         with quiet_optuna():
             try:
-                return find_study(study, storage, storages.OUTAGE_SECONDS if is_to_run else PATIENCE)
+                return find_study(study, storage, storages.OUTAGE_SECONDS if wait is None else wait)
             except ConfigurationError as error:
                 if storage is None or storage != given_storage():
                     raise

@@ -14,8 +14,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightningtune.cli.building import build_optimizer
+from lightningtune.cli.check import check_first
 from lightningtune.cli.kept import code_of, run_kept
-from lightningtune.cli.main import COULD_NOT, INTERRUPTED, said
+from lightningtune.cli.main import COULD_NOT, INTERRUPTED, describe_error
 from lightningtune.cli.output import tell
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
 from lightningtune.config.base import FIT
@@ -112,7 +113,7 @@ class TuneCLI(LightningCLI):
             if args is not None or not is_foreseen:  # of what is not, the traceback is needed
                 raise
             if isinstance(error, Exception):
-                tell(f"{Path(sys.argv[0]).name} {TUNE}: {said(error, help='')}")
+                tell(f"{Path(sys.argv[0]).name} {TUNE}: {describe_error(error)}")
             raise SystemExit(COULD_NOT if isinstance(error, Exception) else INTERRUPTED) from None
         if args is None and code:
             raise SystemExit(code)
@@ -123,9 +124,6 @@ class TuneCLI(LightningCLI):
         self.tuner = build_optimizer(study, Path(), self._call)
         check = self._options[_CHECK]
         if given[check]:
-            # imported where it is used: without the check it is not needed
-            from lightningtune.cli.check import check_first
-
             check_first(self.tuner, study, f"--{check} false")
         script = Path(sys.argv[0]).absolute()
         if is_command and script.suffix == ".py":  # `lightningtune resume` can run it again
@@ -192,7 +190,7 @@ def _with_tune(trainer_class: type[Trainer] | Callable[..., Trainer], options: M
     told = {
         **descriptions(),
         "study_name": "the study's name, and its folder's; optuna_study when not given.",
-        _CHECK: "whether the study is checked before it runs.",
+        _CHECK: "check the study before it runs.",
     }
     said = {option: told[name] for name, option in options.items()}
     for name in _parameters_of_fit(trainer_class):

@@ -65,12 +65,7 @@ def find_study(study: str, storage: str | None = None, outage_seconds: float = O
                 "--storage, such as --storage sqlite:///study.db."
             )
         raise ConfigurationError(f"There is no study in {directory.root}.{_list_others(directory)}")
-    check_storage(storage)
-    file = _get_file(storage)
-    if file is not None and not file.is_file():  # opening it would make it
-        files = [path.name for path in file.parent.glob("*") if path.is_file()]
-        raise ConfigurationError(f"storage={storage!r}: there is no such file.{did_you_mean(file.name, files)}")
-    opened = open_storage(storage, directory.journal, outage_seconds)
+    opened = _open_existing(storage, directory.journal, outage_seconds)
     names, name = optuna.get_all_study_names(opened), directory.root.name
     if storage is None and len(names) == 1:
         name = names[0]
@@ -79,6 +74,25 @@ def find_study(study: str, storage: str | None = None, outage_seconds: float = O
         raise ConfigurationError(f"There is no study '{name}' in {storage or directory.journal}.{there}")
     where = str(directory.journal) if storage is None else redact(storage)
     return FoundStudy(optuna.load_study(study_name=name, storage=opened), directory, where)
+
+
+def list_study_names(storage: str, outage_seconds: float = OUTAGE_SECONDS) -> list[str]:
+    """Return the names of the studies in a storage, which is a URL or the path of a journal.
+
+    Raises:
+        ConfigurationError: when there is no such storage.
+    """
+    storage = expand_storage(storage)
+    return sorted(optuna.get_all_study_names(_open_existing(storage, Path(storage), outage_seconds)))
+
+
+def _open_existing(storage: str | None, journal: Path, outage_seconds: float) -> optuna.storages.BaseStorage:
+    check_storage(storage)
+    file = _get_file(storage)
+    if file is not None and not file.is_file():  # opening it would make it
+        files = [path.name for path in file.parent.glob("*") if path.is_file()]
+        raise ConfigurationError(f"storage={storage!r}: there is no such file.{did_you_mean(file.name, files)}")
+    return open_storage(storage, journal, outage_seconds)
 
 
 def _get_file(storage: str | None) -> Path | None:

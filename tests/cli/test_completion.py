@@ -90,7 +90,7 @@ def test_what_a_shell_shows_is_the_commands_own_options(tmp_path):
     )
     for line, expected in [
         ("lightningtune co", {"completion"}),
-        ("lightningtune tune --", {"--n_trials", "--print_config", "--no-check", "--help"}),
+        ("lightningtune tune --", {"--n_trials", "--print_config", "--check", "--help"}),
         ("lightningtune tune --sampler G", {"GPSampler", "GridSampler"}),
         ("lightningtune tune study.yaml --pruner ", {"MedianPruner", "HyperbandPruner"}),
         ("lightningtune init --", {"--data", "--force", "--output"}),

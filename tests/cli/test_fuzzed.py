@@ -8,17 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightningtune.cli.commands import COMMANDS
-from lightningtune.cli.main import main
+from lightningtune.cli.main import COMMANDS, main
 
 # these would serve, or train what they are given
 LEFT_OUT = {"dashboard", "replay"}
 NAMES = sorted({*COMMANDS} - LEFT_OUT)
 OPTIONS = [
-    *("--json", "--csv", "--config-only", "--watch", "--help", "--debug", "--yes", "--weights", "--force", "--version"),
+    *("--json", "--csv", "--config_only", "--watch", "--help", "--debug", "--yes", "--weights", "--force", "--version"),
     *("--latest", "--every", "--limit", "--sort", "--where", "--state", "--number", "--seeds", "--descending"),
     *("--storage", "--output", "--n_trials", "--n_jobs", "--tolerance", "--print_config", "--trainer.max_epochs"),
-    *("--metric", "--direction", "--timeout", "--search_space", "--base_config", "--sampler", "--no-check", "--", "-x"),
+    *("--metric", "--direction", "--timeout", "--search_space", "--base_config", "--sampler", "--check", "--", "-x"),
 ]
 VALUES = [
     *("digits", "faces", "nothing", ".", "..", "", "0", "-1", "1e999", "9" * 30, "nan", "null", "true", "[", "{a: 1}"),

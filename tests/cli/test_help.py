@@ -5,17 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from lightningtune.cli.commands import COMMANDS
-from lightningtune.cli.main import overview
+from lightningtune.cli.main import COMMANDS, overview
 
 FOLDER = Path(__file__).parent / "help"
 
 
 def helps():
     """Return the help of the whole, and of each command, by the name of its file."""
-    modules = {name: __import__(command.module, fromlist=["parser"]) for name, command in COMMANDS.items()}
     return {"lightningtune": overview() + "\n"} | {
-        name: module.parser().format_help() for name, module in modules.items()
+        name: command.parser().format_help() for name, command in COMMANDS.items()
     }
 
 

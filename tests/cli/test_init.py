@@ -108,7 +108,7 @@ def test_the_file_says_what_is_guessed_and_what_is_not(capsys):
 def test_the_file_runs_as_it_is_and_the_defaults_are_its_first_trial(capsys):
     assert main(["init", "own_script:Net", "--output", "conf/digits.yml"]) == 0
     line = ["conf/digits.yml", "--n_trials=3", "--trainer.max_epochs=1", "--model.classes", "3"]
-    assert main(["tune", *line, "--no-check", "--isolate=false", "--trainer.accelerator", "cpu"]) == 0
+    assert main(["tune", *line, "--check=false", "--isolate=false", "--trainer.accelerator", "cpu"]) == 0
     assert "Untuned defaults: val_loss = " in capsys.readouterr().out
     assert len(find_study("digits", None).study.trials) == 3
 

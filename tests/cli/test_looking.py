@@ -61,7 +61,7 @@ def test_best_tells_the_score_and_where_it_lies(run, studies):
 # LightningCLI uses what jsonargparse has deprecated
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_config_alone_is_the_file_and_runs_as_it_is(run, studies, tmp_path, monkeypatch):
-    text = run("best digits --config-only")
+    text = run("best digits --config_only")
     assert text == (studies / "lightningtune_runs" / "digits" / "best" / "config.yaml").read_text()
     config = tmp_path / "best.yaml"
     config.write_text(text)
@@ -76,7 +76,7 @@ def test_a_config_that_was_changed_is_not_given_out(run, studies, capsys):
     path = studies / "lightningtune_runs" / "digits" / "trials" / "0000" / "config.yaml"
     path.unlink()
     path.write_text("model: {lr: 3.0}")
-    assert main(["best", "digits", "--config-only"]) == 1
+    assert main(["best", "digits", "--config_only"]) == 1
     assert "is not the config that trial 0 was trained with" in capsys.readouterr().err
 
 
@@ -111,6 +111,14 @@ def test_studies_are_listed_and_one_that_is_spoilt_does_not_hide_the_others(run,
     *table, row = run("list").splitlines()
     assert len(table) == 2
     assert row.startswith("faces  cannot be read: ")
+
+
+def test_the_studies_of_a_storage_are_listed(run, monkeypatch):
+    storage = "lightningtune_runs/faces/journal.log"
+    assert [line.split()[:2] for line in run(f"list --storage {storage}").splitlines()[1:]] == [["faces", "2/2"]]
+    monkeypatch.setenv("LIGHTNINGTUNE_STORAGE", storage)
+    assert [study["study_name"] for study in json.loads(run("list --json"))] == ["faces"]
+    assert len(json.loads(run("list lightningtune_runs --json"))) == 2, "a folder that is named comes first"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read, by root either")

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import types
 from email.message import Message
 from urllib.error import HTTPError
 
@@ -11,22 +10,27 @@ import optuna
 import pytest
 
 from lightningtune import ConfigurationError
-from lightningtune.cli import commands
-from lightningtune.cli.main import main
+from lightningtune.cli.main import COMMANDS, Command, main
+from lightningtune.cli.parsing import CommandParser
+from lightningtune.cli.studies import open_study
 from lightningtune.study import storage as storages
 from lightningtune.study.outage import mark
 
 
 @pytest.fixture
-def command(monkeypatch):
-    """Make the command ``pause`` do something else."""
+def command():
+    """Run a command line in which the command ``pause`` does something else."""
 
-    def replaced(do):
-        module = types.ModuleType("lightningtune.cli.pause")
-        module.run = lambda arguments: do()
-        monkeypatch.setitem(sys.modules, "lightningtune.cli.pause", module)
+    def run(do, *line):
+        class Replaced(Command):
+            def parser(self):
+                parser = CommandParser("pause", do, "Does something else.")
+                parser.add_argument("study")
+                return parser
 
-    return replaced
+        return main(line or ["pause", "x"], {"pause": Replaced("pause", "", "")})
+
+    return run
 
 
 def of_a_storage(error):
@@ -35,7 +39,7 @@ def of_a_storage(error):
 
 
 def raising(error):
-    def do():
+    def do(given):
         raise error
 
     return do
@@ -78,8 +82,7 @@ def raising(error):
     ],
 )
 def test_whatever_is_raised_is_a_code_and_a_line_at_most(command, capsys, error, code, says):
-    command(raising(error))
-    assert main(["pause", "x"]) == code
+    assert command(raising(error)) == code
     assert capsys.readouterr() == ("", says)
 
 
@@ -90,28 +93,23 @@ def test_a_reader_who_has_had_enough_is_no_error(command, monkeypatch, prints):
     with os.fdopen(write, "w") as output:
         monkeypatch.setattr(sys, "stdout", output)
 
-        def do():
+        def do(given):
             os.write(write, prints) if prints else output.write("x" * 100_000)
 
-        command(do)
-        assert main(["pause", "x"]) == 0
+        assert command(do) == 0
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])
 def test_with_debug_anywhere_there_is_the_traceback(command, capsys, where):
-    command(raising(ConfigurationError("no")))
     line = ["pause", "x"]
     line.insert(where, "--debug")
-    assert main(line) == 1
+    assert command(raising(ConfigurationError("no")), *line) == 1
     assert "Traceback" in (said := capsys.readouterr().err)
     assert said.endswith("ConfigurationError: no\n")
 
 
-def test_what_comes_after_two_dashes_is_the_commands_own(monkeypatch):
-    module = types.ModuleType("lightningtune.cli.pause")
-    module.run = lambda arguments: arguments == ["--", "--debug"]
-    monkeypatch.setitem(sys.modules, "lightningtune.cli.pause", module)
-    assert main(["pause", "--", "--debug"]) is True
+def test_what_comes_after_two_dashes_is_the_commands_own(command):
+    assert command(lambda given: 7 * (given.study == "--debug"), "pause", "--", "--debug") == 7
 
 
 def test_alone_it_prints_its_help(capsys):
@@ -119,27 +117,22 @@ def test_alone_it_prints_its_help(capsys):
     alone = capsys.readouterr().out
     assert main(["--help"]) == 0
     assert capsys.readouterr().out == alone
-    assert all(f"\n  {name} " in alone for name in commands.COMMANDS)
+    assert all(f"\n  {name} " in alone for name in COMMANDS)
 
 
-def test_every_command_is_a_module_of_its_own_with_a_short_line():
-    for command in commands.COMMANDS.values():
-        module = __import__(command.module, fromlist=["run"])
-        assert callable(module.run)
-        assert module.parser().prog == f"lightningtune {command.name}"
+def test_every_command_has_a_parser_and_a_short_line():
+    for command in COMMANDS.values():
+        assert command.parser().prog == f"lightningtune {command.name}"
         assert len(command.help) <= 66
 
 
-def test_a_storage_that_is_away_is_not_waited_for_for_long(studies, monkeypatch, capsys):
-    from lightningtune.cli import studies as opening
-
-    monkeypatch.setattr(opening, "PATIENCE", 0.2)
-
+@pytest.mark.usefixtures("studies")
+def test_a_storage_that_is_away_is_not_waited_for_for_long(command, monkeypatch, capsys):
     def away(*_):
         raise ConnectionRefusedError(111, "Connection refused")
 
     monkeypatch.setattr(optuna.storages.JournalStorage, "get_all_studies", away)
-    assert main(["pause", "digits"]) == 1
+    assert command(lambda given: open_study("digits", None, wait=0.2)) == 1
     said = capsys.readouterr().err
     assert said == "lightningtune: The storage is away: [Errno 111] Connection refused. Try again when it is back.\n"
     assert storages.log.level == logging.NOTSET, "what this process does next says when a storage is away"

@@ -39,7 +39,7 @@ def began(tmp_path, monkeypatch, request):
     monkeypatch.delitem(sys.modules, "net", raising=False)
     (home / "net.py").write_text("from nets import Line\n\n\nclass Net(Line):\n    pass\n")
     (home / "digits.yaml").write_text(dump_yaml({**STUDY, **request.param}))
-    assert main(["tune", "digits.yaml", "--no-check"]) == 0
+    assert main(["tune", "digits.yaml", "--check=false"]) == 0
     (home / "digits.yaml").unlink()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -97,9 +97,9 @@ def test_what_would_fail_is_found_before_a_study_goes_on(began, command, capsys,
     assert main([command, folder]) == 1
     said = capsys.readouterr()
     assert "ArithmeticError: no way" in said.out
-    assert said.err.endswith("since the check found errors. Skip it with --no-check.\n")
+    assert said.err.endswith("since the check found errors. Skip it with --check false.\n")
     assert len(study.trials) == 2
-    assert main([command, folder, "--no-check"]) == 0, "two have completed"
+    assert main([command, folder, "--check=false"]) == 0, "two have completed"
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
 
 
@@ -127,7 +127,7 @@ def test_after_a_refusal_a_study_goes_on_as_before(began, capsys, monkeypatch):
     monkeypatch.chdir(began)
     study = {**STUDY, "search_space": {"lr": ["categorical", [0.1, 0.2]]}, "study_name": "digits"}
     (began / "other.yaml").write_text(dump_yaml(study))
-    assert main(["tune", "other.yaml", "--no-check"]) == 1
+    assert main(["tune", "other.yaml", "--check=false"]) == 1
     refused = capsys.readouterr().err
     assert "cannot go on with" in refused
     assert "or remove the stored study with 'lightningtune rm digits'." in refused

@@ -13,7 +13,7 @@ from lightningtune.arguments import OPTUNA_KWARGS
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.main import main
 from lightningtune.cli.study_file import StudyFile, allowed, descriptions, fits, hints, read_study, read_value
-from lightningtune.cli.tune import StudyParser
+from lightningtune.cli.study_options import StudyParser
 from lightningtune.config.base import place_at
 from lightningtune.errors import InvalidConfigError
 from lightningtune.files import dump_yaml, load_yaml
@@ -156,17 +156,18 @@ def test_a_path_of_the_command_line_leads_into_the_config(whole, path, value, ex
 
 def test_what_a_lightning_cli_has_at_its_top_can_be_given():
     line = ["--cli", "train.py", "--depth", "3", "--optimizer", "Adam", "--optimizer.lr=0.1", "--robust=true"]
-    given, study = StudyParser("tune", "").parse_study(line)
+    given = StudyParser("tune", print, "").parse_args(line)
+    study = given.read_study()
     assert (given.study, study.cli) == (None, "train.py")
     optimizer = {"class_path": "Adam", "init_args": {"lr": 0.1}}
     assert study.base_config == {"depth": 3, "optimizer": optimizer, "robust": True}
-    _, study = StudyParser("tune", "").parse_study([write(), "--seed_everything", "5"])
+    study = StudyParser("tune", print, "").parse_args([write(), "--seed_everything", "5"]).read_study()
     assert study.base_config["seed_everything"] == 5, "every config has one"
 
 
 def test_a_callback_that_is_a_name_takes_arguments():
     path = write(callbacks=["EarlyStopping"])
-    _, study = StudyParser("tune", "").parse_study([path, "--callbacks.0.monitor", "val_loss"])
+    study = StudyParser("tune", print, "").parse_args([path, "--callbacks.0.monitor", "val_loss"]).read_study()
     assert study.callbacks == [{"class_path": "EarlyStopping", "init_args": {"monitor": "val_loss"}}]
 
 
@@ -212,7 +213,8 @@ def test_a_path_may_begin_with_the_files_own_name():
 
 def test_a_value_may_begin_as_an_option_does():
     line = ["--n_jobs", "-1", "--study_name=--x.y", "--trainer.max_steps", "-1"]
-    given, study = StudyParser("tune", "").parse_study(line)
+    given = StudyParser("tune", print, "").parse_args(line)
+    study = given.read_study()
     assert (given.study, study.n_jobs, study.study_name) == (None, -1, "--x.y")
     assert study.base_config == {"trainer": {"max_steps": -1}}
 
@@ -358,7 +360,7 @@ def test_a_wrong_study_file_is_refused_in_one_line_that_names_it(changes, messag
         "broken.py": "import lightning\n\nimport notthere\n",
     }.items():
         Path(name).write_text(text)
-    assert main(["tune", write(**changes), "--no-check"]) == 1
+    assert main(["tune", write(**changes), "--check=false"]) == 1
     captured = capsys.readouterr()
     assert message in captured.err
     assert (captured.out, captured.err.count("\n")) == ("", 1)
@@ -368,10 +370,10 @@ def test_a_wrong_study_file_is_refused_in_one_line_that_names_it(changes, messag
 
 WRONG_LINES = [
     ([], 2, "there is no study file. 'lightningtune init package.module:Net' writes one."),
-    (["--trials", "5"], 2, "there is no such option here: '--trials'. Did you mean '--n_trials'?"),
-    (["--n-trials", "5"], 2, "there is no such option here: '--n-trials'. Did you mean '--n_trials'?"),
+    (["--trials", "5"], 2, "unknown option '--trials'. Did you mean '--n_trials'?"),
+    (["--n-trials", "5"], 2, "unknown option '--n-trials'. Did you mean '--n_trials'?"),
     (["--lr", "0.1"], 2, "'--lr'. What stands in the config is given by its path, such as --model.lr."),
-    (["--no_check", "study.yaml"], 2, "there is no such option here: '--no_check'. Did you mean '--no-check'?"),
+    (["--no_check", "study.yaml"], 2, "unknown option '--no_check'. Did you mean '--check'?"),
     (["study.yaml", "--seed_everything", "x"], 1, "seed_everything must be true, false or an integer from 0, but got"),
     (["study.yaml", "--model_class.lr", "1"], 1, "'model_class' is 'nets.Line': there is no 'lr' in it."),
     (["--n_trials", "many"], 2, "argument --n_trials: must be an integer, but got 'many'."),
@@ -379,8 +381,8 @@ WRONG_LINES = [
     (["--trainer.max_epochs"], 2, "--trainer.max_epochs needs a value."),
     (["--non_finite=prun"], 2, "argument --non_finite: must be 'prune', 'fail' or 'ignore', but got 'prun'. Did you m"),
     (["--verbose", "yep"], 2, "argument --verbose: must be true or false, but got 'yep'."),
-    (["study.yaml", "other.yaml"], 2, "there is no such argument here: 'other.yaml'."),
-    (["study.yaml", "--no_check"], 2, "there is no such option here: '--no_check'. Did you mean '--no-check'?"),
+    (["study.yaml", "other.yaml"], 2, "unknown argument 'other.yaml'."),
+    (["study.yaml", "--no_check"], 2, "unknown option '--no_check'. Did you mean '--check'?"),
     (["studdy.yaml"], 1, "The file 'studdy.yaml' does not exist. In its folder: bad.yaml, study.yaml, twice.yml."),
     (["bad.yaml"], 1, "'bad.yaml' is not valid YAML: "),
     (["twice.yml"], 1, "the key 'n_trials' is given twice"),
@@ -413,7 +415,7 @@ def test_a_wrong_command_line_is_refused_in_one_line_that_names_it(line, code, m
         "import lightning as L\nclass Nameless(L.LightningModule):\n    def __init__(self, lr=1, width=2, /): ...\n"
     )
     Path("twice.yml").write_text("n_trials: 3\nn_trials: 4\n")
-    assert main(["tune", *line, *(["--no-check"] if code == 1 else [])]) == code
+    assert main(["tune", *line, *(["--check=false"] if code == 1 else [])]) == code
     captured = capsys.readouterr()
     assert message in captured.err
     assert (captured.out, captured.err.count("\n")) == ("", 1)

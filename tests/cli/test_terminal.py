@@ -144,7 +144,7 @@ def test_what_only_looks_does_not_import_torch(studies):
         "status digits",
         "status digits --json",
         "best digits",
-        "best digits --config-only",
+        "best digits --config_only",
         "trials digits",
         "list",
         "compare digits faces",

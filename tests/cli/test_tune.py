@@ -15,7 +15,7 @@ import pytest
 from lightningtune.cli.kept import read_kept
 from lightningtune.cli.main import main
 from lightningtune.cli.study_file import StudyFile, descriptions
-from lightningtune.cli.tune import varies
+from lightningtune.cli.study_options import is_tuned
 from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.study.finding import find_study
 
@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch):
 
 def here(*line):
     """Run in this process, trials too."""
-    return main(["tune", *line, "--no-check", "--isolate=false"])
+    return main(["tune", *line, "--check=false", "--isolate=false"])
 
 
 def trials(name="study"):
@@ -109,9 +109,9 @@ def test_a_value_that_is_tuned_too_is_told_of(capsys):
     said = capsys.readouterr().err
     assert said == "lightningtune tune: 'model.lr' is tuned: 0.1 is that of the untuned defaults only.\n"
     space = {"width": {"type": "int", "low": 1, "high": 2, "paths": ["model.init_args.a.width"]}}
-    assert varies(StudyFile(search_space=space), "model.a.init_args.width")
-    assert not varies(StudyFile(search_space=space), "model.width")
-    assert not varies(StudyFile(search_space="own.space"), "model.width")
+    assert is_tuned(StudyFile(search_space=space), "model.a.init_args.width")
+    assert not is_tuned(StudyFile(search_space=space), "model.width")
+    assert not is_tuned(StudyFile(search_space="own.space"), "model.width")
 
 
 def test_a_value_that_does_not_fit_is_refused_where_it_is_tuned_too(capsys):
@@ -126,9 +126,9 @@ def test_a_value_that_does_not_fit_is_refused_where_it_is_tuned_too(capsys):
 
 def test_an_argument_of_a_cli_at_its_top_is_none_of_the_model():
     space = {"depth": ["int", 1, 2]}
-    assert varies(StudyFile(search_space=space), "model.depth")
-    assert not varies(StudyFile(search_space=space, cli="train.py"), "model.depth")
-    assert varies(StudyFile(search_space=space, cli="train.py"), "depth")
+    assert is_tuned(StudyFile(search_space=space), "model.depth")
+    assert not is_tuned(StudyFile(search_space=space, cli="train.py"), "model.depth")
+    assert is_tuned(StudyFile(search_space=space, cli="train.py"), "depth")
 
 
 def test_a_study_that_has_its_trials_stays_as_it_was_asked_for(capsys):
@@ -143,7 +143,7 @@ def test_the_check_comes_before_and_keeps_a_study_from_being_made(capsys):
     captured = capsys.readouterr()
     assert "Did you mean 'val_loss'?" in captured.out
     assert captured.err == (
-        "lightningtune: The study was not begun, since the check found errors. Skip it with --no-check.\n"
+        "lightningtune: The study was not begun, since the check found errors. Skip it with --check false.\n"
     )
     assert not Path("lightningtune_runs").exists()
 

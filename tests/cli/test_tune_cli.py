@@ -239,7 +239,7 @@ def command(tmp_path):
         dump_yaml({"model.width": ["int", 2, 8], "optimizer.lr": ["uniform", 0.1, 0.5]})
     )
     given = ["--config", str(tmp_path / "config.yaml"), "--space", str(tmp_path / "space.yaml"), "--n_trials", "1"]
-    quiet = ["--experiment_dir", str(tmp_path), "--verbose", "false", "--isolate", "false", "--no-check"]
+    quiet = ["--experiment_dir", str(tmp_path), "--verbose", "false", "--isolate", "false", "--check=false"]
     return lambda cli, *options: main(["tune", "--cli", cli, *given, *quiet, *options])
 
 
