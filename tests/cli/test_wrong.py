@@ -22,7 +22,7 @@ WRONG = [
     ("status a/b", 1, r"There is no study in .*/a/b\."),
     ("status a:b", 1, r"study_name='a:b' must be usable as a folder's name"),
     ("status digits --storage sqlite:///no.db", 1, r"storage='sqlite:///no\.db': there is no such file\."),
-    ("status digits --storage sqlite:no.db", 1, r"is no URL: one begins with a name and '://'"),
+    ("status digits --storage sqlite:no.db", 1, r"is no URL\. A URL begins with a name and '://'"),
     ("status digits --storage nosql://x/y", 1, r"storage='nosql://x/y' cannot be opened"),
     ("best digits --number 99", 1, r"Trial 99 of study 'digits' does not exist\. Complete: 0, 2, 3\."),
     ("best digits --number 1", 1, r"Trial 1 of study 'digits' is not complete\. Complete: 0, 2, 3\."),
