@@ -21,7 +21,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightningtune.contract import Mode, NonFinitePolicy, ScorePolicy, Stop, StopReason, TrialOutcome
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, redact
-from lightningtune.study.objective import objective_of
+from lightningtune.study.objective import make_objective
 from lightningtune.study.reporter import DETAIL, REASON, OptunaReporter
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.checkpoints import KeepCheckpoints, LastNeeded
@@ -115,7 +115,7 @@ class TuneCallback(TrialCallback):
         self._process = os.getpid()
         study: optuna.Study | None = getattr(trial, "study", None)
         directions = [direction.name.lower() for direction in study.directions] if study else None
-        objective = objective_of(monitor, mode, directions, score=score, non_finite=non_finite)
+        objective = make_objective(monitor, mode, directions, score=score, non_finite=non_finite)
         super().__init__(objective, OptunaReporter(trial), after_report=None if save_best is None else self._save_best)
         self._step_offset = step_offset
         self._saves_to = None if save_best is None else Path(save_best)

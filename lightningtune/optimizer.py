@@ -42,7 +42,7 @@ from lightningtune.study.changes import Subject, changes_since, check_continuabl
 from lightningtune.study.comparison import Replay, check_tolerance
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.loop import HostedStudy
-from lightningtune.study.objective import direction_names, objective_of
+from lightningtune.study.objective import make_objective, read_directions
 from lightningtune.study.refits import Refit
 from lightningtune.study.reporter import SEED, read_config_sum
 from lightningtune.study.storage import open_storage
@@ -176,8 +176,8 @@ class OptunaDrivenOptimizer:
         if not isinstance(baseline, (bool, Mapping)):
             raise ConfigurationError(f"baseline must be True, False or a point of the space, but got {baseline!r}.")
         check_injected(sampler, pruner)
-        self._directions = direction_names(direction, metric)
-        self._objective = objective_of(metric, None, self._directions, score, non_finite)
+        self._directions = read_directions(direction, metric)
+        self._objective = make_objective(metric, None, self._directions, score, non_finite)
         self._directory = StudyDirectory.named(experiment_dir, study_name)
         self._study_name, self._seed = study_name, seed
         self._sampler, self._pruner, self._optuna_kwargs = sampler, pruner, optuna_kwargs

@@ -1,4 +1,4 @@
-"""Training any trial of a study again, from what was recorded of it, to see whether it comes to the same."""
+"""Train any trial of a study again from its record, to see whether it comes to the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lightningtune.contract import Objective, Reporter, Stop, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError, NoResultError, TrialError, redact
 from lightningtune.files import write_text
-from lightningtune.study.comparison import Replay, Training, differences
+from lightningtune.study.comparison import Replay, Training, find_differences
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.provenance import provenance_here
 from lightningtune.study.reporter import (
@@ -52,25 +52,16 @@ def replay(
 ) -> Replay:
     """Train a trial again, from the beginning and as far as it was recorded, and compare.
 
-    It is trained as the trial was: with its config and its seed, with as many threads, and in a process of its own if
-    that was. Nothing is written but the folder ``replay/0007`` of trial 7.
-
-    Args:
-        study: the study, which stays as it is.
-        number: the trial's.
-        directory: the study's folder.
-        blueprint: builds the trials of the study.
-        objective: what is tuned.
-        callbacks: the study's Lightning callbacks.
-        tolerance: by how much of its size a value may differ.
+    It is trained as the trial was: with its config, its seed and its number of threads, and in a process of its own if
+    the trial had one. The study stays as it is; only the folder ``replay/0007`` of trial 7 is written.
 
     Raises:
         NoResultError: when there is no such trial, or nothing recorded of it that could be compared.
         InvalidConfigError: when the file of its config is not there, or not as it was written.
         TrialError: when the trial's classes are not what it was trained with.
     """
-    trial = _finished(study, number)
-    recorded = _recorded(trial)
+    trial = _get_finished(study, number)
+    recorded = _read_record(trial)
     config = directory.read_config(number, read_config_sum(study, number))
     _, _, facts = read_facts(trial)
     blueprint = copy.copy(blueprint)
@@ -89,6 +80,7 @@ def replay(
             outcome = _train_here(spec, blueprint, follower, threads)
         else:
             outcome = _train_apart(spec, blueprint, follower, threads, ranks)
+        # the trial has trained once with this config: now the classes, or the machine, do not fit it any more
         if isinstance(outcome.error, ConfigurationError) and (recorded.curve or recorded.values):
             raise outcome.error
     except ConfigurationError as error:
@@ -99,18 +91,19 @@ def replay(
         raise outcome.error
     if outcome.error is not None:
         write_text(folder / "error.txt", redact(outcome.traceback or outcome.detail))
+    ending = None if follower.has_stopped else outcome.detail or outcome.reason.value
     return Replay(
         number,
         recorded,
-        Training(follower.curve, outcome.score, None if follower.has_stopped else _ending(outcome)),
+        Training(follower.curve, outcome.score, ending),
         tolerance,
-        differences((read_provenance(trial), provenance_here(blueprint.schema)), (facts, outcome.facts)),
+        tuple(find_differences(read_provenance(trial), provenance_here(blueprint.schema), facts, outcome.facts)),
         is_seeded=config.get("seed_everything") is not False,
         directory=folder,
     )
 
 
-def _finished(study: optuna.Study, number: int) -> FrozenTrial:
+def _get_finished(study: optuna.Study, number: int) -> FrozenTrial:
     trials = study.get_trials(deepcopy=False)
     if not isinstance(number, int) or not 0 <= number < len(trials):
         there = f"It has trials 0 to {len(trials) - 1}." if trials else "It has none."
@@ -124,12 +117,7 @@ def _finished(study: optuna.Study, number: int) -> FrozenTrial:
     return trial
 
 
-def _recorded(trial: FrozenTrial) -> Training:
-    """Read what a trial came to.
-
-    Raises:
-        NoResultError: when that is nothing.
-    """
+def _read_record(trial: FrozenTrial) -> Training:
     reason, detail = trial.user_attrs.get(REASON, ""), trial.user_attrs.get(DETAIL, "")
     values = tuple(trial.values) if trial.state is TrialState.COMPLETE else None
     ending = (detail or reason) if reason in _BY_THEMSELVES else None
@@ -139,14 +127,10 @@ def _recorded(trial: FrozenTrial) -> Training:
     return recorded
 
 
-def _ending(outcome: TrialOutcome) -> str:
-    return outcome.detail or outcome.reason.value
-
-
 class _Follower:
-    """A reporter that keeps what it is told, and stops a training where its record ends.
+    """A reporter that keeps what is reported, and stops the training where the trial's record ends.
 
-    One that ended by itself may go one validation further, which shows that it does not any more.
+    Where the trial ended by itself, the training may go one validation further: then it has not ended as the trial did.
     """
 
     def __init__(self, recorded: Training, has_curve: bool) -> None:
@@ -156,7 +140,7 @@ class _Follower:
         self._end = (last if recorded.ending is None else last + 1) if has_curve else None
 
     def report(self, values: Values, step: int) -> Stop | None:
-        """Keep the value, as the trial's reporter does."""
+        """Keep the value as `OptunaReporter` does: an infinite one as NaN."""
         if self._end is None:
             return None
         self.curve[step] = math.nan if math.isinf(values[0]) else values[0]
@@ -166,7 +150,7 @@ class _Follower:
         return Stop(StopReason.PRUNED, "it was trained as far as its record goes")
 
     def notice(self, text: str) -> None:
-        """Tell nobody: the study has told it."""
+        """Ignore it: the study has logged it."""
 
 
 def _train_here(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threads: int) -> TrialOutcome:
@@ -178,7 +162,7 @@ def _train_here(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threa
                 is_prepared = Preparation(blueprint).of(spec.config, lambda: prepare_data(blueprint, spec))
                 spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
             return run_inline(spec, blueprint, reporter)
-        except Exception as error:  # the classes may not fit, the data may fail to be prepared
+        except Exception as error:  # the classes may not fit, preparing the data may fail
             return failure(error, PRUNED_BY)
 
 
@@ -191,7 +175,7 @@ def _train_apart(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, thre
                 is_prepared = prepare(spec.config, lambda: processes.prepare_data(spec, slot, ranks))
                 spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
             return processes.run(spec, slot, reporter, ranks)
-        except Exception as error:  # the data may fail to be prepared
+        except Exception as error:  # preparing the data may fail
             return failure(error, PRUNED_BY)
 
 

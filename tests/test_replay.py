@@ -58,12 +58,11 @@ def tune(tmp_path):
     return build
 
 
-@pytest.mark.parametrize("isolate", [False, True])
-@pytest.mark.parametrize("data", [Points, Drawn])
-def test_a_trial_is_trained_again_to_the_last_bit_and_nothing_of_the_study_changes(tune, isolate, data):
-    optimizer = tune(isolate=isolate, datamodule_class=data)
+@pytest.mark.parametrize("isolate", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_trial_is_trained_again_to_the_last_bit_and_nothing_of_the_study_changes(tune, isolate):
+    optimizer = tune(isolate=isolate, datamodule_class=Drawn)
     study = optimizer.optimize()
-    again = tune(isolate=isolate, datamodule_class=data)
+    again = tune(isolate=isolate, datamodule_class=Drawn)
     assert again.study.study_name == study.study_name  # opening it writes to the journal
     files = {path: path.read_bytes() for path in optimizer.directory.rglob("*") if path.is_file()}
     found = again.replay(1, tolerance=0.0)
@@ -254,7 +253,7 @@ def test_a_config_that_is_not_the_trials_is_refused(tune):
         optimizer.replay(0)
 
 
-@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("isolate", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_class_that_takes_other_arguments_is_refused(tune, isolate):
     class Edited(Line):
         __qualname__ = Changing.__qualname__

@@ -100,12 +100,12 @@ def _replay_from_definition(found: FoundStudy, number: int, script: str | None, 
     # cheap checks first: torch takes seconds to import
     from lightningtune.arguments import what_to_train
     from lightningtune.replay import replay
-    from lightningtune.study.objective import objective_of
+    from lightningtune.study.objective import make_objective
 
     score = asked_for.get("score", "best")
     if score not in {"best", "last"}:
         score = _import(asked_for, "score", number, script)
-    objective = objective_of(asked_for["metric"], None, asked_for["direction"], score)
+    objective = make_objective(asked_for["metric"], None, asked_for["direction"], score)
     with quiet_optuna():
         cli = None if asked_for.get("cli") is None else script
         config, schema, make = what_to_train(asked_for.get("base_config"), model, data, cli)

@@ -1,7 +1,7 @@
 """Which process is which, and whether it has ended.
 
-On the same machine a process is known by its number and the moment at which it started, so that a number that was given
-to another process deceives nobody.
+On the same machine a process is known by its number and the moment at which it started: a number that was given to
+another process deceives nobody.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 WORKER = "lightningtune:worker"
-"""The attribute of a trial that names the process that holds it."""
+"""Trial attribute that names the process that holds the trial."""
 _PROC = Path("/proc")
 
 
@@ -26,8 +26,8 @@ class Worker:
 
     Attributes:
         host: the name of its machine, for people.
-        machine: what tells that machine, since it was last started, and the process numbers in use there from any
-            other: on Linux the boot's id and the namespace of process numbers, elsewhere the machine's name.
+        machine: what tells that machine, since it was last started, and its process numbers from any others: on Linux
+            the boot's id and the namespace of process numbers, elsewhere the machine's name.
         process: its number.
         started: when it started, in clock ticks since the machine did; 0 where that cannot be known.
     """
@@ -41,7 +41,7 @@ class Worker:
     def of(cls, process: int) -> Worker:
         """Describe a process of this machine."""
         found = _look_up(process)
-        return cls(socket.gethostname(), _machine(), process, found[1] if found is not None else 0)
+        return cls(socket.gethostname(), _identify_machine(), process, found[1] if found is not None else 0)
 
     @classmethod
     def this(cls) -> Worker:
@@ -53,25 +53,25 @@ class Worker:
 
 
 def is_dead(worker: Worker) -> bool | None:
-    """Say whether a process has ended; None when that cannot be known from here.
+    """Return whether a process has ended; None when that cannot be known from here.
 
-    Where a process's start cannot be read (macOS), a number that is in use again passes for the process that had it.
-    On Windows nothing is known: there, only the lease tells.
+    Where the start of a process cannot be read (macOS), a number that is in use again passes for the process that had
+    it. On Windows nothing is known: there only the heartbeat tells.
     """
-    if worker.machine != _machine():
+    if worker.machine != _identify_machine():
         return None
     found = _look_up(worker.process)
     if found is not None and worker.started:
         state, started = found
-        return started != worker.started or state in "ZX"  # a zombie has ended, only nobody has asked how
+        return started != worker.started or state in "ZX"  # a zombie has ended; nobody has asked how yet
     exists = _exists(worker.process)
-    if exists and worker.started:  # hidden from this user
+    if exists and worker.started:  # its start is hidden from this user
         return None
     return None if exists is None else not exists
 
 
 def read_worker(stored: Any) -> Worker | None:
-    """Read what is kept of a process on a trial or a study; None when that is nothing this version knows."""
+    """Read what is kept of a process on a trial or a study; None when this version does not know its form."""
     try:
         return Worker(**{field.name: stored[field.name] for field in dataclasses.fields(Worker)})
     except (KeyError, TypeError):
@@ -79,30 +79,30 @@ def read_worker(stored: Any) -> Worker | None:
 
 
 @functools.cache
-def _boot() -> str:
+def _read_boot_id() -> str:
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
 
-def _machine() -> str:
-    """Return what tells this machine's process numbers from any others: containers have their own."""
+def _identify_machine() -> str:
     try:
-        return f"{_boot()} {(_PROC / 'self/ns/pid').readlink()}" if _boot() else socket.gethostname()
+        # containers have process numbers of their own, and so a namespace
+        return f"{_read_boot_id()} {(_PROC / 'self/ns/pid').readlink()}" if _read_boot_id() else socket.gethostname()
     except OSError:
         return socket.gethostname()
 
 
 def _look_up(process: int) -> tuple[str, int] | None:
-    """Return a process's state and its start, in clock ticks since the machine's; None where there is none to read."""
-    if not _boot():  # another system's /proc is another
+    """Return a process's state and its start, in clock ticks since the machine's; None where they cannot be read."""
+    if not _read_boot_id():  # not Linux: another system's /proc has another form
         return None
     try:
         fields = (_PROC / str(process) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return fields[0].decode(), int(fields[19])  # the 3rd and the 22nd field, of which the 2nd may hold spaces
+    return fields[0].decode(), int(fields[19])  # the 3rd and the 22nd field; the 2nd may hold spaces and brackets
 
 
 def _exists(process: int) -> bool | None:

@@ -1,4 +1,4 @@
-"""Metric, mode, direction and score: read from what the user gave, and checked against each other."""
+"""Metric, mode, direction and score: read from what the user gives, and checked against each other."""
 
 from __future__ import annotations
 
@@ -14,27 +14,20 @@ from lightningtune.wording import counted
 _MODES: dict[str, Mode] = {"minimize": "min", "maximize": "max"}
 
 
-def objective_of(
+def make_objective(
     monitor: str | Sequence[str],
     mode: Mode | Sequence[Mode] | None,
     directions: Sequence[str] | None,
     score: ScorePolicy = "best",
     non_finite: NonFinitePolicy = "prune",
 ) -> Objective:
-    """Make an `Objective` of what the user gave.
-
-    Args:
-        monitor: one metric, or several.
-        mode: "min" or "max" for each metric, or None to take it from the directions.
-        directions: the study's, where there is a study.
-        score: "best", "last" or a function of all values.
-        non_finite: "prune", "fail" or "ignore".
+    """Make an `Objective` of what the user gives; a mode that is None is taken from the study's directions.
 
     Raises:
         MetricError: naming what is wrong.
 
     Example:
-        >>> objective_of("val_acc", None, ["maximize"]).mode
+        >>> make_objective("val_acc", None, ["maximize"]).mode
         ('max',)
     """
     names = tuple(monitor) if isinstance(monitor, Sequence) and not isinstance(monitor, str) else (monitor,)
@@ -42,21 +35,16 @@ def objective_of(
         raise MetricError(f"A metric is given by its name, several by different ones, but got {monitor!r}.")
     if not all(map(is_storable, names)):
         raise MetricError(f"A metric's name must be text that can be stored, but got {monitor!r}.")
-    _one_of("score", score, ("best", "last"), callable_too=True)
-    _one_of("non_finite", non_finite, get_args(NonFinitePolicy))
-    modes = _modes(names, mode, directions)
-    return Objective(names, modes, score, non_finite)
+    _check_choice("score", score, ("best", "last"), callable_too=True)
+    _check_choice("non_finite", non_finite, get_args(NonFinitePolicy))
+    return Objective(names, _read_modes(names, mode, directions), score, non_finite)
 
 
-def direction_names(direction: str | Sequence[str], metric: str | Sequence[str]) -> list[str]:
-    """Read the direction of each metric.
-
-    Raises:
-        MetricError: when one is not a direction, or their number does not match.
-    """
+def read_directions(direction: str | Sequence[str], metric: str | Sequence[str]) -> list[str]:
+    """Return the direction of each metric, or raise a MetricError."""
     directions = [direction] if isinstance(direction, str) or not isinstance(direction, Sequence) else [*direction]
     for name in directions:
-        _one_of("direction", name, tuple(_MODES))
+        _check_choice("direction", name, tuple(_MODES))
     count = len(metric) if isinstance(metric, Sequence) and not isinstance(metric, str) else 1
     if len(directions) != count:
         raise MetricError(
@@ -66,7 +54,7 @@ def direction_names(direction: str | Sequence[str], metric: str | Sequence[str])
 
 
 def looks_reversed(objective: Objective) -> str | None:
-    """Say that a metric is tuned the other way than its name suggests; None where no name does."""
+    """Ask about a metric that is tuned against what its name suggests; None where there is none."""
     signs: dict[Mode, str] = {"min": r"acc|f1|auc|auroc|precision|recall|dice|iou|r2", "max": r"loss|err|mse|mae|rmse"}
     for name, mode in zip(objective.monitor, objective.mode, strict=True):
         if re.search(rf"(^|[_/ ])({signs[mode]})", name.lower()):
@@ -74,7 +62,7 @@ def looks_reversed(objective: Objective) -> str | None:
     return None
 
 
-def _modes(names: tuple[str, ...], mode: Any, directions: Sequence[str] | None) -> tuple[Mode, ...]:
+def _read_modes(names: tuple[str, ...], mode: Any, directions: Sequence[str] | None) -> tuple[Mode, ...]:
     wanted = [_MODES[direction] for direction in directions] if directions is not None else None
     if wanted is not None and len(wanted) == 1 < len(names):
         raise MetricError(f"The study has one objective, but monitor names {len(names)}: {', '.join(names)}.")
@@ -90,7 +78,7 @@ def _modes(names: tuple[str, ...], mode: Any, directions: Sequence[str] | None) 
         return tuple(wanted)
     given: list[Any] = [mode] * len(names) if isinstance(mode, str) else list(mode)
     for one in given:
-        _one_of("mode", one, get_args(Mode))
+        _check_choice("mode", one, get_args(Mode))
     if len(given) != len(names):
         raise MetricError(f"monitor names {len(names)} metrics, but mode {len(given)}: {given!r}.")
     if wanted is not None and len(wanted) == len(given) and given != wanted:
@@ -98,7 +86,7 @@ def _modes(names: tuple[str, ...], mode: Any, directions: Sequence[str] | None) 
     return tuple(given)
 
 
-def _one_of(what: str, value: Any, allowed: tuple[str, ...], callable_too: bool = False) -> None:
+def _check_choice(what: str, value: Any, allowed: tuple[str, ...], callable_too: bool = False) -> None:
     if (isinstance(value, str) and value in allowed) or (callable_too and callable(value)):
         return
     hint = did_you_mean(str(value), allowed)

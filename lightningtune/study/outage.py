@@ -32,13 +32,10 @@ _BEHIND_A_PROXY = re.compile(r"raised during the commit|OperationalError|databas
 
 
 def is_away(error: BaseException) -> bool:
-    """Say whether an error of a storage means that it is away, or busy, and may be there again in a while.
+    """Whether an error of a storage means that it is away, or busy, and may be there again in a while.
 
-    These are a database's server that cannot be reached or goes down, a lock that another holds, a disk that is full
-    or does not answer. A wrong password, or a table that is missing, will be so the next time too.
-
-    Args:
-        error: what a storage has raised, of any kind; what it was raised from is looked at too.
+    A server that cannot be reached, a lock that another process holds and a full disk pass. A wrong password and a
+    missing table stay. What the error was raised from counts too.
 
     Example:
         >>> is_away(OSError(errno.ENOSPC, "No space left on device"))
@@ -46,7 +43,7 @@ def is_away(error: BaseException) -> bool:
         >>> is_away(FileNotFoundError(errno.ENOENT, "No such file"))
         False
     """
-    return any(_says_so(one) for one in _chain(error))
+    return any(_is_passing(one) for one in _chain(error))
 
 
 def mark(error: BaseException) -> None:
@@ -56,7 +53,7 @@ def mark(error: BaseException) -> None:
 
 
 def is_of_storage(error: BaseException) -> bool:
-    """Say whether an error is of a study's storage that is away: a full disk may be one that no storage is on.
+    """Whether a study's storage that is away has raised an error: another disk may be full, too.
 
     Example:
         >>> error = OSError(errno.ENOSPC, "No space left on device")
@@ -70,7 +67,7 @@ def is_of_storage(error: BaseException) -> bool:
 
 
 def waits() -> Iterator[float]:
-    """Return the seconds to wait before each new try: doubled each time up to 5, and less by chance by up to half.
+    """Yield the seconds to wait before each new try: doubled up to 5, and shortened at random by up to half.
 
     Example:
         >>> 0.025 <= next(waits()) <= 0.05
@@ -78,7 +75,7 @@ def waits() -> Iterator[float]:
     """
     longest = _FIRST
     while True:
-        # several hosts that lost the same storage are not to come back all at once
+        # several hosts that lost the same storage must not come back all at once
         yield longest * random.uniform(0.5, 1.0)
         longest = min(2 * longest, _LONGEST)
 
@@ -89,24 +86,25 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _says_so(error: BaseException) -> bool:
+def _is_passing(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _PASSING
-    return _is_of_a_database(error) or _is_of_a_proxy(error) or _is_of_redis(error)
+    # a library that is not imported has raised nothing: none is imported to find out
+    return _is_passing_sql(error) or _is_passing_grpc(error) or _is_passing_redis(error)
 
 
-def _is_of_a_database(error: BaseException) -> bool:
+def _is_passing_sql(error: BaseException) -> bool:
     sql: Any = sys.modules.get("sqlalchemy.exc")
     if sql is None:
         return False
     if isinstance(error, sql.DBAPIError):
         is_passing = isinstance(error, (sql.OperationalError, sql.InterfaceError)) or error.connection_invalidated
         return bool(is_passing) and not _LASTING.search(str(error.orig))
-    # a transaction is pending where its connection was lost on the way, and somebody has passed over that
+    # a transaction is pending where its connection was lost, and somebody has ignored that
     return isinstance(error, (sql.TimeoutError, sql.PendingRollbackError))
 
 
-def _is_of_a_proxy(error: BaseException) -> bool:
+def _is_passing_grpc(error: BaseException) -> bool:
     grpc: Any = sys.modules.get("grpc")
     if grpc is None or not isinstance(error, grpc.RpcError) or not isinstance(error, grpc.Call):
         return False
@@ -116,7 +114,7 @@ def _is_of_a_proxy(error: BaseException) -> bool:
     return error.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def _is_of_redis(error: BaseException) -> bool:
+def _is_passing_redis(error: BaseException) -> bool:
     redis: Any = sys.modules.get("redis.exceptions")
     if redis is None or isinstance(error, redis.AuthenticationError):
         return False

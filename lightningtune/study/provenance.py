@@ -1,4 +1,4 @@
-"""With which versions, and with which state of the user's code, a host trains."""
+"""Where a trial comes from: the versions and the commit with which a host trains, and the names of its classes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Provenance:
 
     Attributes:
         versions: of Python and of the packages that decide a training.
-        commit: of the repository in which the user's code lies; None where there is none.
-        is_dirty: whether files that git knows had changes that were not committed, or git does not know the script;
-            None where it was not to be found out.
+        commit: of the repository that the user's code is in; None where there is none.
+        is_dirty: whether tracked files had uncommitted changes, or git does not track the script; None where that is
+            not known.
         classes: the names of what builds the model and the data.
     """
 
@@ -39,13 +39,13 @@ class Provenance:
 
 
 def provenance_here(schema: Schema, timeout: float = 3.0) -> Provenance:
-    """Ask for the versions, and ask git about the folder of the script, or else about the working directory.
+    """Ask for the versions, and ask git about the script's folder, or else about the working directory.
 
     Without git, or without a repository, no commit is named. Takes some 10 ms where there is one.
 
     Args:
         schema: what builds the model and the data.
-        timeout: seconds that git may take over each of two questions.
+        timeout: seconds that git may take to answer each of two questions.
     """
     file = script()
     try:
@@ -71,8 +71,8 @@ def names_of(schema: Schema) -> Mapping[str, str | None]:
 def name_of(target: Any) -> str | None:
     """Name a class or a function so that another one has another name; None for none.
 
-    What a script defines has the same name whether the script is run or imported. The file of a notebook is not known
-    to its kernel, so its classes stay those of ``__main__``.
+    What a script defines has the same name whether the script is run or imported. A notebook's kernel does not know its
+    file, so its classes stay those of ``__main__``.
 
     Example:
         >>> name_of(dict)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lightningtune.contract import TrialFacts
-from lightningtune.study.comparison import Agreement, Difference, Replay, Training, differences
+from lightningtune.study.comparison import Agreement, Difference, Replay, Training, find_differences
 from lightningtune.study.provenance import Provenance
 
 CURVE = {0: 1.0, 1: 0.5}
@@ -99,10 +99,10 @@ def test_what_differs_around_a_training_is_told_whatever_came_of_it():
     ],
 )  # fmt: skip
 def test_versions_and_commit_that_differ_are_named(then, now, named):
-    assert [*map(str, differences((then, now), (TrialFacts(), TrialFacts())))] == named
+    assert [*map(str, find_differences(then, now, TrialFacts(), TrialFacts()))] == named
 
 
 def test_of_the_machine_what_was_recorded_counts():
     here = Provenance({})
     then, now = TrialFacts(device="cpu (A)", threads=2), TrialFacts("cpu (B)", 2, ranks=1, parameters=5, memory=9)
-    assert differences((here, here), (then, now)) == (Difference("device", "cpu (A)", "cpu (B)"),)
+    assert [*find_differences(here, here, then, now)] == [Difference("device", "cpu (A)", "cpu (B)")]

@@ -1,6 +1,6 @@
 import pytest
 
-from lightningtune.study.objective import looks_reversed, objective_of
+from lightningtune.study.objective import looks_reversed, make_objective
 
 
 @pytest.mark.parametrize(
@@ -18,5 +18,5 @@ from lightningtune.study.objective import looks_reversed, objective_of
     ],
 )
 def test_a_direction_against_the_metrics_name_is_asked_about(metric, direction, said):
-    found = looks_reversed(objective_of(metric, None, [direction]))
+    found = looks_reversed(make_objective(metric, None, [direction]))
     assert found is None if said is None else found.startswith(said)
