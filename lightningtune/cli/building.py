@@ -6,7 +6,7 @@ import builtins
 import dataclasses
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from lightningtune.cli.study_file import StudyFile
+from lightningtune.config.base import read_block
 from lightningtune.config.importing import find_script, import_named, search_also
-from lightningtune.config.signatures import REQUIRED, Misfit, fit, signature_of, type_hints
+from lightningtune.config.signatures import REQUIRED, Misfit, check_arguments, fit, signature_of, type_hints
 from lightningtune.errors import InvalidConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -24,22 +25,16 @@ if TYPE_CHECKING:
 
 
 def build_optimizer(study: StudyFile, folder: Path, cli: CliCall | None = None) -> OptunaDrivenOptimizer:
-    """Build the optimizer that a study file asks for.
+    """Build the optimizer that a study file asks for; modules and scripts are found in its folder, and in this one.
 
-    Args:
-        study: the study file, as it was read.
-        folder: the one that it lies in, in which its modules and scripts are found; so they are in the working
-            directory.
-        cli: the LightningCLI, where that is not to be found by its name.
-
-    Raises:
-        ConfigurationError: when anything is wrong that can be known before the first epoch.
+    A LightningCLI may be given, where that is not to be found by its name.
     """
     search_also(folder, Path())
     values = {field.name: getattr(study, field.name) for field in dataclasses.fields(study)}
     values["sampler"] = build_part("sampler", study.sampler, optuna.samplers, optuna.samplers.BaseSampler, folder)
     values["pruner"] = build_part("pruner", study.pruner, optuna.pruners, optuna.pruners.BasePruner, folder)
-    values["catch"] = _exceptions(study.catch, folder)
+    if study.catch is not None:
+        values["catch"] = tuple(_find("catch", name, builtins, Exception, folder) for name in study.catch)
     for name in ("model_class", "datamodule_class"):
         values[name] = None if values[name] is None else import_named(name, values[name], [folder])
     if cli is not None:
@@ -52,82 +47,49 @@ def build_optimizer(study: StudyFile, folder: Path, cli: CliCall | None = None) 
         values["score"] = import_named("score", study.score, [folder])
     values["callbacks"] = [_callback(f"callbacks.{i}", given, folder) for i, given in enumerate(study.callbacks or ())]
 
-    # what is wrong above is told without waiting for torch
+    # cheap checks first: torch takes seconds to import
     from lightningtune.optimizer import OptunaDrivenOptimizer
 
     return OptunaDrivenOptimizer(**{name: value for name, value in values.items() if value is not None})
 
 
-def build_part(what: str, given: Any, module: ModuleType, base: type, folder: Path | None = None) -> Any:
-    """Build a sampler or a pruner.
-
-    Args:
-        what: what it is, as it is called in an error.
-        given: a ``class_path`` block, or None.
-        module: of Optuna's, whose classes need no more than their name.
-        base: what it must be.
-        folder: where a script's path may begin, beside the working directory.
-
-    Raises:
-        InvalidConfigError: naming what is wrong in it.
+def build_part(what: str, given: Any, module: ModuleType, base: type, folder: Path) -> Any:
+    """Build a sampler or a pruner from a name or a ``class_path`` block; None from None.
 
     Example:
         >>> block = {"class_path": "MedianPruner", "init_args": {"n_warmup_steps": 2}}
-        >>> build_part("pruner", block, optuna.pruners, optuna.pruners.BasePruner)._n_warmup_steps
+        >>> build_part("pruner", block, optuna.pruners, optuna.pruners.BasePruner, Path())._n_warmup_steps
         2
     """
     if given is None:
         return None
-    name, arguments = _block(what, given)
-    own = [key for key, value in vars(module).items() if _is_one(value, base)]
-    if "." not in name and ":" not in name:
-        if name not in own:
-            raise InvalidConfigError(
-                f"{what}: Optuna has no {what} '{name}'.{did_you_mean(name, own)} It has: {', '.join(own)}."
-            )
-        target: Any = getattr(module, name)
+    name, arguments = read_block(what, given)
+    return _construct(what, _find(what, name, module, base, folder), arguments)
+
+
+def _find(what: str, name: str, module: ModuleType, base: type, folder: Path) -> Any:
+    """Import a class that derives from another; one of a certain module is named without it."""
+    if "." in name or ":" in name:
+        target: Any = import_named(what, name, [folder])
     else:
-        target = import_named(what, name, [] if folder is None else [folder])
-        if not _is_one(target, base):
-            raise InvalidConfigError(
-                f"{what}: '{name}' must be a class that derives from {module.__name__}.{base.__name__}."
-            )
-    return _built(what, target, arguments)
-
-
-def _is_one(value: Any, base: type) -> bool:
-    return inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value)
-
-
-def _block(what: str, given: Any) -> tuple[str, Mapping[str, Any]]:
-    """Take a name, or a ``class_path`` block, apart."""
-    if isinstance(given, str):
-        return given, {}
-    keys = ("class_path", "init_args")
-    if not isinstance(given, Mapping) or not isinstance(given.get("class_path"), str):
+        target = getattr(module, name, None)
+    if inspect.isclass(target) and issubclass(target, base) and not inspect.isabstract(target):
+        return target
+    if target is not None:
         raise InvalidConfigError(
-            f"{what} must be a name, or a mapping with class_path and init_args, but got {given!r}."
+            f"{what}: '{name}' must be a class that derives from {module.__name__}.{base.__name__}."
         )
-    for key in given:
-        if key not in keys:
-            raise InvalidConfigError(
-                f"{what} has no '{key}'.{did_you_mean(str(key), keys)} What it takes is under init_args."
-            )
-    arguments = given.get("init_args") or {}
-    if not isinstance(arguments, Mapping):
-        raise InvalidConfigError(f"{what}.init_args must be a mapping, but got {arguments!r}.")
-    return given["class_path"], arguments
+    known = [key for key, kind in vars(module).items() if inspect.isclass(kind) and issubclass(kind, base)]
+    near = did_you_mean(name, known) or f" It has: {', '.join(known)}."
+    raise InvalidConfigError(f"{what}: {module.__name__} has no '{name}'.{near}")
 
 
-def _built(what: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def _construct(what: str, target: Any, arguments: Mapping[str, Any]) -> Any:
     name = getattr(target, "__name__", str(target))
     signature, hints = signature_of(target), type_hints(target)
+    check_arguments(what, target, arguments)
     made = {}
     for argument, value in arguments.items():
-        if not signature.accepts(argument):
-            takes = ", ".join(signature.defaults) or "nothing"
-            near = did_you_mean(argument, signature.defaults)
-            raise InvalidConfigError(f"{what}: {name} has no '{argument}'.{near} It takes: {takes}.")
         try:
             made[argument] = fit(hints.get(argument, Any), value)
         except Misfit:
@@ -137,7 +99,7 @@ def _built(what: str, target: Callable[..., Any], arguments: Mapping[str, Any]) 
     if missing:
         raise InvalidConfigError(f"{what}: {name} needs {' and '.join(missing)}, under init_args.")
     try:
-        with warnings.catch_warnings():  # that it may change one day is nobody's mistake
+        with warnings.catch_warnings():  # an experimental sampler is the user's choice
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return target(**made)
     except Exception as error:  # each class has its own
@@ -149,9 +111,8 @@ def _callback(what: str, given: Any, folder: Path) -> Any:
 
     A study file may come from anyone, so nothing else is called.
     """
-    name, arguments = _block(what, given)
-    if "." not in name and ":" not in name:
-        name = f"lightning.pytorch.callbacks.{name}"
+    name, arguments = read_block(what, given)
+    name = name if "." in name or ":" in name else f"lightning.pytorch.callbacks.{name}"
     target = import_named(what, name, [folder])
     if not inspect.isclass(target):
         if arguments:
@@ -168,16 +129,4 @@ def _callback(what: str, given: Any, folder: Path) -> Any:
             f"{what}: '{name}' must be a Lightning callback, or an Optuna callback, which is called with study and "
             f"trial.{of_pytorch_lightning(target)}"
         )
-    return _built(what, target, arguments)
-
-
-def _exceptions(names: Sequence[str] | None, folder: Path) -> tuple[Any, ...] | None:
-    """Return the classes of exceptions that are named, those of Python by their name alone."""
-    if names is None:
-        return None
-    plain = [name for name, value in vars(builtins).items() if _is_one(value, Exception)]
-    for name in names:
-        if "." not in name and ":" not in name and name not in plain:
-            raise InvalidConfigError(f"catch: Python has no exception '{name}'.{did_you_mean(name, plain)}")
-    found = (getattr(builtins, name) if name in plain else import_named("catch", name, [folder]) for name in names)
-    return tuple(found)
+    return _construct(what, target, arguments)

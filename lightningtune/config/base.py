@@ -36,9 +36,6 @@ NOT_HYDRA = (
 def load_base_config(source: Any, sections: Sequence[str] = SECTIONS, owner: str = "The config") -> dict[str, Any]:
     """Read a base config as `read_config` does, and check what stands at its top; null is left out there.
 
-    Raises:
-        InvalidConfigError: naming, as what the owner has, a section that it does not know, or the wrong value of one.
-
     Example:
         >>> load_base_config({"model": "nets.Net", "trainer": {"max_epochs": 3}, "ckpt_path": None})
         {'model': {'class_path': 'nets.Net'}, 'trainer': {'max_epochs': 3}}
@@ -67,14 +64,6 @@ def read_config(source: Any, sections: Sequence[str] = SECTIONS, folder: Path | 
 
     Of a config of a LightningCLI's whole command, what its ``fit`` holds is read.
 
-    Args:
-        source: a YAML or JSON file's path, or a mapping.
-        sections: the config's.
-        folder: where paths begin; those in a file begin in that file's folder.
-
-    Raises:
-        InvalidConfigError: when it is neither, a file cannot be read, or it holds a value that no config can.
-
     Example:
         >>> read_config({"fit": {"model": {"lr": 0.1}}})
         {'model': {'lr': 0.1}}
@@ -99,11 +88,7 @@ def read_config(source: Any, sections: Sequence[str] = SECTIONS, folder: Path | 
 
 
 def with_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a study file's values with the files in a folder read that hold the config and the space.
-
-    Raises:
-        InvalidConfigError: when a file is missing or malformed.
-    """
+    """Return a study file's values with the files in a folder read that hold the config and the space."""
     read = dict(values)
     config, space = read.get("base_config"), read.get("search_space")
     if isinstance(config, str):
@@ -155,6 +140,32 @@ def is_block(value: Any) -> bool:
     return isinstance(value, Mapping) and "class_path" in value
 
 
+def read_block(path: str, block: Any) -> tuple[str, Mapping[str, Any]]:
+    """Take a ``class_path`` block, or the name of a class alone, apart: the name, and the arguments.
+
+    Example:
+        >>> read_block("sampler", {"class_path": "TPESampler", "init_args": {"seed": 1}})
+        ('TPESampler', {'seed': 1})
+    """
+    full = {"class_path": block} if isinstance(block, str) else block
+    allowed = ("class_path", "init_args", "dict_kwargs")  # as jsonargparse has it
+    if not isinstance(full, Mapping):
+        raise InvalidConfigError(f"{path} must be a class's name, or a class_path block, but got {block!r}.")
+    if "class_path" not in full:
+        name = next((str(key) for key in full if key != "init_args"), "package.Class")
+        form = did_you_mean(name, ["class_path"]) or f" Write it as {{'class_path': '{name}', 'init_args': {{...}}}}."
+        if any("_target_" in each for each in (full, *full.values()) if isinstance(each, Mapping)):
+            form = f" {NOT_HYDRA}"
+        raise InvalidConfigError(f"{path} names no class_path.{form}")
+    for name in full.keys() - {*allowed}:
+        near = did_you_mean(str(name), allowed) or f" Arguments belong into '{path}.init_args'."
+        raise InvalidConfigError(f"'{path}.{name}' may not stand beside class_path.{near}")
+    arguments = full.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise InvalidConfigError(f"{path}.init_args must be a mapping of arguments, but is {arguments!r}.")
+    return str(full["class_path"]), arguments
+
+
 def has_block(value: Any) -> bool:
     """Whether a ``class_path`` block is somewhere in a plain value."""
     return any(map(is_block, walk(value)))
@@ -172,17 +183,6 @@ def place_at(
 
     A class that stands there as a name becomes a ``class_path`` block. A path that leads nowhere is not noticed here:
     what a class accepts is not known without importing it, and a command is not to wait for that.
-
-    Args:
-        whole: what the study file holds under ``name``; it is left as it is.
-        name: as it is called in an error.
-        path: with a number for a place in a list.
-        value: what is put there.
-        forms: for a search space, its parameters' forms, each with the names of the places that follow it in a list. A
-            name of the space may have dots in it.
-
-    Raises:
-        InvalidConfigError: when there is no such place.
 
     Example:
         >>> place_at({"model": {"class_path": "net.Net"}}, "base_config", "model.lr", 0.1)

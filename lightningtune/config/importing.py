@@ -20,10 +20,6 @@ from lightningtune.files import expand_home
 def find_class(class_path: str, *bases: type) -> Callable[..., Any] | None:
     """Return what a config's ``class_path`` names, a class within a class too; None where there is nothing.
 
-    Args:
-        class_path: ``package.module.Class``, or ``Class`` alone where it has been imported.
-        *bases: a class that is named without its module derives from one of these.
-
     Example:
         >>> find_class("collections.Counter"), find_class("KeyError", Exception), find_class("Counter")
         (<class 'collections.Counter'>, <class 'KeyError'>, None)
@@ -65,19 +61,16 @@ def classes_by_name(*bases: type) -> dict[str, type]:
     return known
 
 
-def explain_missing(path: str, class_path: str, *bases: type) -> InvalidConfigError:
-    """Return the error of a ``class_path`` that names nothing: what stops its import, or what is near it."""
-    module, _, leaf = class_path.rpartition(".")
-    if not module:
-        near = did_you_mean(class_path, sorted(classes_by_name(*bases)))
-        own = f" A class of your own is named with its module, as 'package.{class_path}'."
-        return InvalidConfigError(f"{path}: there is no '{class_path}'.{near or own}")
-    try:
-        near = did_you_mean(leaf, vars(importlib.import_module(module)))
-    except Exception as error:  # importing runs whatever the module does
-        reason = " ".join(str(error).split())
-        return InvalidConfigError(f"{path}: '{class_path}' cannot be imported: {reason}")
-    return InvalidConfigError(f"{path}: there is no '{class_path}'.{near}")
+def require_class(path: str, class_path: str, *bases: type) -> Callable[..., Any]:
+    """Return what a config's ``class_path`` names, as `find_class` does; where there is nothing, raise why."""
+    found = find_class(class_path, *bases)
+    if found is not None:
+        return found
+    if "." in class_path:
+        return import_named(path, class_path)  # it raises
+    near = did_you_mean(class_path, sorted(classes_by_name(*bases)))
+    own = f" A class of your own is named with its module, as 'package.{class_path}'."
+    raise InvalidConfigError(f"{path}: there is no '{class_path}'.{near or own}")
 
 
 def class_path_of(target: type) -> str | None:
@@ -105,14 +98,6 @@ def search_also(*folders: Path) -> None:
 
 def import_named(what: str, name: str, folders: Iterable[Path] = ()) -> Callable[..., Any]:
     """Import a class or a function.
-
-    Args:
-        what: what it is for, as it is called in an error.
-        name: ``package.module.Name``, ``package.module:Name`` or ``train.py:Name``.
-        folders: where a script's path may begin, beside the working directory.
-
-    Raises:
-        InvalidConfigError: naming what is not there, or what its module raises, and what is near.
 
     Example:
         >>> import_named("score", "statistics:median").__name__
@@ -145,11 +130,7 @@ def import_named(what: str, name: str, folders: Iterable[Path] = ()) -> Callable
 
 
 def find_script(what: str, path: str, folders: Iterable[Path] = ()) -> Path | None:
-    """Return where a script is, or None for what is no script's path.
-
-    Raises:
-        InvalidConfigError: when there is no such script.
-    """
+    """Return where a script is, or None for what is no script's path."""
     if not path.endswith(".py"):
         return None
     places = [folder / expand_home(path) for folder in (*folders, Path())]
@@ -161,16 +142,7 @@ def find_script(what: str, path: str, folders: Iterable[Path] = ()) -> Path | No
 
 
 def import_script(what: str, path: str, script: Path) -> ModuleType:
-    """Import a script under its file's name, so that the processes of trials find its classes; its folder is searched.
-
-    Args:
-        what: what it is for, as it is called in an error.
-        path: as the user names it.
-        script: where it is.
-
-    Raises:
-        InvalidConfigError: when it cannot be imported, or another module has its name.
-    """
+    """Import a script under its file's name, by which the processes of trials find its classes."""
     if not script.stem.isidentifier():
         raise InvalidConfigError(
             f"{what}: '{path}' cannot be imported under the name '{script.stem}'. Give it another name."

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from lightningtune.config.base import SECTIONS, is_block
-from lightningtune.config.importing import class_path_of, classes_by_name, explain_missing, find_class
+from lightningtune.config.base import SECTIONS, is_block, read_block
+from lightningtune.config.importing import class_path_of, classes_by_name, find_class, require_class
 from lightningtune.config.signatures import (
     REQUIRED,
     UNKNOWN,
@@ -166,9 +166,6 @@ class Schema:
         """Find where a dotted path, or a bare parameter name, leads in a config.
 
         ``init_args`` may be written or left out, whichever form the config has.
-
-        Raises:
-            InvalidConfigError: when it leads nowhere, or a bare name leads to two places.
         """
         head, *rest = path.split(".")
         if not rest:
@@ -199,11 +196,7 @@ class Schema:
         return self.find(config, path).place
 
     def lookup(self, config: Mapping[str, Any], path: str) -> Any:
-        """Return the value at a path: the config's own, or the default of the parameter.
-
-        Raises:
-            InvalidConfigError: when the path leads nowhere, or the parameter is required and not given.
-        """
+        """Return the value at a path: the config's own, or the default of the parameter."""
         node = self.find(config, path)
         try:
             return get_at(config, node.place)
@@ -216,11 +209,7 @@ class Schema:
         return default
 
     def merge(self, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of ``config`` with each value at its path; the shorter paths first.
-
-        Raises:
-            InvalidConfigError: when a path leads nowhere, two lead to the same place, or a value is no YAML value.
-        """
+        """Return a copy of ``config`` with each value at its path; the shorter paths first."""
         merged: dict[str, Any] = copy.deepcopy(dict(config))
         taken: dict[Place, str] = {}
         for path in sorted(overrides, key=lambda path: (path.count("."), not path.endswith(".class_path"))):
@@ -297,11 +286,7 @@ def _name_classes(config: dict[str, Any], node: Node) -> None:
 
 
 def check_names(schema: Schema, config: Mapping[str, Any]) -> None:
-    """Check every name in a config that can be checked, down to nested ``class_path`` blocks.
-
-    Raises:
-        InvalidConfigError: naming the first that leads nowhere, and the nearest that leads somewhere.
-    """
+    """Check every name in a config that can be checked, down to nested ``class_path`` blocks."""
     for section in schema.sections:
         _check_names(schema, config, section, config.get(section, {}), is_section=True)
 
@@ -312,35 +297,22 @@ def _check_names(schema: Schema, config: Mapping[str, Any], path: str, value: An
             _check_names(schema, config, f"{path}.{i}", item)
     if not isinstance(value, Mapping):
         return
-    given, inner = value, path
+    arguments, inner = value, path
     if is_block(value):
-        given, inner = value.get("init_args") or {}, f"{path}.init_args"
-        class_path = str(value["class_path"])
-        if "." in class_path and find_class(class_path) is None:  # one without a dot is jsonargparse's to find
-            raise explain_missing(path, class_path)
-        if is_section:
-            _check_beside(path, value)
-    if not isinstance(given, Mapping):
-        raise InvalidConfigError(f"{inner} must be a mapping of arguments, but is {given!r}.")
-    for name, item in given.items():
+        known = ("class_path", "init_args")  # beside which a mapping that no class is built from may have others
+        block = value if is_section else {name: value[name] for name in known if name in value}
+        class_path, arguments = read_block(path, block)
+        inner = f"{path}.init_args"
+        if "." in class_path:  # one without a dot is jsonargparse's to find
+            require_class(path, class_path)
+    for name, item in arguments.items():
         if is_section or is_block(value):
             schema.find(config, f"{inner}.{name}")
         _check_names(schema, config, f"{inner}.{name}", item)
 
 
-def _check_beside(path: str, block: Mapping[str, Any]) -> None:
-    allowed = ("class_path", "init_args", "dict_kwargs")  # as jsonargparse has it
-    for name in block.keys() - {*allowed}:
-        near = did_you_mean(name, allowed) or f" Arguments belong into '{path}.init_args'."
-        raise InvalidConfigError(f"'{path}.{name}' may not stand beside class_path.{near}")
-
-
 def get_at(config: Any, place: Place) -> Any:
-    """Return the value at a place.
-
-    Raises:
-        LookupError: when there is none.
-    """
+    """Return the value at a place."""
     for key in place:
         if not isinstance(config, (Mapping, list)):
             raise LookupError(key)

@@ -13,12 +13,14 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+
+from lightningtune.errors import InvalidConfigError, did_you_mean
 
 REQUIRED: Any = inspect.Parameter.empty
 """The default of a parameter that has none."""
@@ -52,6 +54,24 @@ def signature_of(target: Callable[..., Any]) -> Signature:
     """
     # a callable that is no class may hold a data set, which a cache would keep
     return _class_signature(target) if isinstance(target, type) else _own_signature(target)
+
+
+def check_arguments(path: str, target: Callable[..., Any], names: Iterable[str]) -> None:
+    """Refuse an argument that a class does not take, naming the nearest of those that it takes.
+
+    Example:
+        >>> check_arguments("sampler", Signature, ["opn"])
+        Traceback (most recent call last):
+        ...
+        lightningtune.errors.InvalidConfigError: sampler: Signature has no 'opn'. Did you mean 'open'? It takes: \
+defaults, open.
+    """
+    signature = signature_of(target)
+    for name in names:
+        if not signature.accepts(name):
+            near, takes = did_you_mean(name, signature.defaults), ", ".join(signature.defaults) or "nothing"
+            owner = getattr(target, "__name__", target)
+            raise InvalidConfigError(f"{path}: {owner} has no '{name}'.{near} It takes: {takes}.")
 
 
 def _own_signature(target: Callable[..., Any]) -> Signature:
@@ -168,9 +188,6 @@ def fit(hint: Any, value: Any, build: bool = True) -> Any:
     asks for it. Two things are stricter than jsonargparse: text is never read as a number, null or a list, and None
     fits only where the annotation says so. Blocks are instantiated only with ``build``.
 
-    Raises:
-        Misfit: when the value does not fit.
-
     Example:
         >>> fit(tuple[int, ...], [64, 32])
         (64, 32)
@@ -223,13 +240,7 @@ _IS_4_53 = _IS_4_49 and "instantiators" in inspect.signature(ArgumentParser.inst
 
 
 def instantiate(parser: ArgumentParser, parsed: Namespace, instantiators: Sequence[tuple[Any, type, bool]] = ()) -> Any:
-    """Return a parsed config with an instance in place of each ``class_path``.
-
-    Args:
-        parser: what has parsed it.
-        parsed: the config.
-        instantiators: what makes the instances of some classes: a function, the class, and whether its subclasses too.
-    """
+    """Return a parsed config with an instance in place of each ``class_path``."""
     if _IS_4_53:
         return parser.instantiate(parsed, instantiators=instantiators)
     own = copy.copy(parser)  # to which an instantiator is added; the parser itself stays without
@@ -254,10 +265,6 @@ def given_hyperparameters(cls: type, values: Mapping[str, Any]) -> Iterator[None
     Objects in a checkpoint keep it from being loaded with weights only; from ``class_path`` blocks,
     ``load_from_checkpoint`` builds them again. LightningCLI does the same, with this function of Lightning's, which is
     private: there is no public way. It is found beside the class's own base, so that nothing imports Lightning here.
-
-    Args:
-        cls: what is built; of a class that is not Lightning's, nothing is changed.
-        values: every argument of its ``__init__`` as plain values.
     """
     module = next((base.__module__ for base in cls.__mro__ if base.__name__ == "HyperparametersMixin"), None)
     if module is None:

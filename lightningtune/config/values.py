@@ -28,9 +28,6 @@ def plain(value: Any, path: str = "") -> Any:
 
     Neither NumPy, torch nor OmegaConf is imported.
 
-    Raises:
-        TypeError: naming the path of what no config can hold, and what to write in its place.
-
     Example:
         >>> plain({"widths": (1, 2), "start": datetime.date(2024, 3, 1)})
         {'widths': [1, 2], 'start': '2024-03-01'}
@@ -171,11 +168,6 @@ def _advice(value: Any) -> str:
 def same(one: Any, other: Any, *, as_numbers: bool = False) -> bool:
     """Whether a config holds the same for two values, of the same types at every depth: 1, 1.0 and True are three.
 
-    Args:
-        one: any value.
-        other: any value.
-        as_numbers: whether an integer and a float may be the same; a boolean never is a number.
-
     Example:
         >>> same([1], [True]), same([1], (1,)), same([1], [1.0], as_numbers=True)
         (False, True, True)
@@ -214,11 +206,6 @@ def index_of(values: Sequence[Any], value: Any) -> int | None:
 
 def is_kept(given: Any, got: Any, hint: Any) -> bool:
     """Whether a class gets what a user gave, or what its annotation says of that; a file holds text and lists only.
-
-    Args:
-        given: by the user.
-        got: the same, written to a config and read back.
-        hint: the annotation of the parameter; Any where there is none.
 
     Example:
         >>> is_kept((1, 2), [1, 2], list[int]), is_kept((1, 2), [1, 2], Any)

@@ -89,9 +89,13 @@ class Blueprint:
         self.config = config
         self.share_data = share_data
         self.data_seed = data_seed
-        self._sections = {name: ConfigSection(schema, name, config.get(name)) for name in (*BASES, "trainer")}
+        self._sections = self._make_sections()
         self._shared = which_data(config.get("data")) if share_data else None
         self._loaded: SharedData | None = None
+
+    def _make_sections(self) -> Mapping[str, ConfigSection]:
+        sections = (*BASES, "trainer")
+        return {name: ConfigSection(self.schema, name, self.config.get(name)) for name in sections}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what it is made from; the data is loaded where it is needed."""

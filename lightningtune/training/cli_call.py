@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch.utils.data import Dataset
 
@@ -29,23 +29,6 @@ from lightningtune.training.mixture import IMPORT_INSTEAD, of_pytorch_lightning
 from lightningtune.training.quiet import quiet_lightning
 
 _PARAMETERS = inspect.signature(LightningCLI.__init__)
-
-
-@dataclass
-class BuiltCli:
-    """What a LightningCLI has built.
-
-    Attributes:
-        model: the model.
-        datamodule: the datamodule; None where the model has the dataloaders.
-        trainer: the Trainer; None where it was not asked for.
-        fit: the CLI's own method for the subcommand ``fit``, where it has one.
-    """
-
-    model: LightningModule
-    datamodule: LightningDataModule | None
-    trainer: Trainer | None
-    fit: Callable[..., Any] | None
 
 
 @dataclass(frozen=True)
@@ -92,11 +75,7 @@ class CliCall:
         return self.cli.__name__
 
     def form(self) -> CliForm:
-        """Set up the parser, and nothing else.
-
-        Raises:
-            ConfigurationError: when that raises, with its reason.
-        """
+        """Set up the parser, and nothing else."""
         cli, arguments = self._copy()
         links: dict[str, str] = {}
         make = cli.init_parser
@@ -131,33 +110,19 @@ class CliCall:
         make_trainer: Callable[..., Trainer] | None = None,
         instantiators: Sequence[Any] = (),
         data_seed: int | None = None,
-    ) -> BuiltCli:
-        """Have the CLI build model, data and Trainer from a config, as ``fit`` does before it trains.
+    ) -> LightningCLI:
+        """Return a CLI that has built model, data and Trainer from a config, as ``fit`` does before it trains.
 
-        Args:
-            config: of the subcommand ``fit``.
-            make_trainer: called with the CLI's own ``trainer_class``, and with each of its arguments by name; without
-                it there is no Trainer.
-            instantiators: what the CLI's parser is to make instances with.
-            data_seed: the study's, with which the datamodule and datasets are made.
-
-        Raises:
-            ConfigurationError: when the CLI's parser refuses the config.
+        Its own ``fit``, where it has one, trains then. ``make_trainer`` gets the CLI's class of Trainer, and each
+        argument by name; without that function there is no Trainer.
         """
         cli, arguments = self._copy()
-        own_fit = getattr(cli, FIT, None)
-        given_to_fit: dict[str, Any] = {}
-
-        def stop_at_fit(**kwargs: Any) -> None:
-            given_to_fit.update(kwargs)
-            raise _FarEnough
-
         _replace_trainer(cli, make_trainer)
         _add_instantiators(cli, instantiators, data_seed)
         given: dict[str, Any] = {**(arguments.get("parser_kwargs") or {})}
         args: dict[str, Any] = copy.deepcopy({**config})
         if arguments.get("run", True):  # the CLI has subcommands: its hooks expect the config below `fit`
-            cli.fit = stop_at_fit  # type: ignore[attr-defined]
+            _hold_fit(cli)
             names = cli.subcommands()
             given = {key: value for key, value in given.items() if key == FIT or key not in names}
             given[FIT] = {**given.get(FIT, {}), "exit_on_error": False}
@@ -165,8 +130,7 @@ class CliCall:
             args = {"subcommand": FIT, FIT: args}
         arguments |= {"args": args, "parser_kwargs": {**given, "exit_on_error": False}}
         _construct(cli, arguments)
-        fit = None if own_fit is None else functools.partial(own_fit, **given_to_fit)
-        return BuiltCli(cli.model, cli.datamodule, getattr(cli, "trainer", None), fit)
+        return cli
 
     def _copy(self) -> tuple[LightningCLI, dict[str, Any]]:
         """Return an instance as it was when it called Lightning's ``__init__``, and the arguments for that."""
@@ -179,6 +143,17 @@ class CliCall:
             ) from error
         vars(cli).update(state)
         return cli, arguments
+
+
+def _hold_fit(cli: LightningCLI) -> None:
+    """Have a CLI end where it would call its own ``fit``, which is then to be called with the same arguments."""
+    own_fit = getattr(cli, FIT, None)
+
+    def hold(**kwargs: Any) -> None:
+        cli.fit = own_fit and functools.partial(own_fit, **kwargs)  # type: ignore[attr-defined]
+        raise _FarEnough
+
+    cli.fit = hold  # type: ignore[attr-defined]
 
 
 def _replace_trainer(cli: LightningCLI, make_trainer: Callable[..., Trainer] | None) -> None:
@@ -279,11 +254,7 @@ _OTHER_WAYS = (
 
 
 def catch_cli(given: CliLike) -> CliCall:
-    """Run what constructs a LightningCLI until it does, and return how; nothing of it is built.
-
-    Raises:
-        ConfigurationError: when it constructs none.
-    """
+    """Run what constructs a LightningCLI until it does, and return how; nothing of it is built."""
     if isinstance(given, CliCall):
         return given
     if isinstance(given, (str, os.PathLike)):

@@ -34,11 +34,7 @@ class CliSchema(Schema):
 
     @classmethod
     def of(cls, given: CliLike) -> CliSchema:
-        """Find out how a CLI is constructed, and have it set up its parser.
-
-        Raises:
-            ConfigurationError: when there is no CLI, or it cannot set up its parser.
-        """
+        """Find out how a CLI is constructed, and have it set up its parser."""
         call = catch_cli(given)
         given_to = call.arguments.get
         model, data, trainer = given_to("model_class"), given_to("datamodule_class"), given_to("trainer_class")
@@ -60,11 +56,7 @@ class CliSchema(Schema):
         return [key for key in dict.fromkeys(known) if key not in ("config", SEED)]
 
     def find(self, config: Mapping[str, Any], path: str) -> Node:
-        """Find where a dotted path leads; a bare name may be a key of the config's own.
-
-        Raises:
-            InvalidConfigError: when it leads nowhere, or to what ``link_arguments`` sets.
-        """
+        """Find where a dotted path leads; a bare name may be a key of the config's own."""
         default = self.form.defaults.get(path)
         is_group = isinstance(default, Namespace) and "class_path" not in default
         is_key = path in self.sections and not is_group
@@ -77,11 +69,7 @@ class CliSchema(Schema):
         return node
 
     def check(self, config: Mapping[str, Any]) -> Namespace:
-        """Have the CLI's own parser parse a config, and return what it makes of it.
-
-        Raises:
-            InvalidConfigError: with its reason.
-        """
+        """Have the CLI's own parser parse a config, and return what it makes of it."""
         try:
             parsed: Namespace = self.form.parser.parse_object(copy.deepcopy({**config}))
         except Exception as error:  # jsonargparse raises several kinds, each with its own causes
@@ -115,18 +103,7 @@ def _nearest_class(name: str) -> str:
 
 
 def read_cli_config(schema: CliSchema, source: Any) -> dict[str, Any]:
-    """Read a config as the subcommand ``fit`` takes it, with the CLI's own defaults that decide how a trial is run.
-
-    Args:
-        schema: the CLI's.
-        source: a YAML or JSON file, or a mapping.
-
-    Returns:
-        A config that holds class paths in full, and what ``trainer_defaults`` gives.
-
-    Raises:
-        InvalidConfigError: when it is neither, or has a key that the CLI does not know.
-    """
+    """Read a config as the subcommand ``fit`` takes it, with the CLI's own defaults that decide how a trial is run."""
     config = load_base_config(source, schema.sections, f"The config of {schema.call.name}")
     trainer = {**schema.form.trainer_defaults, **config.get("trainer", {})}
     config |= {"trainer": trainer} if trainer else {}

@@ -12,18 +12,16 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lightningtune.config.base import SEED
+from lightningtune.config.base import FIT, SEED
 from lightningtune.config.schema import Schema
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.build import Blueprint, Fit, as_lightning_module, check_trainer, without_compilation
-from lightningtune.training.cli_call import BuiltCli
 from lightningtune.training.cli_schema import CliSchema
 from lightningtune.training.folders import own_folder
 from lightningtune.training.loops import get_callbacks
 from lightningtune.training.quiet import quiet_lightning
-from lightningtune.training.sections import ConfigSection, check_classes
-from lightningtune.training.shared_data import has_preparation, load, refuse_other_data, which_data
-from lightningtune.training.tracker_names import refuse_shared_runs
+from lightningtune.training.sections import ConfigSection
+from lightningtune.training.shared_data import has_preparation, load
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     launched_by_us,
@@ -36,29 +34,14 @@ _WRITTEN_BY_US = "config.yaml"
 
 
 class CliBlueprint(Blueprint):
-    """Knows how to build trials of a LightningCLI.
-
-    Args:
-        schema: the CLI's.
-        config: any config of its ``fit``.
-        share_data: whether all trials have the data of ``config``.
-        data_seed: the study's, for the data that all trials share.
-
-    Raises:
-        ConfigurationError: when the data cannot be shared.
-    """
+    """Knows how to build trials of a LightningCLI."""
 
     schema: CliSchema
 
     def __init__(
         self, schema: CliSchema, config: Mapping[str, Any], share_data: bool = False, data_seed: int | None = None
     ) -> None:
-        self.schema = schema
-        self.config = config
-        self.share_data = share_data
-        self.data_seed = data_seed
-        self._shared = which_data(config.get("data")) if share_data else None
-        self._loaded = None
+        super().__init__(schema, config, share_data, data_seed)
         self._data_links = [target for target in schema.form.links if target.partition(".")[0] == "data"]
         if share_data and self._data_links:
             raise ConfigurationError(
@@ -66,21 +49,17 @@ class CliBlueprint(Blueprint):
                 "of the config, so that it may vary from trial to trial. Leave share_data out."
             )
 
+    def _make_sections(self) -> Mapping[str, ConfigSection]:
+        return {}  # the CLI's own parser reads them
+
     @property
     def parts(self) -> Mapping[str, Any]:
         """What must travel to a trial's process."""
         return {"cli": self.schema.call, "base_config": self.config}
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Have the CLI's own parser parse a config.
-
-        Raises:
-            InvalidConfigError: with its reason.
-        """
-        if self._shared is not None:
-            refuse_other_data(self._shared, config.get("data"))
-        check_classes(config.get("trainer") or {})
-        refuse_shared_runs(config.get("trainer") or {})
+        """Have the CLI's own parser parse a config."""
+        super().check(config)
         self.schema.check(config)
 
     def arguments(self, config: Mapping[str, Any], section: str) -> Any:
@@ -88,11 +67,7 @@ class CliBlueprint(Blueprint):
         return self.schema.check(config).get(section)
 
     def check_trainer(self, config: Mapping[str, Any]) -> int:
-        """Build the Trainer of a config without callbacks and loggers, and return how many processes it has.
-
-        Raises:
-            ConfigurationError: with Lightning's reason.
-        """
+        """Build the Trainer of a config without callbacks and loggers, and return how many processes it has."""
         parsed = self.schema.check(config)
         names = set(config.get("trainer") or {}) & set(inspect.signature(Trainer).parameters)
         given = {name: value for name, value in parsed["trainer"].as_dict().items() if name in names}
@@ -106,9 +81,6 @@ class CliBlueprint(Blueprint):
         """Load the data of the base config: every fit of this blueprint's shares it.
 
         The datamodule has a Trainer and a model that the CLI builds from the base config.
-
-        Raises:
-            ConfigurationError: when there is no datamodule, or it holds what processes cannot share.
         """
         if self.schema.data is None and not self.config.get("data"):
             raise ConfigurationError(f"share_data takes a LightningDataModule, and {self.schema.call.name} has none.")
@@ -119,7 +91,9 @@ class CliBlueprint(Blueprint):
 
     def build_model(self, config: Mapping[str, Any]) -> LightningModule:
         """Build the model, without the compilation of a compiled one, and the data, but no Trainer."""
-        return without_compilation(self._without_trainer(config).model)
+        with quiet_lightning():
+            cli = self.schema.call.build({**config, SEED: False})  # nobody trains what would be seeded
+        return without_compilation(as_lightning_module(cli.model, self.schema.call.name))
 
     def build(
         self,
@@ -131,17 +105,7 @@ class CliBlueprint(Blueprint):
         trackers: Trackers | None = None,
         data_seed: int | None = None,
     ) -> Fit:
-        """Have the CLI build a fit, with a Trainer that has our callback too.
-
-        Args:
-            config: a resolved config.
-            directory: where loggers and anything else of this trial writes by default.
-            callbacks: the user's, beyond those in the config.
-            own: the callback that watches the trial.
-            data_is_prepared: whether ``prepare_data`` has been called for this config's data.
-            trackers: makes and guards the loggers.
-            data_seed: the study's, with which the data is made.
-        """
+        """Have the CLI build a fit, with a Trainer that has our callback too."""
         is_given = (config.get("trainer") or {}).get("devices") is not None
 
         def make_trainer(trainer_class: Callable[..., Trainer], **settings: Any) -> Trainer:
@@ -159,29 +123,22 @@ class CliBlueprint(Blueprint):
             return trainer_class(**launched_by_us(settings))
 
         instantiators = trackers.instantiators if trackers else ()
-        built = self._checked(self.schema.call.build(config, make_trainer, instantiators, data_seed))
-        if built.trainer is None or own not in get_callbacks(built.trainer):
+        cli = self.schema.call.build(config, make_trainer, instantiators, data_seed)
+        model = as_lightning_module(cli.model, self.schema.call.name)
+        trainer = getattr(cli, "trainer", None)
+        if trainer is None or own not in get_callbacks(trainer):
             raise ConfigurationError(
                 f"{self.schema.call.name} must build its Trainer by calling self.trainer_class with callbacks, as "
                 "super().instantiate_trainer(...) does: a trial adds its own."
             )
-        if built.datamodule is None and not is_overridden("train_dataloader", built.model):
+        if cli.datamodule is None and not is_overridden("train_dataloader", model):
             raise ConfigurationError(
-                f"There is no data: {self.schema.call.name} has no datamodule, and {type(built.model).__name__} has no "
+                f"There is no data: {self.schema.call.name} has no datamodule, and {type(model).__name__} has no "
                 "train_dataloader."
             )
-        data = {} if built.datamodule is None else {"datamodule": built.datamodule}
-        self._ready(data, built.model, config, data_is_prepared, data_seed)
-        return Fit(built.model, built.trainer, data, built.fit)
-
-    def _without_trainer(self, config: Mapping[str, Any]) -> BuiltCli:
-        """Build model and data; the CLI is not to seed what nobody trains."""
-        with quiet_lightning():
-            return self._checked(self.schema.call.build({**config, SEED: False}))
-
-    def _checked(self, built: BuiltCli) -> BuiltCli:
-        built.model = as_lightning_module(built.model, self.schema.call.name)
-        return built
+        data = {} if cli.datamodule is None else {"datamodule": cli.datamodule}
+        self._ready(data, model, config, data_is_prepared, data_seed)
+        return Fit(model, trainer, data, getattr(cli, FIT, None))
 
 
 def _place_of(settings: Mapping[str, Any]) -> str | None:
@@ -199,11 +156,6 @@ def _keep_apart(callbacks: list[Callback], directory: Path, place: str | None) -
     """Have the CLI's ``SaveConfigCallback`` overwrite its own file, and write none where the trial has one.
 
     A trial that is replayed or goes on would find its file there, and raise, as it would where there is no folder.
-
-    Args:
-        callbacks: the Trainer's.
-        directory: the trial's folder, in which its config is already written.
-        place: where Lightning writes.
     """
     is_ours = place is None or Path(place).absolute() == directory.absolute()
     for callback in [each for each in callbacks if isinstance(each, SaveConfigCallback)]:

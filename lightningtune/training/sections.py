@@ -16,10 +16,17 @@ from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightningtune.config.base import NOT_HYDRA, as_list, has_block, is_block
-from lightningtune.config.importing import explain_missing, find_class
+from lightningtune.config.base import as_list, has_block, is_block, read_block
+from lightningtune.config.importing import find_class, require_class
 from lightningtune.config.schema import Schema
-from lightningtune.config.signatures import dump_all, given_hyperparameters, instantiate, signature_of, type_hints
+from lightningtune.config.signatures import (
+    check_arguments,
+    dump_all,
+    given_hyperparameters,
+    instantiate,
+    signature_of,
+    type_hints,
+)
 from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import load_yaml
 from lightningtune.training.messages import refusal
@@ -31,16 +38,7 @@ _ARGUMENTS = {"model": "model_class", "data": "datamodule_class"}
 
 
 class ConfigSection:
-    """Parses and instantiates one section of configs.
-
-    Args:
-        schema: what the sections build.
-        name: which section it is.
-        example: any values of it that have its form.
-
-    Raises:
-        InvalidConfigError: when it cannot be built at all.
-    """
+    """Parses and instantiates one section of configs."""
 
     def __init__(self, schema: Schema, name: str, example: Any) -> None:
         self._target = schema.targets[name]
@@ -183,9 +181,6 @@ def _admits_text(hint: Any) -> bool:
 def check_classes(trainer: Mapping[str, Any]) -> None:
     """Check the loggers and callbacks of a Trainer's section; what jsonargparse says of them fills a page.
 
-    Raises:
-        InvalidConfigError: naming the first that is wrong, and the nearest that is right.
-
     Example:
         >>> check_classes({"logger": ["CSVLogger", "WandbLoger"]})
         Traceback (most recent call last):
@@ -196,22 +191,9 @@ def check_classes(trainer: Mapping[str, Any]) -> None:
         given = trainer.get(setting)
         for i, block in enumerate(as_list(given)):
             path = f"trainer.{setting}.{i}" if isinstance(given, list) else f"trainer.{setting}"
-            _check_block(Schema(trainer=Trainer, bases=(base,)), {"trainer": trainer}, path, block)
-
-
-def _check_block(schema: Schema, config: Mapping[str, Any], path: str, block: Any) -> None:
-    full = block if isinstance(block, Mapping) else {"class_path": block}
-    name, given = full.get("class_path"), full.get("init_args")
-    if full and not full.keys() & {"class_path", "init_args"}:
-        name = next(iter(full))
-        near = did_you_mean(name, ["class_path", "init_args"])
-        form = f" Write it as {{'class_path': '{name}', 'init_args': {{...}}}}."
-        if any("_target_" in each for each in (full, *full.values()) if isinstance(each, Mapping)):
-            form = f" {NOT_HYDRA}"
-        raise InvalidConfigError(f"{path} names no class_path.{near or form}")
-    if not isinstance(name, str) or (block is name and Path(name).is_file()):
-        return
-    if schema.class_at(name) is None:
-        raise explain_missing(path, name, *schema.bases)
-    for argument in given if isinstance(given, Mapping) else ():
-        schema.find(config, f"{path}.init_args.{argument}")
+            is_file = isinstance(block, str) and Path(block).is_file()
+            is_name = isinstance(block, str) and not is_file
+            # what else it may be, and init_args for a class that is named elsewhere, jsonargparse judges
+            if is_name or (isinstance(block, Mapping) and block and next(iter(block)) != "init_args"):
+                name, arguments = read_block(path, block)
+                check_arguments(path, require_class(path, name, base), arguments)

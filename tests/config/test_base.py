@@ -49,8 +49,11 @@ def test_a_config_of_another_form_is_refused(config, message):
         ({"model": {"lrr": 1}}, "'model.lrr' leads nowhere in the config. Did you mean 'model.lr'"),
         ({"model": {"class_path": "nets.Line", "init_args": {"lrr": 1}}}, "Did you mean 'model.init_args.lr'"),
         ({"data": {"batchsize": 1}}, "Did you mean 'data.batch_size'"),
-        ({"model": {"class_path": "nets.Lines"}}, "model: there is no 'nets.Lines'. Did you mean 'Line'"),
-        ({"model": {"class_path": "no_such.Module"}}, "'no_such.Module' cannot be imported"),
+        ({"model": {"class_path": "nets.Lines"}}, "model: the module 'nets' has no 'Lines'. Did you mean 'Line'"),
+        (
+            {"model": {"class_path": "no_such.Module"}},
+            "there is no module 'no_such', which 'no_such.Module'",
+        ),
         (
             {"model": {"act": {"class_path": "nets.Line", "init_args": {"widht": 1}}}},
             "Did you mean 'model.act.init_args.width'",

@@ -31,7 +31,7 @@ WRONG = [
     ),
     (
         {"logger": "lightning.pytorch.loggers.CSVLoger"},
-        "trainer.logger: there is no 'lightning.pytorch.loggers.CSVLoger'. Did you mean 'CSVLogger'?",
+        "trainer.logger: the module 'lightning.pytorch.loggers' has no 'CSVLoger'. Did you mean 'CSVLogger'?",
     ),
     (
         {"logger": "Quite"},
@@ -39,21 +39,19 @@ WRONG = [
     ),
     (
         {"logger": "no.such.Quite"},
-        "trainer.logger: 'no.such.Quite' cannot be imported: No module named 'no'",
+        "trainer.logger: there is no module 'no', which 'no.such.Quite' is to be in.",
     ),
     (
         {"logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dr": "x"}}},
-        "'trainer.logger.init_args.save_dr' leads nowhere in the config. "
-        "Did you mean 'trainer.logger.init_args.save_dir'?",
+        "trainer.logger: TensorBoardLogger has no 'save_dr'. Did you mean 'save_dir'? It takes: save_dir, name, ",
     ),
     (
         {"logger": [{"class_path": "MLFlowLogger", "init_args": {"tracking_url": "x"}}]},
-        "'trainer.logger.0.init_args.tracking_url' leads nowhere in the config. "
-        "Did you mean 'trainer.logger.0.init_args.tracking_uri'?",
+        "trainer.logger.0: MLFlowLogger has no 'tracking_url'. Did you mean 'tracking_uri'? It takes: ",
     ),
     (
         {"logger": {"class_path": "Records", "init_args": {"zzz": 1}}},
-        "'trainer.logger.init_args.zzz' leads nowhere in the config. 'trainer.logger' takes: save_dir.",
+        "trainer.logger: Records has no 'zzz'. It takes: save_dir.",
     ),
     (
         {"logger": {"TensorBoardLogger": {"save_dir": "x"}}},
@@ -68,8 +66,7 @@ WRONG = [
     ),
     (
         {"callbacks": {"class_path": "EarlyStopping", "init_args": {"monitr": "x"}}},
-        "'trainer.callbacks.init_args.monitr' leads nowhere in the config. "
-        "Did you mean 'trainer.callbacks.init_args.monitor'?",
+        "trainer.callbacks: EarlyStopping has no 'monitr'. Did you mean 'monitor'? It takes: monitor, ",
     ),
 ]
 
@@ -79,7 +76,7 @@ def test_what_is_wrong_is_named_with_the_nearest_that_is_right(trainer, said):
     config = {"trainer": trainer}
     with pytest.raises(InvalidConfigError) as refused:
         Blueprint(Schema(Line, Points, Trainer), config).check(config)
-    assert str(refused.value) == said
+    assert str(refused.value).startswith(said)
 
 
 def test_a_lightning_cli_s_config_is_told_of_alike():
@@ -106,14 +103,17 @@ def test_a_class_is_found_with_its_module_and_without():
 
 def test_what_stands_within_a_class_is_for_jsonargparse_to_build():
     for name in ("loggers.Kinds.Inner", "loggers.Kinds.make"):
-        check_classes({"logger": {"class_path": name, "init_args": "not_even_a_mapping"}})
+        check_classes({"logger": {"class_path": name, "init_args": {}}})
+        with pytest.raises(InvalidConfigError, match="trainer.logger.init_args must be a mapping"):
+            check_classes({"logger": {"class_path": name, "init_args": "not_even_a_mapping"}})
 
 
 def test_why_a_module_cannot_be_imported_is_said(tmp_path, monkeypatch):
     (tmp_path / "broken_loggers.py").write_text("import not_installed_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(
-        InvalidConfigError, match=r"'broken_loggers\.L' cannot be imported: No module named 'not_installed_any"
+        InvalidConfigError,
+        match=r"importing 'broken_loggers\.L' raises ModuleNotFoundError: No module named 'not_",
     ):
         check_classes({"logger": "broken_loggers.L"})
 
