@@ -19,46 +19,27 @@ _OUTCOMES = ("complete", "pruned", "fail", "interrupted", "running", "waiting")
 
 @dataclass(frozen=True)
 class ComparedStudy:
-    """What one of several studies has found.
-
-    Attributes:
-        study_name: its name.
-        metrics: the tuned metrics.
-        directions: "minimize" or "maximize" for each.
-        best: the values of its best trial, in the first metric where there are several; None when no trial completed.
-        best_number: that trial's number.
-        baseline: the values of the untuned defaults; None where they are not known.
-        improvement: by how much the best is better.
-        counts: how many trials have each outcome.
-        epochs: of all trials together; those of one that was cut short are its successor's too, and count there.
-        seconds: of all trials together.
-    """
+    """What one of several studies has found."""
 
     study_name: str
     metrics: tuple[str, ...]
     directions: tuple[str, ...]
-    best: tuple[float, ...] | None
+    best: tuple[float, ...] | None  # the values of its best trial, in the first metric where there are several
     best_number: int | None
-    baseline: tuple[float, ...] | None
-    improvement: float | None
-    counts: Mapping[str, int]
-    epochs: int
-    seconds: float
+    baseline: tuple[float, ...] | None  # the values of the untuned defaults
+    improvement: float | None  # of the best over the untuned defaults
+    counts: Mapping[str, int]  # trials of each outcome
+    epochs: int  # of all trials; those of one that was cut short are its successor's too, and count there
+    seconds: float  # of all trials
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several studies side by side.
-
-    Attributes:
-        studies: what each has found.
-        winner: the index of the study with the best value; None where they do not tune the same, or are even.
-        differences: dotted path into the definition → what stands there in each study; None where nothing does.
-    """
+    """Several studies side by side."""
 
     studies: tuple[ComparedStudy, ...]
-    winner: int | None
-    differences: Mapping[str, tuple[Any, ...]]
+    winner: int | None  # the index of the study with the best value; None where they do not tune the same, or are even
+    differences: Mapping[str, tuple[Any, ...]]  # path into the definition → what each study has there
 
 
 def compare_studies(several: Sequence[StudyResults], definitions: Sequence[Mapping[str, Any]]) -> Comparison:
@@ -104,12 +85,7 @@ def _find_winner(studies: Sequence[ComparedStudy]) -> int | None:
 
 
 def draw_comparison(comparison: Comparison, width: int | None = None) -> str:
-    """Draw studies as the columns of a table, and below, what differs in their definitions.
-
-    Args:
-        comparison: the studies.
-        width: characters of a line; nothing is cut when not given.
-    """
+    """Draw studies as the columns of a table, and below, what differs in their definitions."""
     names = [study.study_name for study in comparison.studies]
     marked = [f"{name}{' ★' if index == comparison.winner else ''}" for index, name in enumerate(names)]
     columns = [_make_column(study) for study in comparison.studies]

@@ -1,4 +1,7 @@
-"""A study as text for a terminal: how far it is, its trials, its best one, several studies, and its summary."""
+"""A study as text for a terminal: how far it is, its trials, its best one, several studies, and its summary.
+
+Where a width is given, it is that of a line in characters, and tables are cut there.
+"""
 
 from __future__ import annotations
 
@@ -97,13 +100,7 @@ def draw_best(
 
 
 def draw_status(progress: StudyProgress, width: int | None = None, latest: int = 10) -> str:
-    """Draw how far a study is: its counts, the best trial, the time left, what runs and what ended last.
-
-    Args:
-        progress: of the study.
-        width: characters of a line of the table; nothing is cut when not given.
-        latest: how many of the trials that ended last are shown.
-    """
+    """Draw how far a study is: its counts, the best trial, the time left, what runs and the latest that ended."""
     results = progress.results
     aims = ", ".join(f"{way} {metric}" for way, metric in zip(results.directions, results.metrics, strict=True))
     lines = [printable(f"Study '{results.study_name}': {aims}"), *_describe_progress(progress), ""]
@@ -173,13 +170,7 @@ def _running_row(results: StudyResults, trial: RunningTrial) -> tuple[str, ...]:
 def draw_studies(
     studies: Sequence[StudyProgress], unreadable: Mapping[str, str] = MappingProxyType({}), width: int | None = None
 ) -> str:
-    """Draw a line for each study: its trials, what runs, the best value, the time left.
-
-    Args:
-        studies: how far each is.
-        unreadable: the folders that cannot be read, by name, with the reason; a line for each.
-        width: characters of a line; nothing is cut when not given.
-    """
+    """Draw a line for each study, and one with the reason for each folder that cannot be read."""
     header = ("study", "trials", "running", "metric", "best", "left")
     right = ("trials", "running", "best", "left")
     rows = [
@@ -204,13 +195,7 @@ def _best_value(results: StudyResults) -> str:
 
 
 def draw_trials(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], width: int | None = None) -> str:
-    """Draw trials: a column for each parameter, and why those ended that did not complete.
-
-    Args:
-        rows: as `StudyResults.rows` returns them.
-        metrics: the names of the tuned metrics.
-        width: characters of a line; nothing is cut when not given.
-    """
+    """Draw trials, as `StudyResults.rows` returns them, and why those ended that did not complete."""
     columns = [name for name in rows[0] if name.startswith(PARAMS)]
     names = [*short_names(name[len(PARAMS) :] for name in columns).values()]
     numeric = [
@@ -289,13 +274,7 @@ def _remarks(is_baseline: bool, is_feasible: bool) -> list[str]:
 def draw_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), width: int | None = None
 ) -> str:
-    """Draw a table.
-
-    Args:
-        header: the columns' names.
-        rows: a text for each column.
-        right: the columns that stand to the right.
-        width: characters of a line; what is longer is cut. Nothing is cut when not given.
+    """Draw a table; ``right`` names the columns that stand to the right, and lines end at ``width`` characters.
 
     Example:
         >>> print(draw_table(("n", "state"), [("9", "complete"), ("10", "fail")], right=("n",)))

@@ -26,6 +26,8 @@ COLORS = {
 }
 CELLS = 36
 """Cells of a contour each way at most. Optuna's has a line for each trial, which is megabytes for 500 of them."""
+_OUTCOMES = ("complete", "pruned", "fail", "interrupted", "running")
+_NAMES = {"fail": "failed"}
 _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
@@ -90,13 +92,7 @@ def style_contour(figure: go.Figure, direction: str) -> go.Figure:
 def average_cells(
     x: Sequence[Any], y: Sequence[Any], z: Any, kinds: tuple[str | None, str | None]
 ) -> tuple[list[Any], list[Any], list[list[float | None]]]:
-    """Return the positions and the means of the cells of a coarser grid, except along names of categories.
-
-    Args:
-        x: positions of the columns.
-        y: positions of the rows.
-        z: values, NaN where there is none; of shape (rows, columns).
-        kinds: of the axes, as Plotly calls them: "log", "category" or None among others.
+    """Return the positions and the mean values of a coarser grid's cells. Along names of categories, it stays.
 
     Example:
         >>> average_cells(["a", "b"], [1, 2], [[0.5, float("nan")], [1.5, 2.5]], ("category", None))
@@ -156,27 +152,25 @@ def draw_curves(trials: Sequence[FrozenTrial], best: Collection[int], metric: st
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    names = {"fail": "failed", "running": "running", "pruned": "pruned", "complete": "complete", "best": "best"}
-    by_ending: dict[str, list[FrozenTrial]] = {ending: [] for ending in names}
+    by_ending: dict[str, list[FrozenTrial]] = {"fail": [], "running": [], "pruned": [], "complete": [], "best": []}
     for trial in trials:
-        ending = "best" if trial.number in best else trial.state.name.lower()
         if any(map(math.isfinite, trial.intermediate_values.values())):
-            by_ending[ending].append(trial)
+            by_ending["best" if trial.number in best else trial.state.name.lower()].append(trial)
     pruned_at = []
-    for ending, name in names.items():
+    for ending, alike in by_ending.items():
         points: list[tuple[Any, Any, Any]] = []
-        for trial in by_ending[ending]:
-            reported = [(s, v, trial.number) for s, v in sorted(trial.intermediate_values.items()) if math.isfinite(v)]
-            points += [*reported, (None, None, None)]  # a gap before the next trial
+        for trial in alike:
+            points += [(s, v, trial.number) for s, v in sorted(trial.intermediate_values.items()) if math.isfinite(v)]
             if ending == "pruned":
-                pruned_at.append(reported[-1])
+                pruned_at.append(points[-1])
+            points.append((None, None, None))  # a gap before the next trial
         if points:
             x, y, text = zip(*points, strict=True)
             figure.add_scatter(
                 x=x,
                 y=y,
                 text=text,
-                name=name,
+                name=_NAMES.get(ending, ending),
                 mode="lines+markers" if len(x) < 3 * len(trials) else "lines",  # a trial of one point has no line
                 marker={"size": 4},
                 opacity=1.0 if ending == "best" else 0.45,
@@ -196,32 +190,34 @@ def draw_timeline(lanes: Sequence[Lane], drawn: Collection[int]) -> go.Figure:
     """Draw bars in their lanes, of these trials; each begins with the time that it waited."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    bars = [(place, bar) for place, lane in enumerate(lanes) for bar in lane.bars]
-    origin = min(bar.start.timestamp() for _, bar in bars)
-    whole = max(bar.end.timestamp() for _, bar in bars) - origin
+    every_bar = [bar for lane in lanes for bar in lane.bars]
+    origin = min(bar.start for bar in every_bar)
+    whole = (max(bar.end for bar in every_bar) - origin).total_seconds()
     size, unit = next(pair for pair in _UNITS if whole >= 2 * pair[0] or pair[0] == 1)
-    bars = [(place, bar) for place, bar in bars if bar.number in drawn]
-
-    def add(kind: str, name: str, chosen: list[tuple[int, Bar]], is_waiting: bool) -> None:
-        figure.add_bar(
-            orientation="h",
-            y=[place for place, _ in chosen],
-            base=[(bar.start.timestamp() - origin + (0 if is_waiting else bar.waiting)) / size for _, bar in chosen],
-            x=[(bar.waiting if is_waiting else bar.training) / size for _, bar in chosen],
-            name=name,
-            customdata=[[bar.number, bar.outcome, bar.waiting if is_waiting else bar.training] for _, bar in chosen],
-            marker={"color": COLORS[kind], "line": {"width": 0}},
-            width=0.7,
-            hovertemplate="trial %{customdata[0]}, %{customdata[1]}<br>"
-            f"{name if is_waiting else 'trained'} %{{customdata[2]:.3g}} s<extra></extra>",
-        )
-
-    add("waiting", "waiting", [pair for pair in bars if pair[1].waiting > 0], is_waiting=True)
-    for kind in ("complete", "pruned", "fail", "interrupted", "running"):
-        chosen = [pair for pair in bars if pair[1].outcome == kind]
-        if chosen:
-            add(kind, "failed" if kind == "fail" else kind, chosen, is_waiting=False)
+    # by color: the lane, the trial, the start, the length
+    pieces: dict[str, list[tuple[int, Bar, float, float]]] = {kind: [] for kind in ("waiting", *_OUTCOMES)}
+    for place, lane in enumerate(lanes):
+        for bar in lane.bars:
+            if bar.number in drawn:
+                start = (bar.start - origin).total_seconds()
+                if bar.waiting > 0:
+                    pieces["waiting"].append((place, bar, start, bar.waiting))
+                pieces[bar.outcome].append((place, bar, start + bar.waiting, bar.training))
+    figure = go.Figure()
+    for kind, alike in pieces.items():
+        if alike:
+            figure.add_bar(
+                orientation="h",
+                y=[place for place, _, _, _ in alike],
+                base=[start / size for _, _, start, _ in alike],
+                x=[length / size for _, _, _, length in alike],
+                name=_NAMES.get(kind, kind),
+                customdata=[[bar.number, bar.outcome, length] for _, bar, _, length in alike],
+                marker={"color": COLORS[kind], "line": {"width": 0}},
+                width=0.7,
+                hovertemplate="trial %{customdata[0]}, %{customdata[1]}<br>"
+                f"{'waiting' if kind == 'waiting' else 'trained'} %{{customdata[2]:.3g}} s<extra></extra>",
+            )
     figure.update_layout(
         barmode="overlay",
         xaxis_title=f"{unit} since the first trial began",

@@ -12,7 +12,7 @@ import platform
 import secrets
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,7 @@ _CLI = "from lightning.pytorch.cli import LightningCLI; LightningCLI()"
 
 
 def render(results: DrawableResults, directory: StudyDirectory, page: Path, now: datetime.datetime) -> str:
-    """Return the page of a study.
-
-    Args:
-        results: the study.
-        directory: its folder, where it has one.
-        page: where the page will lie, from which its links lead.
-        now: when it is written.
-    """
+    """Return the page of a study, which has its folder in ``directory`` where it has one, to be written as ``page``."""
     definition = directory.read_definition() if results.is_ours else {}
     lanes = find_lanes(results.trials, results.optuna_trials, results.is_ours, now)
     best = results.best_trials
@@ -137,17 +130,11 @@ def _describe_cost(cost: Cost, unit: str) -> list[tuple[str, str, str]]:
 
 @dataclass(frozen=True)
 class Run:
-    """What to copy to run a trial again.
+    """What to copy to run a trial again."""
 
-    Attributes:
-        config: YAML.
-        command: of a shell, or a line of Python.
-        purpose: what that does, and where to run it.
-    """
-
-    config: str
-    command: str
-    purpose: str
+    config: str  # YAML
+    command: str  # of a shell, or a line of Python
+    purpose: str  # of the command, and where to run it
 
 
 def describe_runs(results: DrawableResults, directory: StudyDirectory) -> list[Run]:
@@ -179,9 +166,7 @@ def _describe_command(
         return f"{command} --storage URL", "To train it again, in a shell, with the URL of its storage"
     parts = [config[name] for name in ("model", "data") if config.get(name)]
     if parts and all(isinstance(part, Mapping) and "class_path" in part for part in parts):
-        own, promoted = directory.config(trial.number), directory.best_config
-        is_same = promoted.is_file() and own.is_file() and promoted.read_bytes() == own.read_bytes()
-        path = shlex.quote(str(promoted if is_same else own))
+        path = shlex.quote(str(directory.config(trial.number)))
         command = f"python -c {shlex.quote(_CLI)} fit --config {path}"
         return command, "To train it, in a shell where its classes can be imported"
     command = f"optimizer.refit(number={trial.number}, seeds=[1, 2, 3])"
@@ -190,39 +175,26 @@ def _describe_command(
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table.
-
-    Attributes:
-        text: what is shown.
-        key: what it is sorted by, a number where it is one; empty cells come last.
-        whole: the value in full, where the text is shorter.
-        link: where a click leads; "" nowhere.
-    """
+    """One cell of the table: its text, what it is sorted by if that is not the text, and where a click leads."""
 
     text: str
-    key: str = ""
-    whole: str = ""
+    value: Any = None
     link: str = ""
 
     @property
     def is_number(self) -> bool:
         """Whether it is sorted as a number, and stands to the right."""
-        try:
-            float(self.key)
-        except ValueError:
-            return False
-        return True
+        return isinstance(self.value, (int, float))
+
+    @property
+    def key(self) -> str:
+        """What the page sorts by, where that is not the text."""
+        return "" if self.value is None or str(self.value) == self.text else str(self.value)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial of the table.
-
-    Attributes:
-        outcome: how it ended.
-        is_best: whether it is the best, or on the Pareto front.
-        cells: one for each column.
-    """
+    """One trial of the table, with a cell for each column."""
 
     outcome: str
     is_best: bool
@@ -236,7 +208,7 @@ def make_columns(results: DrawableResults) -> list[str]:
 
 
 def make_rows(results: DrawableResults, page: Path) -> list[Row]:
-    """Return a row for each trial that is shown on the page that will lie there."""
+    """Return a row for each trial that the page, which will lie there, lists."""
     names, best = results.parameters, {*results.best_numbers}
     return [
         Row(trial.outcome, trial.number in best, tuple(_make_cells(trial, results, names, page)))
@@ -245,36 +217,25 @@ def make_rows(results: DrawableResults, page: Path) -> list[Row]:
     ]
 
 
-def _make_cells(trial: TrialResult, results: DrawableResults, names: list[str], page: Path) -> Iterable[Cell]:
+def _make_cells(trial: TrialResult, results: DrawableResults, names: list[str], page: Path) -> Iterator[Cell]:
     link = link_folder(trial.directory, page) if results.is_ours else ""
-    yield Cell(str(trial.number), str(trial.number), link=link)
-    state = trial.outcome if trial.is_feasible else f"{trial.outcome}, infeasible"
-    yield Cell(state, state)
+    yield Cell(str(trial.number), trial.number, link)
+    yield Cell(trial.outcome if trial.is_feasible else f"{trial.outcome}, infeasible")
     for value in trial.values or (None,) * len(results.metrics):
-        yield Cell("") if value is None else _make_cell(value)
+        yield Cell(short(value), value)
     for name in names:
-        yield _make_cell(trial.params[name]) if name in trial.params else Cell("")
-    yield Cell(str(trial.epochs), str(trial.epochs))
-    yield Cell(spent(trial.duration), str(trial.duration)) if trial.duration else Cell("")
+        value = trial.params.get(name)
+        yield Cell(_format_parameter(value), value) if name in trial.params else Cell("")
+    yield Cell(str(trial.epochs), trial.epochs)
+    yield Cell(spent(trial.duration), trial.duration) if trial.duration else Cell("")
     if results.is_ours:
         memory = trial.facts.memory
-        yield Cell("") if memory is None else Cell(size(memory), str(memory))
-        yield Cell(_describe_trial(trial))
-
-
-def _make_cell(value: Any) -> Cell:
-    text, whole = _format_parameter(value), str(value)
-    key = str(float(value)) if isinstance(value, (int, float)) else whole
-    return Cell(text, key, whole if whole != text else "")
-
-
-def _describe_trial(trial: TrialResult) -> str:
-    notes = ["untuned defaults"] if trial.is_baseline else []
-    if trial.continues is not None:
-        notes.append(f"goes on from trial {trial.continues}")
-    if trial.continued_by is not None:
-        notes.append(f"trial {trial.continued_by} goes on from it")
-    return "; ".join([*notes, *([trial.detail] if trial.detail else [])])
+        yield Cell("" if memory is None else size(memory), memory)
+        notes = ["untuned defaults"] if trial.is_baseline else []
+        notes += [f"goes on from trial {trial.continues}"] if trial.continues is not None else []
+        notes += [f"trial {trial.continued_by} goes on from it"] if trial.continued_by is not None else []
+        notes += [trial.detail] if trial.detail else []
+        yield Cell("; ".join(notes))
 
 
 def link_folder(path: Path, page: Path) -> str:

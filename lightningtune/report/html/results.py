@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import html
+import itertools
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -51,8 +52,8 @@ class DrawableResults(StudyResults):
 
     Attributes:
         optuna_trials: the trials as Optuna has them, by number.
-        is_ours: whether this library ran the study. Of another study, epochs are not known, only the count of reports.
-        is_of_command: whether ``lightningtune tune`` ran it.
+        is_ours: whether this library ran the study. Of another, only the reports are counted, as its epochs.
+        is_of_command: whether ``lightningtune tune`` ran the study.
         most_drawn: how many trials are drawn at most.
 
     Example:
@@ -62,16 +63,10 @@ class DrawableResults(StudyResults):
         >>> study = optuna.create_study(study_name="parabola")
         >>> study.optimize(lambda t: t.suggest_float("x", -1, 1) ** 2 + t.suggest_float("y", 0, 1), n_trials=12)
         >>> results = drawable_results(study, StudyDirectory.named(None, "parabola"))
-        >>> for draw in (
-        ...     results.plot_optimization_history,
-        ...     results.plot_param_importances,
-        ...     results.plot_parallel_coordinate,
-        ...     results.plot_slice,
-        ...     results.plot_contour,
-        ...     results.plot_timeline,
-        ... ):
-        ...     figure = draw()
-        >>> results.plot_slice("value").layout.xaxis.title.text
+        >>> history, importances = results.plot_optimization_history(), results.plot_param_importances()
+        >>> contour, timeline = results.plot_contour("value"), results.plot_timeline()
+        >>> parallel, slices = results.plot_parallel_coordinate(), results.plot_slice()
+        >>> slices.layout.xaxis.title.text
         'x'
         >>> results.plot_intermediate_values()
         Traceback (most recent call last):
@@ -249,22 +244,17 @@ class DrawableResults(StudyResults):
         """
         if len(self.trials) <= self.most_drawn:
             return frozenset(range(len(self.trials)))
-        kept = {*self.best_numbers, *(trial.number for trial in self.trials if trial.state == "running")}
-        if self.baseline is not None:
-            kept.add(self.baseline.number)
+        kept = {*self.best_numbers}
+        kept |= {trial.number for trial in self.trials if trial.state == "running" or trial.is_baseline}
         if len(self.metrics) == 1:
             sign = 1 if self.directions[0] == "minimize" else -1
-            ranked = [
+            values = [
                 (sign * trial.value, trial.number)
                 for trial in self.trials
                 if trial.state == "complete" and trial.is_feasible and trial.value is not None
             ]
-            best_so_far = float("inf")
-            for value, number in ranked:
-                if value < best_so_far:
-                    best_so_far = value
-                    kept.add(number)
-            kept |= {number for _, number in sorted(ranked)[: self.most_drawn // 5]}
+            bests_so_far = itertools.accumulate(values, min)
+            kept |= {number for _, number in [*bests_so_far, *sorted(values)[: self.most_drawn // 5]]}
         others = [trial.number for trial in self.trials if trial.number not in kept and trial.state != "waiting"]
         return frozenset({*kept, *_sample(others, self.most_drawn - len(kept))})
 
@@ -307,18 +297,13 @@ class DrawableResults(StudyResults):
     def _complete(self) -> list[FrozenTrial]:
         return [trial for trial in self.optuna_trials if trial.state is TrialState.COMPLETE]
 
-    @property
-    def has_ranking(self) -> bool:
-        """Whether enough trials completed to tell which parameters are important."""
-        return len(self._complete) >= ENOUGH
-
     @cached_property
     def _ranked_params(self) -> list[str]:
         """The parameters of completed trials as they are drawn, the most important first where that can be told."""
         names = [*dict.fromkeys(self._drawn_names[name] for trial in self._complete for name in trial.params)]
         if not names:
             raise NoResultError("The trials have no parameters.")
-        if len(names) > 1 and self.has_ranking:
+        if len(names) > 1 and len(self._complete) >= ENOUGH:
             importances = self._find_importances(0)
             names.sort(key=lambda name: -importances.get(name, 0.0))
         return names
@@ -362,8 +347,8 @@ class DrawableResults(StudyResults):
         )
 
     def _target(self, objective: int) -> dict[str, Any]:
-        target = {} if len(self.metrics) == 1 else {"target": lambda trial: trial.values[objective]}
-        return {**target, "target_name": _escape(self.metrics[objective])}
+        name = {"target_name": _escape(self.metrics[objective])}
+        return name if len(self.metrics) == 1 else {**name, "target": lambda trial: trial.values[objective]}
 
 
 def drawable_results(study: optuna.Study, directory: StudyDirectory) -> DrawableResults:
@@ -372,9 +357,10 @@ def drawable_results(study: optuna.Study, directory: StudyDirectory) -> Drawable
     trials = tuple(study.get_trials(deepcopy=False)[: len(results.trials)])  # another may have begun meanwhile
     is_ours = SEED in study.user_attrs or any(REASON in trial.user_attrs for trial in trials)
     if not is_ours:
+        durations = [trial.duration.total_seconds() if trial.duration else 0.0 for trial in trials]
         counted_reports = [
-            dataclasses.replace(result, epochs=len(trial.intermediate_values), duration=_seconds(trial))
-            for result, trial in zip(results.trials, trials, strict=True)
+            dataclasses.replace(result, epochs=len(trial.intermediate_values), duration=seconds)
+            for result, trial, seconds in zip(results.trials, trials, durations, strict=True)
         ]
         results = dataclasses.replace(results, trials=tuple(counted_reports))
     is_of_command = STUDY_FILE in study.user_attrs
@@ -387,10 +373,6 @@ def _quiet() -> Iterator[None]:
     with quiet_optuna(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _seconds(trial: FrozenTrial) -> float:
-    return trial.duration.total_seconds() if trial.duration is not None else 0.0
 
 
 def _sample(things: Sequence[Any], most: int) -> list[Any]:
@@ -411,9 +393,9 @@ def _escape(text: str) -> str:
 def _make_drawable(kind: BaseDistribution, value: Any) -> tuple[BaseDistribution, Any]:
     """Return a distribution with readable choices, wide enough for its value: an untuned default may lie outside."""
     if isinstance(kind, CategoricalDistribution):
-        shortened = [_shorten(choice) for choice in kind.choices]
-        is_unique = len(set(shortened)) == len(shortened)
-        choices = [_escape_choice(choice) for choice in (shortened if is_unique else kind.choices)]
+        choices = [_shorten(choice) for choice in kind.choices]
+        choices = choices if len(set(choices)) == len(choices) else [*kind.choices]  # no two may look alike
+        choices = [_escape(choice) if isinstance(choice, str) else choice for choice in choices]
         return CategoricalDistribution(choices), choices[int(kind.to_internal_repr(value))]
     if isinstance(kind, IntDistribution):
         return IntDistribution(min(kind.low, value), max(kind.high, value), kind.log), value
@@ -427,7 +409,3 @@ def _shorten(choice: Any) -> Any:
     if not isinstance(choice, str) or len(choice) <= _LONGEST_CHOICE:
         return choice
     return f"{choice[: _LONGEST_CHOICE // 2 - 1]}…{choice[-_LONGEST_CHOICE // 2 :]}"
-
-
-def _escape_choice(choice: Any) -> Any:
-    return _escape(choice) if isinstance(choice, str) else choice

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from lightningtune.study.results import StudyResults, TrialResult
 from lightningtune.wording import counted, short
 
-TOP = 5
-"""How many of the best trials are looked at for how close they lie."""
-ENOUGH = 10
-"""Of fewer tuned trials, the best five are most of all, and lie as far apart as the search space lets them."""
+TOP = 5  # as many of the best trials are looked at for how close they lie
+ENOUGH = 10  # of fewer tuned trials, the best five are most of all
 
 
 @dataclass(frozen=True)
@@ -33,38 +31,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much the best trial is better than the untuned defaults.
+    """By how much the best trial is better than the untuned defaults."""
 
-    Attributes:
-        value: positive where it is better.
-        error: the standard error of that; None where no training was repeated with another seed.
-        seeds: how many trainings of the best, and of the defaults, it comes from.
-    """
-
-    value: float
-    error: float | None
-    seeds: tuple[int, int]
+    value: float  # positive where it is better
+    error: float | None  # standard error; None where no training was repeated with another seed
+    seeds: tuple[int, int]  # trainings of the best, and of the defaults, that it comes from
 
 
 @dataclass(frozen=True)
 class ResultSummary:
-    """What comes first in a report.
-
-    Attributes:
-        best: the best trial.
-        baseline: the untuned defaults, where they completed.
-        gain: over the baseline; None where there is none, or it violates a constraint.
-        spread: of the values of the five best trials, the untuned defaults apart; None where there are too few, or
-            not all of them are finite.
-        refits: the scores of more trainings of the best trial, with other seeds.
-        choices: its parameters.
-    """
+    """What comes first in a report."""
 
     best: TrialResult
-    baseline: TrialResult | None
-    gain: Gain | None
-    spread: float | None
-    refits: tuple[float, ...]
+    baseline: TrialResult | None  # the untuned defaults, where they completed
+    gain: Gain | None  # None without a baseline, or with one that violates a constraint
+    spread: float | None  # of the values of the best tuned trials; None for too few, or infinite ones
+    refits: tuple[float, ...]  # scores of more trainings of the best trial, with other seeds
     choices: tuple[Choice, ...]
 
     @property
@@ -141,33 +123,12 @@ def summarize(results: StudyResults) -> ResultSummary | None:
 
 
 def find_gain(
-    best: TrialResult,
-    baseline: TrialResult,
-    best_refits: Sequence[float],
-    baseline_refits: Sequence[float],
-    sign: int,
+    best: TrialResult, baseline: TrialResult, best_refits: Sequence[float], baseline_refits: Sequence[float], sign: int
 ) -> Gain:
-    """Compare the best trial with the baseline.
+    """Compare the best trial with the baseline, where ``sign`` is 1 if more is better, and -1 if less is.
 
-    Once the best trial was trained again with at least two seeds, it is those trainings that are compared: the score by
-    which a trial was chosen as the best of many is too good. Its variance stands for the baseline's too where that was
-    trained only once.
-
-    Args:
-        best: the best trial.
-        baseline: the untuned defaults.
-        best_refits: the scores of more trainings of the best trial.
-        baseline_refits: those of the baseline.
-        sign: 1 where more is better, -1 where less is.
-
-    Example:
-        >>> from pathlib import Path
-        >>> best, baseline = (
-        ...     TrialResult(number, "complete", (value,), {}, "", "", 1, 1.0, False, Path(), None)
-        ...     for number, value in ((1, 0.9), (0, 0.7))
-        ... )
-        >>> find_gain(best, baseline, [0.8, 0.9], [], sign=1)
-        Gain(value=0.15..., error=0.08..., seeds=(2, 1))
+    The score by which a trial was chosen as the best of many is too good. So its refits are compared once there are at
+    least two. Their variance stands for the baseline's too where that was trained only once.
     """
     best_value, baseline_value = best.value or 0.0, baseline.value or 0.0
     if best.number == baseline.number:

@@ -20,25 +20,17 @@ from lightningtune.wording import mask_numbers
 
 @dataclass(frozen=True)
 class Bar:
-    """One trial in its lane.
-
-    Attributes:
-        number: the trial's.
-        outcome: how it ended, or "running".
-        start: when it was asked for.
-        end: when its outcome was told; of a running one the moment of the report.
-        training: seconds of that in which it trained, at the end. Before, it waited for its process or its data.
-    """
+    """One trial in its lane: from its start it waits for its process and its data, then it trains until its end."""
 
     number: int
-    outcome: str
+    outcome: str  # as `TrialResult.outcome`
     start: datetime.datetime
     end: datetime.datetime
-    training: float
+    training: float  # seconds
 
     @property
     def waiting(self) -> float:
-        """Seconds in which it did not train."""
+        """Seconds before it trained."""
         return (self.end - self.start).total_seconds() - self.training
 
 
@@ -104,23 +96,14 @@ def _host(trial: FrozenTrial) -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a study cost.
-
-    Attributes:
-        epochs: trained, by all trials.
-        seconds: of training, in all trials.
-        waited: seconds in which a trial had been asked for but did not train.
-        elapsed: seconds from the first trial's start to the last one's end.
-        median: epochs of the median completed trial; None where none completed.
-        saved: epochs that the pruned trials would have had more, had they been as long as that one.
-    """
+    """What a study cost, in epochs and in seconds."""
 
     epochs: int
-    seconds: float
-    waited: float
-    elapsed: float
-    median: float | None
-    saved: int
+    seconds: float  # of training, in all trials
+    waited: float  # seconds in which a trial had been asked for but did not train
+    elapsed: float  # seconds from the first trial's start to the last one's end
+    median: float | None  # epochs of the median completed trial
+    saved: int  # epochs that the pruned trials would have had more, had they been as long as that one
 
     @property
     def saved_share(self) -> float:
