@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +99,12 @@ class DryRun(Callback):
         self._epoch_seconds = epoch_seconds
         self._deadline = math.inf
         self._is_cut = False  # the epoch ends early
-        self._cuts_validations = False
         self._is_shortened = False  # by now, something was left out that a trial does
         self._is_in_batch = False  # what is raised now is raised in a trial too
         self._has_stopped = False
         self._every_n_epochs: int | None = None  # the user's setting, while the trainer has another
         self._settings: dict[str, Any] = {}
-        self._val_batches: list[int | None] | None = None
-        self._val_limit: int | float = 1.0
+        self._val_batches: list[int | float] = []
         self._losses: list[float] = []
         self._since = 0.0
         self._train_seconds: list[float] = []
@@ -124,14 +122,9 @@ class DryRun(Callback):
         set_callbacks(trainer, [self, *kept])  # first, so that the notes are written when another one raises
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note how long a trial is, and shorten what is to come."""
+        """Note how long a trial is, and begin to take the time."""
         self._settings = {name: getattr(trainer, name) for name in _SETTINGS}
-        self._val_limit = trainer.limit_val_batches
-        if trainer.num_val_batches:
-            self._val_batches = [_known(count) for count in trainer.num_val_batches]
-        if self._epoch_seconds is None:
-            self._cuts_validations = shorten_validation(trainer, _BATCHES)
-        else:
+        if self._epoch_seconds is not None:
             self._deadline = time.monotonic() + self._epoch_seconds
         self._since = time.perf_counter()
 
@@ -161,11 +154,12 @@ class DryRun(Callback):
                 self._every_n_epochs, trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch, 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the batches, and begin to take the time."""
+        """Count the batches, shorten the validation, and begin to take the time."""
         self._restore_interval(trainer)
-        if self._val_batches is None:
-            self._val_batches = _count_batches(trainer.val_dataloaders, self._val_limit)
-        self._is_shortened |= self._cuts_validations
+        if not trainer.sanity_checking:
+            self._val_batches = self._val_batches or [*trainer.num_val_batches]
+            if self._epoch_seconds is None:
+                self._is_shortened |= shorten_validation(trainer, _BATCHES)
         self._since = time.perf_counter()
 
     def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
@@ -224,13 +218,13 @@ class DryRun(Callback):
         size = self._measure_checkpoint(trainer)  # on all ranks
         if not trainer.is_global_zero:
             return
-        device, val_batches = pl_module.device, self._val_batches or []
+        device = pl_module.device
         is_cuda = device.type == "cuda"
         notes = DryRunNotes(
             metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
             losses=self._losses,
             train_batches=_known(trainer.num_training_batches),
-            val_batches=None if None in val_batches else sum(filter(None, val_batches)),
+            val_batches=_known(sum(self._val_batches)),
             train_seconds=self._train_seconds,
             val_seconds=self._val_seconds,
             checkpoint=size,
@@ -308,23 +302,6 @@ def _sums(tensor: torch.Tensor) -> tuple[float, float] | None:
     tensor = tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()  # which has no float64
     values = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
     return float(values.abs().sum()), float(values.real.sum())
-
-
-def _count_batches(loaders: Any, limit: int | float) -> list[int | None]:
-    """Return how many batches of each dataloader a validation takes; None for one that does not tell."""
-    if isinstance(loaders, Mapping):
-        loaders = [*loaders.values()]
-    counts: list[int | None] = []
-    for loader in loaders if isinstance(loaders, (list, tuple)) else [loaders]:
-        try:
-            length = len(loader) if isinstance(loader, Sized) else None
-        except TypeError:  # of a dataset without a length
-            length = None
-        if isinstance(limit, int):
-            counts.append(limit if length is None else min(length, limit))
-        else:
-            counts.append(None if length is None else int(length * limit))
-    return counts
 
 
 def _known(count: int | float) -> int | None:

@@ -1,4 +1,4 @@
-"""Dry runs of points of a space: each is trained for two batches, in a folder that is then removed."""
+"""Dry runs of points of a space: each trains two batches, in a process of its own where that is quick."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import copy
 import dataclasses
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,37 @@ _FAILED_RUNS = 3
 """Dry runs that fail, none having succeeded, after which the other points are left out."""
 
 
-@dataclass(frozen=True)
+def is_hopeless(runs: Sequence[TriedPoint]) -> bool:
+    """Whether no further point can succeed: the config is wrong, or the first points have all failed."""
+    errors = [None if run.is_in_doubt else run.outcome.error for run in runs]
+    return isinstance(errors[0], ConfigurationError) or (len(errors) >= _FAILED_RUNS and None not in errors)
+
+
+@contextlib.contextmanager
+def start_processes(make: Callable[[], TrialProcesses], is_required: bool) -> Iterator[TrialProcesses | None]:
+    """Start what trains in processes of their own; give None where something cannot travel there, and need not.
+
+    Raises:
+        ConfigurationError: when something cannot travel, and has to.
+    """
+    processes = None
+    if is_required or sys.platform == "linux":
+        try:
+            processes = make()
+        except ConfigurationError:
+            if is_required:
+                raise
+    with processes or contextlib.nullcontext():
+        yield processes
+
+
+@dataclass
 class DryRunner:
-    """Where points are tried, and how."""
+    """Trains points of a space in one folder, and writes nowhere else.
+
+    A point whose epoch was cut short, and that failed in a way that may be due to that, is trained again for a whole
+    epoch, if that is quick. From then on all points are.
+    """
 
     blueprint: Blueprint
     objective: Objective
@@ -47,11 +74,19 @@ class DryRunner:
     slot: Slot
     saves: bool  # whether trials write checkpoints
     seed: int  # where the config has none
-    is_isolated: bool  # each run needs a process of its own, as trials do; otherwise it has one where that is quick
-    processes: Callable[[], TrialProcesses]
-    epoch_seconds: float = 10.0  # that a whole epoch may take, where a shortened one leaves in doubt if a trial fails
+    folder: Path
+    processes: TrialProcesses | None  # None for runs in this process
+    is_isolated: bool  # whether each run needs a process of its own
+    epoch_seconds: float = 10.0  # that a whole epoch may take
+    _configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _attempts: int = 0
+    _is_whole: bool = False
+    _can_be_whole: bool = True
 
-    def run(
+    def __post_init__(self) -> None:
+        self._preparation = Preparation(self.blueprint)
+
+    def run_all(
         self, points: Sequence[DryRunPoint], progress: Callable[[str], Any], seconds: float = MAX_SECONDS
     ) -> tuple[list[TriedPoint], Sequence[DryRunPoint]]:
         """Try points until the time is up, or until it seems that none can succeed.
@@ -65,71 +100,31 @@ class DryRunner:
             What was tried, and the points that are left.
 
         Raises:
-            ConfigurationError: when something cannot travel to a process that has to be another.
             KeyboardInterrupt: after Ctrl-C.
         """
         began, runs = time.monotonic(), list[TriedPoint]()
-        folder = tempfile.TemporaryDirectory(prefix="lightningtune-check-", ignore_cleanup_errors=True)
-        with folder as path, self._started_processes() as processes:
-            tries = _Tries(self, Path(path), processes)
-            for number, point in enumerate(points):
-                if runs and (time.monotonic() - began > seconds or is_hopeless(runs)):
-                    return runs, points[number:]
-                progress(f"{number + 1} of {len(points)}: {point.name}")
-                runs.append(tries.run(point))
+        for number, point in enumerate(points):
+            if runs and (time.monotonic() - began > seconds or is_hopeless(runs)):
+                return runs, points[number:]
+            progress(f"{number + 1} of {len(points)}: {point.name}")
+            runs.append(self.run(point))
         return runs, ()
-
-    @contextlib.contextmanager
-    def _started_processes(self) -> Iterator[TrialProcesses | None]:
-        processes = None
-        if self.is_isolated or sys.platform == "linux":
-            try:
-                processes = self.processes()
-            except ConfigurationError:  # something cannot travel, and need not
-                if self.is_isolated:
-                    raise
-        with processes or contextlib.nullcontext():
-            yield processes
-
-
-def is_hopeless(runs: Sequence[TriedPoint]) -> bool:
-    """Whether no further point can succeed: the config is wrong, or the first points have all failed."""
-    errors = [None if run.is_in_doubt else run.outcome.error for run in runs]
-    return isinstance(errors[0], ConfigurationError) or (len(errors) >= _FAILED_RUNS and None not in errors)
-
-
-class _Tries:
-    """Dry runs in one folder.
-
-    A point whose epoch was cut short, and that failed in a way that may be due to that, is trained again for a whole
-    epoch, if that is quick. From then on all points are.
-    """
-
-    def __init__(self, runner: DryRunner, folder: Path, processes: TrialProcesses | None) -> None:
-        self._runner = runner
-        self._folder = folder
-        self._processes = processes  # None for runs in this process
-        self._preparation = Preparation(runner.blueprint)
-        self._configs: dict[str, Mapping[str, Any]] = {}
-        self._count = 0
-        self._is_whole = False
-        self._can_be_whole = True
 
     def run(self, point: DryRunPoint) -> TriedPoint:
         """Try a point, whatever becomes of it."""
         tried = TriedPoint(point.name, point.values, TrialOutcome(StopReason.FAILED), None, point.parameter, point.base)
         self._configs[point.name] = {}
         try:
-            blueprint = self._runner.blueprint
+            blueprint = self.blueprint
             config = blueprint.schema.merge(blueprint.config, point.overrides)
             blueprint.check(config)
             ranks = blueprint.check_trainer(config)
-            config = self._configs[point.name] = dry_run_config(config, self._runner.seed)
+            config = self._configs[point.name] = dry_run_config(config, self.seed)
             is_visible = point.base is None or self._configs.get(point.base) != config
             tried = self._settle(dataclasses.replace(tried, is_visible=is_visible), config, ranks)
         except Exception as error:  # of the config, of a copy, of a process: it is this point that cannot be trained
             tried = dataclasses.replace(tried, outcome=failure(error, PRUNED_BY))
-        if self._processes is None and isinstance(tried.outcome.error, (KeyboardInterrupt, SystemExit)):
+        if self.processes is None and isinstance(tried.outcome.error, (KeyboardInterrupt, SystemExit)):
             raise tried.outcome.error
         return tried
 
@@ -143,13 +138,13 @@ class _Tries:
         return whole if self._is_whole else first
 
     def _attempt(self, tried: TriedPoint, config: Mapping[str, Any], ranks: int, is_whole: bool) -> TriedPoint:
-        runner, directory = self._runner, self._folder / f"{self._count:02d}"
+        directory = self.folder / f"{self._attempts:02d}"
         directory.mkdir()
-        self._count += 1
-        dry_run = DryRun(directory, runner.saves, runner.epoch_seconds if is_whole else None)
-        callbacks = (*(copy.deepcopy(callback) for callback in runner.callbacks), dry_run)
-        config = with_local_loggers(config, runner.blueprint.schema.lookup(config, "trainer.logger"), directory)
-        goal, seed = runner.objective, runner.seed
+        self._attempts += 1
+        dry_run = DryRun(directory, self.saves, self.epoch_seconds if is_whole else None)
+        callbacks = (*(copy.deepcopy(callback) for callback in self.callbacks), dry_run)
+        config = with_local_loggers(config, self.blueprint.schema.lookup(config, "trainer.logger"), directory)
+        goal, seed = self.objective, self.seed
         spec = TrialSpec(0, config, directory, goal, callbacks, False, data_seed=seed, pruned_by=PRUNED_BY)
         try:
             outcome = self._train(spec, ranks)
@@ -170,18 +165,18 @@ class _Tries:
         return outcome.error is not None and outcome.reason is not StopReason.PRUNED
 
     def _train(self, spec: TrialSpec, ranks: int) -> TrialOutcome:
-        runner, processes, slot = self._runner, self._processes, self._runner.slot
+        processes, slot = self.processes, self.slot
         if processes is not None:
             try:
                 spec = self._with_data(spec, lambda: processes.prepare_data(spec, slot, ranks))
                 return processes.run(spec, slot, SilentReporter(), ranks, _RUN_SECONDS)
             except ConfigurationError:  # the classes cannot be loaded there, and need not
-                if runner.is_isolated or ranks > 1:
+                if self.is_isolated or ranks > 1:
                     raise
-                self._processes = None
-        spec = self._with_data(spec, lambda: prepare_data(runner.blueprint, spec))
-        return run_inline(spec, runner.blueprint, SilentReporter())
+                self.processes = None
+        spec = self._with_data(spec, lambda: prepare_data(self.blueprint, spec))
+        return run_inline(spec, self.blueprint, SilentReporter())
 
     def _with_data(self, spec: TrialSpec, prepare: Callable[[], bool]) -> TrialSpec:
-        is_prepared = not self._runner.blueprint.share_data and self._preparation.of(spec.config, prepare)
+        is_prepared = not self.blueprint.share_data and self._preparation.of(spec.config, prepare)
         return dataclasses.replace(spec, data_is_prepared=is_prepared)

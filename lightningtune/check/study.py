@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from lightningtune.check.findings import (
 )
 from lightningtune.check.points import DryRunPoint, dry_run_points, try_pruner
 from lightningtune.check.report import SEVERITIES, CheckReport, Finding, TriedPoint, describe_extent
-from lightningtune.check.runner import MAX_SECONDS, DryRunner, is_hopeless
+from lightningtune.check.runner import MAX_SECONDS, DryRunner, is_hopeless, start_processes
 from lightningtune.config.base import as_list
 from lightningtune.errors import ConfigurationError
 from lightningtune.host import Host
@@ -76,18 +77,22 @@ def check_study(
     with quiet_optuna():
         try:
             ranks = blueprint.check_trainer(blueprint.config)
-            runner = DryRunner(
-                blueprint=blueprint,
-                objective=objective,
-                callbacks=host.callbacks,
-                slot=slots[0],
-                saves=host.save_checkpoints,
-                seed=seed or 0,
-                is_isolated=is_isolated or ranks > 1,
-                processes=processes,
-            )
             points = dry_run_points(host.space, _find_defaults(host))
-            runs, left = runner.run(points, progress or (lambda text: None))
+            is_required = is_isolated or ranks > 1
+            folder = tempfile.TemporaryDirectory(prefix="lightningtune-check-", ignore_cleanup_errors=True)
+            with folder as path, start_processes(processes, is_required) as started:
+                runner = DryRunner(
+                    blueprint=blueprint,
+                    objective=objective,
+                    callbacks=host.callbacks,
+                    slot=slots[0],
+                    saves=host.save_checkpoints,
+                    seed=seed or 0,
+                    folder=Path(path),
+                    processes=started,
+                    is_isolated=is_required,
+                )
+                runs, left = runner.run_all(points, progress or (lambda text: None))
             found += _describe_runs(runs, left, time.monotonic() - began)
         except ConfigurationError as mistake:
             found.append(Finding("error", "config", str(mistake)))

@@ -163,25 +163,11 @@ def end_epoch(trainer: Trainer) -> None:
 
 
 def shorten_validation(trainer: Trainer, batches: int) -> bool:
-    """Have validations take a few batches of each dataloader, as if the user had limited them.
-
-    Args:
-        trainer: in ``on_train_start``, when everything that is made from the number of batches has been made.
-        batches: how many.
-
-    Returns:
-        Whether a validation may be shorter than it would have been.
-    """
+    """Have a validation that starts take a few batches of each dataloader; return whether that may shorten it."""
     counts = trainer.num_val_batches  # the loop's own list, by which it limits the dataloaders
-    if counts:
-        is_shorter = any(count > batches for count in counts)
-        counts[:] = [min(count, batches) for count in counts]
-        return is_shorter
-    limit = trainer.limit_val_batches  # the dataloaders are made for the first validation, and limited by this
-    if limit == 0 or (isinstance(limit, int) and limit <= batches):
-        return False
-    trainer.limit_val_batches = batches
-    return True
+    is_shorter = any(count > batches for count in counts)
+    counts[:] = [min(count, batches) for count in counts]
+    return is_shorter
 
 
 # Raise out of Trainer.fit after everything that Lightning does at its end

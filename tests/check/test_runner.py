@@ -6,7 +6,7 @@ from faults import Faulty
 from nets import Points
 
 from lightningtune.check.points import DryRunPoint
-from lightningtune.check.runner import DryRunner, is_hopeless
+from lightningtune.check.runner import DryRunner, is_hopeless, start_processes
 from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective
 from lightningtune.errors import ConfigurationError
@@ -16,15 +16,11 @@ from lightningtune.workers.devices import Slot
 POINTS = [DryRunPoint(f"width={width}", {"width": width}, {"width": width}) for width in (4, 8, 16, 32)]
 
 
-def cannot_travel():
-    raise ConfigurationError("it cannot travel")
-
-
 @pytest.fixture
-def try_points():
+def try_points(tmp_path):
     """Try points of a model that has a fault, or none."""
 
-    def run(points, fault="none", told=None, seconds=600.0, **options):
+    def run(points, fault="none", told=None, seconds=600.0, epoch_seconds=60.0):
         config = {
             "model": {"fault": fault},
             "data": {"batch_size": 2},
@@ -37,10 +33,12 @@ def try_points():
             slot=Slot(),
             saves=False,
             seed=0,
-            processes=cannot_travel,
-            **{"is_isolated": False, "epoch_seconds": 60.0, **options},
+            folder=tmp_path,
+            processes=None,
+            is_isolated=False,
+            epoch_seconds=epoch_seconds,
         )
-        return runner.run(points, (told if told is not None else []).append, seconds)
+        return runner.run_all(points, (told if told is not None else []).append, seconds)
 
     return run
 
@@ -88,6 +86,11 @@ def test_a_point_that_is_none_of_the_config_is_a_failure(try_points):
     assert is_hopeless([runs[1]])
 
 
-def test_what_has_to_run_apart_and_cannot_travel_is_refused(try_points):
-    with pytest.raises(ConfigurationError, match="it cannot travel"):
-        try_points(POINTS, is_isolated=True)
+def test_what_has_to_run_apart_and_cannot_travel_is_refused():
+    def cannot_travel():
+        raise ConfigurationError("it cannot travel")
+
+    with pytest.raises(ConfigurationError, match="it cannot travel"), start_processes(cannot_travel, True):
+        pass
+    with start_processes(cannot_travel, False) as started:
+        assert started is None
