@@ -9,7 +9,7 @@ import pickle
 import signal
 import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from lightningtune.training.callback import TrialCallback
 from lightningtune.training.checkpoints import KeepCheckpoints, LastNeeded
 from lightningtune.training.failures import failure
 from lightningtune.training.loops import get_callbacks, raise_at_end_of_fit, reraise_at_end_of_fit
-from lightningtune.training.signals import SigtermGuard, call_if_orphaned, end_training_processes, get_late_sigterm
+from lightningtune.training.signals import SigtermGuard, end_training_processes, get_late_sigterm
 
 _FROM_WORKERS = "lightningtune:from_workers"
 """The trial's attribute in which rank 0 of a spawned or forked fit leaves its results for the parent process."""
@@ -40,19 +40,15 @@ class TuneCallback(TrialCallback):
     """Reports every validation of a fit to an Optuna trial, prunes it, and knows its score.
 
     A trial that is pruned ends softly: Lightning leaves its loops by itself, every end hook runs, loggers finish, and
-    then ``optuna.TrialPruned`` comes out of ``Trainer.fit``. Ctrl-C and SIGTERM fail the trial of a fit, and end the
-    process.
-
-    The objective makes the data, so the callback cannot seed it: a random split needs a generator with a fixed seed,
-    for all trials to have the same validation set.
+    then ``optuna.TrialPruned`` comes out of ``Trainer.fit``. Ctrl-C and SIGTERM fail the trial, and end the process.
 
     A trial may consist of several fits, for folds or stages: pass one callback to all of them, or a new one to each.
     Steps go on from fit to fit, so that the trial has one curve; `score`, `history` and `best_model_path` are those of
     the callback's latest fit. A copy of a callback, by ``copy`` or ``pickle``, is the callback itself, for some
     libraries copy what they are given; in another process it is a callback that reports to the same trial.
 
-    Files are the script's own concern: give each trial's loggers and checkpoints a folder of their own, for example
-    ``ModelCheckpoint(dirpath=f"checkpoints/{trial.number}")``, or they overwrite those of other trials.
+    Data and files are yours. Give a random split a generator with a fixed seed, so that all trials have the same
+    validation set, and each trial's loggers and checkpoints a folder of their own.
 
     Args:
         trial: the trial that Optuna has given to the objective.
@@ -67,8 +63,8 @@ class TuneCallback(TrialCallback):
         step_offset: the step of the first validation. By default steps begin at 0 and go on from fit to fit; where
             folds differ in length, as with early stopping, ``step_offset=fold * max_epochs`` lets the pruner
             compare each with its like.
-        save_best: a folder in which to keep the checkpoint of the validation that gives the score, in a folder of its
-            own for each fit.
+        save_best: a folder in which to keep the checkpoint of the validation that gives the score; each fit has a
+            folder of its own there.
 
     Raises:
         MetricError: when the mode contradicts the study's direction.
@@ -119,11 +115,11 @@ class TuneCallback(TrialCallback):
         super().__init__(objective, OptunaReporter(trial), after_report=None if save_best is None else self._save_best)
         self._step_offset = step_offset
         self._saves_to = None if save_best is None else Path(save_best)
+        self._folder = Path()  # of the current fit, in the one above
         self._best_model_path = ""
         self._has_fitted_here = False
         self._key = uuid.uuid4().hex
         _CALLBACKS[self._key] = self
-        self._forget_parent: Callable[[], Any] | None = None
         self._ending: BaseException | None = None
         self._sigterm = SigtermGuard()
 
@@ -146,10 +142,9 @@ class TuneCallback(TrialCallback):
     def best_model_path(self) -> str:
         """The path of the latest fit's best checkpoint; empty where there is none.
 
-        With ``save_best`` it is the checkpoint of the best validation of the monitored metric, or of the last one
-        where ``score="last"``. Otherwise it is that of a ``ModelCheckpoint`` of the Trainer: of the first
-        one that has the same ``monitor``, else of the first one. That is best by its own monitor, and without a
-        monitor, as in the one that Lightning adds by default, it is the latest checkpoint.
+        With ``save_best`` it is the checkpoint of the validation that gives the score. Otherwise it is the
+        ``best_model_path`` of the first ``ModelCheckpoint`` that has the same ``monitor``, else of the first one.
+        Without a monitor, as in the one that Lightning adds by default, that is the latest checkpoint.
         """
         self._recover_from_workers()
         return self._best_model_path
@@ -197,8 +192,6 @@ class TuneCallback(TrialCallback):
                 raise ConfigurationError(_IN_MEMORY)
             self.trial = pickle.loads(pickle.dumps(self.trial))  # a connection does not survive a fork
             self.reporter = OptunaReporter(self.trial)
-            if trainer.is_global_zero:
-                self._forget_parent = call_if_orphaned(self._tell_orphaned)
         if trainer.world_size > 1:
             mine = (getattr(self.trial, "number", None), self.trial.params)
             same = mine == trainer.strategy.broadcast(mine)
@@ -215,13 +208,9 @@ class TuneCallback(TrialCallback):
         in_worker = os.getpid() != self._process
         if self._saves_to is None:
             self._best_model_path = _find_best_model_path(trainer, self._objective.monitor[0])
-        if trainer.is_global_zero:
-            if in_worker:
-                found = {"history": self.history, "step": self._step, "best_model_path": self._best_model_path}
-                self.trial.set_user_attr(_FROM_WORKERS, {"callback": self._key, **found})
-            if self._forget_parent is not None:
-                self._forget_parent()
-                self._forget_parent = None
+        if in_worker and trainer.is_global_zero:
+            found = {"history": self.history, "step": self._step, "best_model_path": self._best_model_path}
+            self.trial.set_user_attr(_FROM_WORKERS, {"callback": self._key, **found})
         sigterm = None if in_worker else get_late_sigterm(trainer)  # the parent of a worker hears it too
         self._ending = sigterm or self._error()
         if self._ending is not None:
@@ -263,7 +252,7 @@ class TuneCallback(TrialCallback):
         """Read what rank 0 of a spawned or forked fit has left: the callback of this process saw nothing of it."""
         if self._has_fitted_here or not isinstance(self.trial, optuna.Trial):
             return
-        attrs = _stored(self.trial).user_attrs
+        attrs = _read_stored(self.trial).user_attrs
         found = attrs.get(_FROM_WORKERS, {})
         if found.get("callback") == self._key:
             self.history = [tuple(values) for values in found["history"]]
@@ -272,7 +261,7 @@ class TuneCallback(TrialCallback):
 
     def _first_step(self) -> int:
         """Return the step of the fit's first validation: after all that the trial has had."""
-        reported = _stored(self.trial).intermediate_values if isinstance(self.trial, optuna.Trial) else {}
+        reported = _read_stored(self.trial).intermediate_values if isinstance(self.trial, optuna.Trial) else {}
         after = max(self._step, max(reported, default=-1) + 1)
         if self._step_offset is None:
             return after
@@ -311,15 +300,11 @@ class TuneCallback(TrialCallback):
         elif self.stop is not None and exception is not self._ending:
             self._record(Stop(StopReason.FAILED, TrialOutcome.failed(exception).detail))
 
-    def _tell_orphaned(self) -> None:
-        """Fail the trial where the process of the study was killed, and cannot do so itself."""
-        self._tell_failed(Stop(StopReason.INTERRUPTED, "the process of the study was killed"))
-
     def _tell_failed(self, stop: Stop) -> None:
         """Fail the trial, unless another of its processes has: Optuna does not see the ``SystemExit`` that follows."""
         if not isinstance(self.trial, optuna.Trial):
             self._record(stop)
-        elif not _stored(self.trial).state.is_finished():
+        elif not _read_stored(self.trial).state.is_finished():
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 self._record(stop)
             self.trial.study.tell(self.trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
@@ -342,7 +327,7 @@ def _new_folder(parent: Path, number: int) -> Path:
     return next(parent / name for name in names if not (parent / name).exists())
 
 
-def _stored(trial: optuna.Trial) -> optuna.trial.FrozenTrial:
+def _read_stored(trial: optuna.Trial) -> optuna.trial.FrozenTrial:
     """Return the trial as the storage has it: what other processes wrote, the trial itself does not see."""
     return trial.study.get_trials(deepcopy=False)[trial.number]
 
@@ -352,12 +337,10 @@ _IN_MEMORY = (
     "Give the study a storage, for example "
     "optuna.create_study(storage=JournalStorage(JournalFileBackend('study.log')))."
 )
-
 _TWO_IN_A_FIT = (
     "The Trainer has several TuneCallbacks, and a fit has one. For several objectives, give one of them all metrics: "
     "TuneCallback(trial, monitor=['val_loss', 'val_acc'])."
 )
-
 _EACH_RANK_ITS_OWN = (
     "Each process of strategy 'ddp' runs the whole script, and here each has asked for a trial of its own: "
     "this one has trial {} with {}, another has a different one. Use strategy='ddp_spawn' or 'ddp_fork', or let "

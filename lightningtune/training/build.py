@@ -40,26 +40,18 @@ from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     check_settings,
     launched_by_us,
-    refuse_barebones,
     settings_left_alone,
 )
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Everything one call of ``Trainer.fit`` needs.
-
-    Attributes:
-        model: the model.
-        trainer: the Trainer.
-        data: a datamodule or dataloaders, under the names that ``Trainer.fit`` has for them.
-        method: called in place of ``Trainer.fit``, with the same arguments.
-    """
+    """Everything one call of ``Trainer.fit`` needs."""
 
     model: LightningModule
     trainer: Trainer
-    data: Mapping[str, Any]
-    method: Callable[..., Any] | None = None
+    data: Mapping[str, Any]  # a datamodule or dataloaders, under the names that ``Trainer.fit`` has for them
+    method: Callable[..., Any] | None = None  # called in place of ``Trainer.fit``, with the same arguments
 
     def run(self, start: ResumePoint | None = None) -> None:
         """Train, from the beginning or from a checkpoint of the study's own, which is unpickled where it must be."""
@@ -208,7 +200,6 @@ class Blueprint:
         # a whole config, as LightningCLI prints it, holds null for each setting that is left alone
         settings = {key: built[key] for key, given in (config.get("trainer") or {}).items() if given is not None}
         listed = settings.pop("callbacks", None) or []
-        refuse_barebones(settings)
         return settings, [*(listed if isinstance(listed, list) else [listed])]
 
     def _ready(

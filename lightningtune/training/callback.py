@@ -45,34 +45,25 @@ _CHECK_LOSS_EVERY = 50
 class TrialCallback(Callback):
     """Reports every validation of a fit to a `Reporter`, and ends the fit softly when it says so.
 
-    After a validation at the end of an epoch, the checkpoint is written before the next epoch starts: all hooks and
-    schedulers of the one have been called, and none of the other. A fit that starts from there goes on as if it had
-    never ended, to the last bit on a CPU: data order, dropout, optimizers, schedulers and other callbacks. Exceptions
-    are what Lightning and torch do not save: random state that lives on in ``persistent_workers``, and whatever a
-    model, a sampler or a datamodule keeps without putting it in its state.
+    After a validation at the end of an epoch, the checkpoint is written before the next epoch starts. A fit that starts
+    from there goes on as if it had never ended, to the last bit on a CPU. Exceptions are what Lightning and torch do
+    not save: random state that lives on in ``persistent_workers``, and whatever a model, a sampler or a datamodule
+    keeps without putting it in its state. Within an epoch, the checkpoint is written after the validation, and the rest
+    of the epoch is trained as Lightning does it: a dataloader without a ``state_dict`` starts again there.
 
-    Within an epoch, the checkpoint is written after the validation, and the batches that are left of the epoch are
-    trained as Lightning does it: a dataloader that has a ``state_dict`` goes on where it was; any other one starts
-    again, with another order if it shuffles, so that some samples come twice in that epoch and others not. Schedulers
-    that follow a metric by the epoch leave this one out.
-
-    A metric may be logged by some validations only, or from a later one on. A validation that does not log all
-    monitored metrics reports nothing, and its step is left out: steps count validations. Where no validation logs the
-    metric and a training epoch does, values come from training epochs, and steps count those. A notice after the first
-    epoch names what was logged instead, and a fit that ends without any value has a `MetricError` as its `fit_error`.
+    A validation that does not log all monitored metrics reports nothing, and its step is left out: steps count
+    validations. Where no validation logs the metric and a training epoch does, steps count training epochs.
 
     Args:
         objective: what is monitored, and how.
         reporter: where values go, and where the decision to stop comes from.
         after_report: called after each value, at the moment that is to be saved, with the trainer, whether its
-            checkpoint is the one to keep (the best so far, or the latest where the score is the last value), and
-            whether one to go on from is needed.
-        training: the digest of the config, see `digest_training`. Checkpoints then hold a `ResumeState`, and a fit that
-            starts from one goes on with its history; without it a checkpoint is taken for another training's.
+            checkpoint is the one to keep, and whether one to go on from is needed.
+        training: the digest of the config. Checkpoints then hold a `ResumeState`, and a fit that starts from one goes
+            on with its history; without it a checkpoint is taken for another training's.
 
     Attributes:
-        history: the values of each validation of this fit, and of those that it goes on from, one tuple for each that
-            logged the metrics.
+        history: the values of each validation that logged the metrics; also of those that this fit goes on from.
         stop: why the fit was ended early, if it was.
         fit_error: a `MetricError` if the fit logged no value, or the Ctrl-C, SIGTERM or ``sys.exit`` that ended it.
     """
@@ -163,7 +154,7 @@ class TrialCallback(Callback):
                 ask_for_loader_states(checkpoint)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decide whether values come from validations or from training epochs, and go on where the trial stood."""
+        """Go on where the trial stood; find out whether values come from validations or from training epochs."""
         state, self._resumed = self._resumed, None
         self._at_epoch_end = why_never_validated(trainer) is not None or (state is not None and state.at_epoch_end)
         self._first = (self._step, trainer.current_epoch)
@@ -330,7 +321,7 @@ class TrialCallback(Callback):
     def _why_not_finite(self, trainer: Trainer, values: Values | None) -> str | None:
         if self._objective.non_finite == "ignore":
             return None
-        detail = None if values is None else describe_non_finite(self._objective.monitor, values)
+        detail = describe_non_finite(self._objective.monitor, values) if values is not None else None
         detail = detail or self._why_loss_not_finite(trainer)
         if trainer.world_size > 1:
             anyone = trainer.strategy.reduce_boolean_decision(detail is not None, all=False)
@@ -359,8 +350,7 @@ class TrialCallback(Callback):
 
 def _last_needed(stop: Stop | None) -> LastNeeded:
     """Whoever stops a trial from outside may want it to go on later."""
-    is_from_outside = stop is not None and stop.reason in (StopReason.INTERRUPTED, StopReason.TIMED_OUT)
-    return "always" if is_from_outside else "when due"
+    return "always" if stop and stop.reason in (StopReason.INTERRUPTED, StopReason.TIMED_OUT) else "when due"
 
 
 def refuse_other_mode(callback: Callback, objective: Objective) -> None:

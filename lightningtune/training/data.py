@@ -44,9 +44,8 @@ def own_seed_variables() -> Iterator[None]:
 def data_seeded(seed: int | None, purpose: str) -> Iterator[None]:
     """Make or load data with the study's seed, and restore the trial's random state at the end.
 
-    Args:
-        seed: the study's, for data; without one the data draws from the trial's random state.
-        purpose: what is made. Each purpose has random numbers of its own, whatever was made before.
+    Each purpose has random numbers of its own, whatever was made before. Without a seed the data draws from the
+    trial's random state, as in studies of older versions.
     """
     if seed is None:
         yield
@@ -99,11 +98,7 @@ class _SeededHook:
 
 
 def name_loaders(built: Any) -> Mapping[str, Any]:
-    """Return dataloaders under the names that ``Trainer.fit`` has for them.
-
-    Args:
-        built: one to train on, a pair to train and to validate on, or a dict of these by name. Each may be whatever
-            ``Trainer.fit`` takes: any iterable of batches, a list or a dict of them, or a ``CombinedLoader``.
+    """Return what ``datamodule_class`` has built under the names that ``Trainer.fit`` has for dataloaders.
 
     Raises:
         ConfigurationError: when it is something else, or does not say what each is for.

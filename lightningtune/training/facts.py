@@ -20,11 +20,7 @@ _PROC = Path("/proc/self")
 
 
 def reset_peaks() -> int:
-    """Count the peaks of this process's memory anew: the system and torch forget the earlier ones.
-
-    Returns:
-        Bytes above which a peak is a new one: 0 where the count began anew.
-    """
+    """Count the peaks of this process's memory anew; return the bytes above which a peak is a new one."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for device in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(device)
@@ -36,12 +32,7 @@ def reset_peaks() -> int:
 
 
 def collect_facts(fit: Fit | None, above: int) -> TrialFacts:
-    """Return what is known of a training that has ended.
-
-    Args:
-        fit: None where it could not be built.
-        above: what `reset_peaks` returned.
-    """
+    """Return what is known of a training that has ended; ``above`` is what `reset_peaks` has returned."""
     peak = _peak() or 0
     facts = TrialFacts(threads=torch.get_num_threads(), memory=peak if peak > above else None)
     if fit is None:
@@ -59,7 +50,7 @@ def collect_facts(fit: Fit | None, above: int) -> TrialFacts:
 
 
 def _count(model: LightningModule) -> tuple[int, int]:
-    """Count the parameters of a model, and those of them that are trained; a lazy one that was never used has none."""
+    """Count the parameters of a model, and those that are trained; a lazy one that was never used has none."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters() if not isinstance(p, UninitializedParameter)]
     return sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,9 @@ def own_folder(given: str | os.PathLike[str], directory: Path) -> str:
 class OwnFolders(Callback):
     """Moves what the callbacks and the profiler of a fit write, from a folder that all trials share to one within it.
 
-    Such a folder is recognized by the attribute that holds it, such as ``dirpath``, before any callback is set up.
-    A trial that goes on from a checkpoint keeps the folders of the trial that wrote it, so that callbacks find their
-    files and their state.
-
-    Args:
-        directory: the trial's own folder.
-        notice: is told of each folder that was shared.
+    Such a folder is recognized by the attribute that holds it, such as ``dirpath``, before any callback is set up;
+    ``notice`` is told of each. A trial that goes on from a checkpoint keeps the folders of the trial that wrote it, so
+    that callbacks find their files and their state.
     """
 
     def __init__(self, directory: Path, notice: Callable[[str], None]) -> None:
@@ -70,9 +66,9 @@ class OwnFolders(Callback):
         profiler = trainer.profiler  # type: ignore[attr-defined]
         # one that writes nothing has a folder too: Lightning gives a profiler without one that of the first logger
         owners = [*get_callbacks(trainer), *([] if isinstance(profiler, PassThroughProfiler) else [profiler])]
-        self._shared = [(owner, *found) for owner in owners for found in _paths_to_write(owner)]
+        paths = [(owner, name, value) for owner in owners for name, value in _iterate_paths(owner)]
+        self._shared = [path for path in paths if self._own(*path[1:]) != path[2]]
         self._move()
-        self._shared = self._changed()
         given = [(type(owner).__name__, name.lstrip("_"), value) for owner, name, value in self._shared]
         for kind, name, value in given if trainer.is_global_zero else ():
             self._notice(
@@ -92,31 +88,30 @@ class OwnFolders(Callback):
 
     def _move(self) -> None:
         for owner, name, value in self._shared:
-            folder, file = _split(name, os.fspath(value))
-            own = _own(folder, self._place, self._directory)
-            setattr(owner, name, type(value)(f"{own}/{file}" if file else own))
-            if Path(folder).is_dir():  # its owner expects it, or has made it and will not make another
-                Path(own).mkdir(parents=True, exist_ok=True)
+            own = self._own(name, value)
+            setattr(owner, name, own)
+            if Path(_split(name, value)[0]).is_dir():  # its owner expects it, or has made it and will not make another
+                Path(_split(name, own)[0]).mkdir(parents=True, exist_ok=True)
 
-    def _changed(self) -> list[tuple[Any, str, Any]]:
-        return [shared for shared in self._shared if getattr(shared[0], shared[1]) != shared[2]]
-
-
-def _paths_to_write(owner: Any) -> list[tuple[str, Any]]:
-    """Return the attributes of an object that name a folder or a file to write to."""
-    held = {name: value for name, value in vars(owner).items() if isinstance(value, (str, Path)) and str(value)}
-    names = [name for name in held if _FOLDER.fullmatch(name) or _FILE.fullmatch(name)]
-    return [(name, held[name]) for name in names if _FOLDER.fullmatch(name) or _has_folder(name, str(held[name]))]
+    def _own(self, name: str, value: Any) -> Any:
+        folder, file = _split(name, value)
+        own = _own(folder, self._place, self._directory)
+        return type(value)(f"{own}/{file}" if file else own)
 
 
-def _has_folder(name: str, value: str) -> bool:
-    """Whether a file is a place by itself: a ``filename`` is one within a ``dirpath``, unless it is absolute."""
-    return name.lstrip("_") != "filename" or Path(value).is_absolute()
+def _iterate_paths(owner: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of an object that name a folder or a file to write to."""
+    for name, value in vars(owner).items():
+        if isinstance(value, (str, Path)) and str(value):
+            # a `filename` is one within a `dirpath`, unless it is absolute
+            is_place = name.lstrip("_") != "filename" or Path(value).is_absolute()
+            if _FOLDER.fullmatch(name) or (_FILE.fullmatch(name) and is_place):
+                yield name, value
 
 
-def _split(name: str, value: str) -> tuple[str, str]:
+def _split(name: str, path: str | Path) -> tuple[str, str]:
     """Return the folder that an attribute names, and the name of the file within it; empty where it names no file."""
-    file = Path(value).name
+    value, file = os.fspath(path), Path(path).name
     if _FOLDER.fullmatch(name) or not Path(value).suffix:
         return value, ""
     return value.removesuffix(file).rstrip(_SLASHES) or os.curdir, file

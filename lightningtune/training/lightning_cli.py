@@ -25,7 +25,6 @@ from lightningtune.training.shared_data import has_preparation, load
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import (
     launched_by_us,
-    refuse_barebones,
     settings_left_alone,
 )
 
@@ -111,7 +110,6 @@ class CliBlueprint(Blueprint):
         def make_trainer(trainer_class: Callable[..., Trainer], **settings: Any) -> Trainer:
             listed = settings.get("callbacks") or []
             users = [*(listed if isinstance(listed, list) else [listed]), *callbacks]
-            refuse_barebones(settings)
             if settings.get("devices") == "auto" and not is_given:
                 settings["devices"] = None
             defaults = settings_left_alone(directory, users)

@@ -36,27 +36,16 @@ def _remove_callback(trainer: Trainer, callback: Callback) -> None:
 
 @dataclass(frozen=True)
 class FitProgress:
-    """Where a fit is at the end of a validation; counts of batches are infinite where they are unknown.
+    """Where a fit is at the end of a validation; what is unknown or without a bound is infinite."""
 
-    Attributes:
-        epoch: the current epoch, 0-based.
-        max_epochs: how many there will be; infinite when only steps are bounded.
-        batch: training batches of this epoch that are done.
-        batches: training batches of an epoch.
-        steps_left: optimizer steps until ``max_steps``; infinite when only epochs are bounded.
-        batches_per_step: gradient accumulation; the last batch of an epoch is always a step.
-        interval: batches between two validations.
-        every_n_epochs: epochs between two epochs that validate; None when the interval runs across epochs.
-    """
-
-    epoch: int
+    epoch: int  # 0-based
     max_epochs: float
-    batch: int
-    batches: float
-    steps_left: float
-    batches_per_step: int
-    interval: float
-    every_n_epochs: int | None
+    batch: int  # training batches of this epoch that are done
+    batches: float  # of an epoch
+    steps_left: float  # of the optimizers, until max_steps
+    batches_per_step: int  # gradient accumulation; the last batch of an epoch is always a step
+    interval: float  # batches between two validations
+    every_n_epochs: int | None  # between two epochs that validate; None when the interval runs across epochs
 
     @property
     def batches_left(self) -> float:
@@ -98,10 +87,10 @@ class FitProgress:
 
 
 def is_last_value(trainer: Trainer, at_epoch_end: bool, epoch_batches: float = math.inf) -> bool:
-    """Whether the fit has no value left to report, so that stopping it would save nothing.
+    """Whether the fit has no value left to report after this validation, so that stopping it would save nothing.
 
     Args:
-        trainer: in a fit, after a validation.
+        trainer: in a fit.
         at_epoch_end: whether values come from training epochs instead of validations.
         epoch_batches: batches of the last whole epoch, for a dataloader that has no length.
     """
@@ -141,11 +130,7 @@ def _count_steps_left(trainer: Trainer) -> float:
 
 
 def stop_softly(trainer: Trainer) -> Callable[[], None]:
-    """Have Lightning leave its loops by itself, whatever ``min_epochs`` and ``min_steps`` say.
-
-    Returns:
-        A function that gives the trainer these two back.
-    """
+    """Have Lightning leave its loops by itself; return a function that restores ``min_epochs`` and ``min_steps``."""
     fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
     before = fit.min_epochs, epoch.min_steps
     trainer.should_stop = True
@@ -179,13 +164,8 @@ def raise_at_end_of_fit(
     """Make the current fit end in ``error``, once every other end hook has run and every logger has finished.
 
     Lightning then hands the error to ``on_exception`` of each callback, and marks the loggers as failed. Neither
-    happens if ``callback``, which comes first, calls `reraise_at_end_of_fit` there.
-
-    Args:
-        trainer: in ``on_fit_end``.
-        callback: comes first from now on.
-        error: comes out of the fit, unless something else goes wrong before.
-        before_raise: called when nothing can go wrong any more.
+    happens if ``callback``, which comes first, calls `reraise_at_end_of_fit` there. ``before_raise`` is called when
+    nothing can go wrong any more.
     """
     _remove_callback(trainer, callback)
     set_callbacks(trainer, [callback, *get_callbacks(trainer)])
@@ -240,11 +220,9 @@ class _AfterTrainEpochEnd(Checkpoint):
 
 
 def call_between_epochs(trainer: Trainer, act: Callable[[Trainer, bool], None]) -> None:
-    """Call ``act`` once, as soon as the epoch is over in all respects, and before anything of the next begins.
+    """Call ``act`` once, after all that belongs to the epoch, and before anything of the next begins.
 
-    Args:
-        trainer: in a fit.
-        act: takes the trainer, and whether another epoch follows.
+    It takes the trainer, and whether another epoch follows.
     """
     set_callbacks(trainer, [_BetweenEpochs(act), *get_callbacks(trainer)])
 
@@ -286,9 +264,8 @@ def count_completed_epochs(trainer: Trainer) -> Iterator[None]:
 def ask_for_loader_states(checkpoint: Mapping[str, Any]) -> None:
     """Have Lightning give the dataloaders their state back, which it does not do where all epochs are over.
 
-    Args:
-        checkpoint: in ``on_load_checkpoint``, before the loops are restored from it. It then counts an epoch too many,
-            and `begin_next_epoch` corrects that.
+    To be called in ``on_load_checkpoint``, before the loops are restored from the checkpoint. It then counts an epoch
+    too many, which `begin_next_epoch` corrects.
     """
     checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"] += 1
 
@@ -296,11 +273,8 @@ def ask_for_loader_states(checkpoint: Mapping[str, Any]) -> None:
 def begin_next_epoch(trainer: Trainer) -> None:
     """Have a fit that was restored from between two epochs begin the next, as it would have without the break.
 
-    Without this, Lightning asks the dataloader for an iterator at another moment, and with ``max_steps`` it first goes
-    through an empty epoch.
-
-    Args:
-        trainer: in ``on_train_start``.
+    To be called in ``on_train_start``. Without it, Lightning asks the dataloader for an iterator at another moment, and
+    with ``max_steps`` it first goes through an empty epoch.
     """
     fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
     # count as begun only the epochs that are over

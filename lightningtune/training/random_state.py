@@ -13,28 +13,13 @@ from lightning.pytorch import Trainer
 
 
 @contextlib.contextmanager
-def own_random_state(seed: int | None = None) -> Iterator[None]:
+def own_random_state() -> Iterator[None]:
     """Restore the random state of Python, numpy and torch at the end, also where something raises.
 
     Unlike Lightning's `isolate_rng` it does not start CUDA, which no forked process could use then.
-
-    Args:
-        seed: with which the block begins; the state stays as it is where there is none.
-
-    Example:
-        >>> before = torch.initial_seed()
-        >>> with own_random_state(seed=1):
-        ...     torch.rand(3), random.random()
-        (tensor([0.7576, 0.2793, 0.4031]), 0.13436424411240122)
-        >>> torch.initial_seed() == before
-        True
     """
     python, arrays, tensors = random.getstate(), np.random.get_state(), torch.get_rng_state()
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    if seed is not None:
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
     try:
         yield
     finally:

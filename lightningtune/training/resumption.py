@@ -35,56 +35,32 @@ _NEEDED = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_scheduler
 
 @dataclass(frozen=True)
 class ResumeState:
-    """What a checkpoint holds of a trial beyond what Lightning writes; stored with these names.
+    """What a checkpoint holds of a trial beyond what Lightning writes; stored under these names."""
 
-    Attributes:
-        training: a digest of the config, see `digest_training`.
-        monitor: the metrics that ``history`` is of.
-        history: the values of each validation so far that logged the metrics.
-        steps: the step of each of them.
-        step: validations, or training epochs, that have passed.
-        old: the monitored metrics whose value in ``metrics`` is not new to the next validation.
-        global_step: steps that the optimizers have made.
-        at_epoch_end: whether values come from training epochs instead of validations.
-        epoch_batches: batches of the last whole epoch.
-        between_epochs: whether the last epoch was over in all respects, and nothing of the next had begun.
-        should_stop: whether a callback had asked for the fit's end.
-        metrics: the last value of whatever was logged: a scheduler may look at one before it is logged again.
-        random: the random state of each rank.
-    """
-
-    training: str
-    monitor: tuple[str, ...]
-    history: list[Values]
-    steps: list[int]
-    step: int
-    old: list[str]
-    global_step: int
-    at_epoch_end: bool
-    epoch_batches: float
-    between_epochs: bool
-    should_stop: bool
-    metrics: dict[str, torch.Tensor]
-    random: list[dict[str, Any]]
+    training: str  # a digest of the config
+    monitor: tuple[str, ...]  # the metrics that the history is of
+    history: list[Values]  # of each validation so far that logged the metrics
+    steps: list[int]  # of each value in the history
+    step: int  # validations, or training epochs, that have passed
+    old: list[str]  # the monitored metrics whose value in `metrics` is not new to the next validation
+    global_step: int  # steps that the optimizers have made
+    at_epoch_end: bool  # whether values come from training epochs instead of validations
+    epoch_batches: float  # of the last whole epoch
+    between_epochs: bool  # whether the last epoch was over in all respects, and nothing of the next had begun
+    should_stop: bool  # whether a callback had asked for the fit's end
+    metrics: dict[str, torch.Tensor]  # the last value of all that was logged: a scheduler may read one before the next
+    random: list[dict[str, Any]]  # the random state of each rank
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint that is whole and belongs to the trial.
-
-    Attributes:
-        checkpoint: the file.
-        state: what it holds of the trial.
-        epochs: how many epochs have begun.
-        weights_only: whether it loads without unpickling objects.
-        best: the checkpoint of the best validation until then, where there was one.
-    """
+    """A checkpoint that is whole and belongs to the trial."""
 
     checkpoint: Path
     state: ResumeState
-    epochs: int
-    weights_only: bool
-    best: Path | None = None
+    epochs: int  # that have begun
+    weights_only: bool  # whether it loads without unpickling objects
+    best: Path | None = None  # the checkpoint of the best validation until then
 
     def is_within(self, trainer: Mapping[str, Any]) -> bool:
         """Whether the limits in a config's ``trainer`` section, which may have become narrower, allow this point."""
@@ -107,13 +83,9 @@ def digest_training(config: Mapping[str, Any]) -> str:
 
 
 def read_checkpoint(path: Path) -> tuple[Mapping[str, Any], bool]:
-    """Read a checkpoint, its tensors on the CPU and not before they are needed.
+    """Read a checkpoint, its tensors on the CPU and not before they are needed; say whether weights only sufficed.
 
-    Args:
-        path: a file from the study's own folder: it is unpickled where it does not load with weights only.
-
-    Returns:
-        What it holds, and whether it loaded with weights only.
+    It must be from the study's own folder: it is unpickled where it does not load with weights only.
 
     Raises:
         TrialError: when it is not there, is torn, or is no checkpoint.
@@ -138,11 +110,6 @@ def find_resume_point(checkpoint: Path, objective: Objective, training: str) -> 
     A file that is torn, or is no checkpoint of such a trial, is noticed here, before the fit. Then the trial goes on
     from the ``best.ckpt`` beside it. That one must be whole in any case: its weights are the trial's result unless a
     better validation follows.
-
-    Args:
-        checkpoint: a file from the study's own folder: it is unpickled where it does not load with weights only.
-        objective: what is tuned.
-        training: the digest of the trial's config, see `digest_training`.
     """
     last, best = (_read(path, objective, training) for path in (checkpoint, checkpoint.with_name(BEST)))
     start = max((found for found in (last, best) if found), key=lambda found: found.state.step, default=None)

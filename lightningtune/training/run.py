@@ -44,12 +44,6 @@ def train(
     `TrialCallback` says where that has its limits. Its ``last.ckpt`` stays: until the study knows how the trial has
     ended, it may have to go on.
 
-    Args:
-        spec: what to train.
-        blueprint: builds the spec's config.
-        reporter: where its values go.
-        clock: by which it is decided how often to save.
-
     Raises:
         ConfigurationError: when no trial of this study can succeed; whatever else is raised is in the outcome.
     """

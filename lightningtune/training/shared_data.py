@@ -81,18 +81,10 @@ def has_preparation(target: Callable[..., Any] | None, section: Mapping[str, Any
 
 
 def prepare(trainer: Trainer, model: LightningModule, data: LightningDataModule, folder: Path) -> bool:
-    """Call ``prepare_data`` as a fit does.
+    """Call ``prepare_data`` as a fit does, and return whether this has certainly done it for all trials.
 
-    Args:
-        trainer: of the fit.
-        model: of the fit.
-        data: the datamodule.
-        folder: the trial's own.
-
-    Returns:
-        Whether it is certain that this has done it for every datamodule of the same data: nothing was left on the
-        datamodule, inside an object that it holds, or in the trial's folder. ``setup`` may need what was left,
-        although Lightning advises against it.
+    That is so if nothing was left on the datamodule, inside an object that it holds, or in the trial's folder.
+    ``setup`` may need what was left, although Lightning advises against it.
     """
     _attach(trainer, model, data)
     before, files = _digest_state(data), sorted(folder.rglob("*"))
@@ -108,18 +100,14 @@ def skip_preparation(data: LightningDataModule) -> None:
 
 @dataclass(frozen=True)
 class SharedData:
-    """What ``prepare_data`` and ``setup`` have left on a datamodule.
-
-    Attributes:
-        values: attributes that they have set.
-        added: items that they have added to a dictionary that was there before, by the attribute that holds it. One
-            such is ``hparams``, of which each trial has values of its own.
-        generators: random generators that these hold, with their states.
-    """
+    """What ``prepare_data`` and ``setup`` have left on a datamodule."""
 
     values: Mapping[str, Any]
+    """Attributes that they have set."""
     added: Mapping[str, Mapping[Any, Any]]
+    """Items that they have added to the dictionaries in attributes, such as ``hparams``: a trial has others, too."""
     generators: Sequence[tuple[Any, Any]]
+    """Random generators that these hold, with their states."""
 
 
 def load(trainer: Trainer, model: LightningModule | None, data: LightningDataModule) -> SharedData:
@@ -211,20 +199,12 @@ def _digest_items(values: Mapping[Any, Any]) -> dict[Any, bytes | None]:
 
 def _digest(value: Any) -> bytes | None:
     """Return what changes with an object, or with anything inside it; None where that cannot be told."""
-    buffer = _DigestBuffer()
+    digest = hashlib.blake2b()
     try:
-        _StatePickler(buffer).dump(value)
+        _StatePickler(types.SimpleNamespace(write=digest.update)).dump(value)
     except Exception:  # objects that cannot be pickled raise anything
         return None
-    return buffer.digest.digest()
-
-
-class _DigestBuffer:
-    def __init__(self) -> None:
-        self.digest = hashlib.blake2b()
-
-    def write(self, data: Any) -> None:
-        self.digest.update(data)
+    return digest.digest()
 
 
 class _StatePickler(pickle.Pickler):

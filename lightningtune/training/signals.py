@@ -1,8 +1,4 @@
-"""Signals that end a fit of a hand-written objective where Lightning does not listen for them.
-
-SIGTERM before the first batch and after the last; and whatever ends the training processes of ddp_spawn and ddp_fork,
-or their parent: no hook of a callback is called there.
-"""
+"""Signals that end a fit of a hand-written objective where Lightning does not listen for them."""
 
 from __future__ import annotations
 
@@ -10,18 +6,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
-from multiprocessing.util import Finalize
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerState, TrainerStatus
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-_PARENT_DIES_SECONDS = 1.0
-"""That a parent may need to die: its threads end one by one, and torch sends a signal for the first."""
 _CHILDREN_END_SECONDS = 5.0
 """That training processes have to end in, where their parent is interrupted."""
 
@@ -85,32 +76,6 @@ def get_late_sigterm(trainer: Trainer) -> SIGTERMException | None:
     if trainer.world_size > 1:
         received = trainer.strategy.reduce_boolean_decision(received, all=False)
     return SIGTERMException(128 + signal.SIGTERM) if received else None
-
-
-def call_if_orphaned(tell: Callable[[], None]) -> Callable[[], Any]:
-    """Have ``tell`` called at the end of this process, if its parent has died by then.
-
-    Returns:
-        A function that takes this back, to be called when the work is done.
-    """
-    number, parent = os.getppid(), parent_process()
-
-    def check_parent() -> None:
-        if parent is not None:
-            parent.join(_PARENT_DIES_SECONDS)
-        # Two signs, since each may be late: a forked sibling keeps a dead parent's sentinel open, and a spawned process
-        # may see the sentinel closed before it has another parent.
-        if os.getppid() != number or not (parent and parent.is_alive()):
-            tell()
-
-    signal.signal(signal.SIGINT, _interrupt_once)
-    return Finalize(None, check_parent, exitpriority=0).cancel
-
-
-def _interrupt_once(number: int, frame: Any) -> None:
-    """Interrupt this process, but not what it does at its end: a dying parent may send the signal several times."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def end_training_processes(trainer: Trainer) -> None:

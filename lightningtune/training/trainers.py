@@ -71,7 +71,6 @@ def check_settings(given: Mapping[str, Any]) -> int:
             raise
         except Exception as error:  # Lightning, torch and plugins raise several kinds
             raise ConfigurationError(f"trainer: {one_line(error)}") from None
-    refuse_barebones(given)
     if trainer.num_nodes > 1:
         raise ConfigurationError(f"trainer: a trial trains on one machine, but num_nodes is {trainer.num_nodes}.")
     if _starts_processes_itself(trainer):
@@ -83,16 +82,6 @@ def check_settings(given: Mapping[str, Any]) -> int:
     return trainer.world_size
 
 
-def refuse_barebones(settings: Mapping[str, Any]) -> None:
-    """Refuse a Trainer without metrics.
-
-    Raises:
-        ConfigurationError: naming the setting.
-    """
-    if settings.get("barebones"):
-        raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
-
-
 def launched_by_us(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with which Lightning leaves starting processes to us.
 
@@ -100,8 +89,10 @@ def launched_by_us(settings: Mapping[str, Any]) -> dict[str, Any]:
     that a trial's ranks are given, and by nothing that Slurm, torchrun or MPI tell the study's process.
 
     Raises:
-        ConfigurationError: when they name another cluster environment.
+        ConfigurationError: when they name another cluster environment, or switch off all metrics.
     """
+    if settings.get("barebones"):
+        raise ConfigurationError("trainer: barebones switches off the metrics that a search needs; remove it.")
     strategy, plugins = settings.get("strategy"), settings.get("plugins") or []
     plugins = [*plugins] if isinstance(plugins, (list, tuple)) else [plugins]
     given = [*plugins, getattr(strategy, "cluster_environment", None)]
@@ -120,7 +111,7 @@ def launched_by_us(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _starts_processes_itself(trainer: Trainer) -> bool:
-    """Whether a strategy starts processes in another way than by a command for each, as ``ddp`` does.
+    """Whether a strategy starts processes otherwise than ``ddp`` does, by a command for each.
 
     A strategy tells this by its launcher only, and the classes of launchers are private.
     """
@@ -129,11 +120,7 @@ def _starts_processes_itself(trainer: Trainer) -> bool:
 
 
 def refuse_processes(trainer: Trainer) -> None:
-    """Refuse a Trainer that would start processes by itself.
-
-    Raises:
-        ConfigurationError: saying how many.
-    """
+    """Raise ConfigurationError for a Trainer that would start processes by itself."""
     if trainer.world_size > 1 and _IS_RANK not in os.environ:
         raise ConfigurationError(
             f"trainer: {type(trainer.strategy).__name__} would train this trial in {trainer.world_size} processes, "

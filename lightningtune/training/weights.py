@@ -86,11 +86,7 @@ def trained_model(
     ``configure_model`` may need the trainer. Then Lightning sets the model up with the trial's data, and the weights
     are loaded after that.
 
-    Args:
-        blueprint: builds the model.
-        config: the trial's, whose checkpoint it must be.
-        checkpoint: a file from the study's own folder: it is unpickled where it does not load with weights only.
-        score: the values that its validation must have had; None for any.
+    The checkpoint must be the trial's, of a validation with the values of ``score``; None for any.
 
     Raises:
         TrialError: when the file is torn, or of another training or validation; or when ``setup`` raises.
