@@ -1,4 +1,7 @@
-import functools
+"""The data's randomness is the study's, the training's is the trial's."""
+
+import copy
+import pickle
 import random
 from pathlib import Path
 
@@ -6,161 +9,202 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from nets import Line, Points
+import yaml
+from lightning.pytorch.cli import LightningCLI
+from nets import Line, Points, points
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from lightningtune import ConfigurationError
-from lightningtune.training.shared_data import give, has_preparation, load, prepare, refuse_other_data, which_data
+from lightningtune import OptunaDrivenOptimizer
+from lightningtune.study.comparison import Agreement
+from lightningtune.study.reporter import PROVENANCE
+from lightningtune.training.data import data_seeded, seed_hooks
 
-
-class Prepares(Points):
-    def prepare_data(self):
-        """Do something."""
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        (None, {}, True),
-        ({"root": "a", "batch_size": 8}, {"batch_size": 16, "root": "a", "num_workers": 2}, True),
-        ({"root": "a"}, {"root": "b"}, False),
-        ({"class_path": "x.A", "init_args": {"batch_size": 8}}, {"class_path": "x.A"}, True),
-        ({"class_path": "x.A"}, {"class_path": "x.B"}, False),
-        ({"n": 1}, {"n": "1"}, False),
-    ],
-)
-def test_how_data_is_loaded_does_not_make_it_other_data(one, other, same):
-    assert (which_data(one) == which_data(other)) is same
+CPU = {"max_epochs": 2, "accelerator": "cpu"}
 
 
-@pytest.mark.parametrize(
-    ("target", "section", "found"),
-    [
-        (Prepares, None, True),
-        (functools.partial(Prepares, 4), {}, True),
-        (Points, None, False),
-        (lambda: Prepares(), None, False),
-        (None, {"class_path": "nets.Points"}, False),
-        (None, None, False),
-    ],
-)
-def test_a_class_tells_whether_it_prepares(target, section, found):
-    assert has_preparation(target, section) is found
+def draw():
+    return random.random(), float(np.random.rand()), float(torch.rand(1))
 
 
-def trainer(folder, **settings):
-    quiet = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
-    return L.Trainer(default_root_dir=folder, **quiet, **settings)
+def note(folder, name, *seen):
+    with Path(folder, name).open("a") as file:
+        print(*seen, file=file)
 
 
-class Shelf:
-    def __init__(self):
-        self.books = {"old": []}
+class Splits(L.LightningDataModule):
+    """Draws wherever data is made."""
 
-
-class Holds(Points):
-    """Keeps something somewhere."""
-
-    def __init__(self, where="nowhere", batch_size=8):
-        super().__init__(batch_size)
-        self.save_hyperparameters()
-        self.where, self.parts, self.shelf, self.generator = where, {"deep": [set()]}, Shelf(), random.Random(0)
-        self.transform = lambda rows: rows
-
-    def prepare_data(self):
-        assert self.trainer.datamodule is self
-        assert self.trainer.is_global_zero
-        getattr(self, f"in_{self.where}", lambda: None)()
-
-    def in_attribute(self):
-        self.raw = 1
-
-    def in_dictionary(self):
-        self.parts["train"] = 1
-
-    def in_nested(self):
-        self.parts["deep"][0].add(1)
-
-    def in_object(self):
-        self.shelf.books["old"].append("new")
-
-    def in_hparams(self):
-        self.hparams.classes = 3
-
-    def in_generator(self):
-        self.generator.random()
-
-    def in_folder(self):
-        Path(self.trainer.default_root_dir, "rows").touch()
-
-    def in_closure(self):
-        rows = []
-        self.transform = lambda: rows
-
-
-@pytest.mark.parametrize(
-    "where", ["nowhere", *(name.removeprefix("in_") for name in vars(Holds) if name.startswith("in_"))]
-)
-def test_what_a_preparation_leaves_is_seen_wherever_it_is(tmp_path, where):
-    assert prepare(trainer(tmp_path), Line(), Holds(where), tmp_path) is (where == "nowhere")
-
-
-class Holder(Points):
-    def __init__(self, held):
+    def __init__(self, folder: str):
         super().__init__()
-        self.held = held
+        self.folder, self.noise = folder, draw()
 
     def prepare_data(self):
-        """Leave nothing."""
-
-
-@pytest.mark.parametrize("held", [(row for row in [1]), torch.zeros(17 * 1024**2)], ids=["generator", "large"])
-def test_what_cannot_be_told_counts_as_left(tmp_path, held):
-    assert not prepare(trainer(tmp_path), Line(), Holder(held), tmp_path)
-
-
-class Loads(Holds):
-    prepared = 0
-
-    def in_nowhere(self):
-        type(self).prepared += 1
+        draw()
 
     def setup(self, stage):
-        self.rows, self.world = [stage], self.trainer.world_size
-        self.in_nested()
-        self.in_hparams()
-        self.in_dictionary()
-        self.draws = [np.random.default_rng(0), random.Random(0), torch.Generator(), np.random.RandomState(0)]
+        rows = TensorDataset(torch.randn(20, 2))
+        self.train, self.val = random_split(rows, [0.8, 0.2])
+        note(self.folder, "data", self.noise, [*self.val.indices], float(rows.tensors[0].sum()), draw())
+
+    def train_dataloader(self):
+        note(self.folder, "loaders", draw())
+        return DataLoader(self.train, 4, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.val, 4)
 
 
-def test_what_one_has_loaded_another_takes(tmp_path):
-    loaded = load(trainer(tmp_path), None, Loads())
-    assert ({*loaded.values}, {*loaded.added}) == ({"rows", "world", "draws"}, {"parts", "_hparams"})
-    before = Loads.prepared
-    for _ in range(2):
-        data = Loads(batch_size=2)
-        give(data, loaded)
-        data.prepare_data()
-        data.setup(stage="fit")
-        assert data.rows is loaded.values["rows"]
-        assert (data.rows, data.world, data.parts) == (["fit"], 1, {"deep": [{1}], "train": 1})
-        assert data.hparams == {"where": "nowhere", "batch_size": 2, "classes": 3}
-        assert Loads.prepared == before
-        drawn = [float(each.random()) for each in data.draws[:2]], float(data.draws[3].rand())
-        assert drawn == ([0.6369616873214543, 0.8444218515250481], 0.5488135039273248), "as if it had loaded them"
+class Notes(Line):
+    def __init__(self, folder: str, lr: float = 0.1):
+        super().__init__(lr)
+        self.folder = folder
+
+    def on_train_start(self):
+        if self.trainer.is_global_zero:
+            note(self.folder, "trainings", float(self.net[0].weight.detach().sum()), draw())
 
 
-class Ranked(Points):
+class HasData(Notes):
+    def __init__(self, folder: str, lr: float = 0.1):
+        super().__init__(folder, lr)
+        self.data = {}
+
     def setup(self, stage):
-        self.rank = self.trainer.global_rank
+        self.data["own"] = data = Splits(self.folder)
+        data.setup(stage)
+
+    def train_dataloader(self):
+        return self.data["own"].train_dataloader()
+
+    def val_dataloader(self):
+        return self.data["own"].val_dataloader()
 
 
-def test_data_of_one_rank_is_not_shared_by_all(tmp_path):
-    assert load(trainer(tmp_path), None, Ranked()).values == {"rank": 0}
-    with pytest.raises(ConfigurationError, match=r"once for all ranks, but setup asks the Trainer for its rank"):
-        load(trainer(tmp_path, devices=2, strategy="ddp"), None, Ranked())
+def loaders(folder: str):
+    data = Splits(folder)
+    data.setup("fit")
+    return data.train_dataloader(), data.val_dataloader()
 
 
-def test_other_data_than_the_shared_is_refused():
-    refuse_other_data(which_data({"root": "a"}), {"root": "a", "batch_size": 2})
-    with pytest.raises(ConfigurationError, match=r"a trial asks for data=\{'root': 'b'\}.*batch_size, may vary"):
-        refuse_other_data(which_data({"root": "a"}), {"root": "b"})
+def with_functions(folder: str):
+    """Return a datamodule as `LightningDataModule.from_datasets` makes it."""
+    data, made = Splits(folder), L.LightningDataModule()
+    data.setup("fit")
+    made.train_dataloader, made.val_dataloader = lambda: data.train_dataloader(), lambda: data.val_dataloader()
+    return made
+
+
+def of_cli():
+    LightningCLI(Notes, Splits)
+
+
+def of_own_cli():
+    LightningCLI(Notes, Splits, load_from_checkpoint_support=False)
+
+
+@pytest.fixture
+def tune(tmp_path):
+    def build(trainer=None, data=Splits, model=Notes, **changed):
+        own = {"folder": str(tmp_path)}
+        config = {"trainer": {**CPU, **(trainer or {})}, "model": own, **changed.pop("config", {})}
+        config |= {} if data is None else {"data": own}
+        classes = {} if "cli" in changed else {"model_class": model, "datamodule_class": data}
+        given = {"n_trials": 2, "experiment_dir": tmp_path, "verbose": False, "seed": 1, **classes}
+        return OptunaDrivenOptimizer(config, {"lr": ("uniform", 0.01, 0.1)}, **{**given, **changed})
+
+    return build
+
+
+def lines(tmp_path, name):
+    return (tmp_path / name).read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"config": {"seed_everything": 42}},
+        {"share_data": True},
+        {"data": loaders},
+        {"data": with_functions, "trainer": {"reload_dataloaders_every_n_epochs": 3}},
+        {"data": None, "model": HasData},
+        {"cli": of_cli},
+        pytest.param({"cli": of_own_cli}, marks=pytest.mark.slow),
+        pytest.param({"n_jobs": 2}, marks=pytest.mark.slow),
+        pytest.param({"n_jobs": 2, "share_data": True}, marks=pytest.mark.slow),
+        pytest.param({"trainer": {"devices": 2, "strategy": "ddp"}}, marks=pytest.mark.slow),
+    ],
+)
+def test_all_trials_have_one_validation_set_and_each_its_own_training(tune, tmp_path, how):
+    study = tune(**how).optimize()
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+    assert len({*lines(tmp_path, "data")}) == 1
+    assert len({*lines(tmp_path, "loaders")}) == 1
+    assert len({*lines(tmp_path, "trainings")}) == (1 if "config" in how else 2)
+
+
+def test_a_replay_a_refit_and_a_second_run_have_the_same_data(tune, tmp_path):
+    first = tune(n_trials=1)
+    first.optimize()
+    first.refit(seeds=[7])
+    assert first.replay(0, tolerance=0.0).agreement is Agreement.IDENTICAL
+    more = tune()
+    study = more.optimize()
+    assert (len(lines(tmp_path, "data")), len({*lines(tmp_path, "data")})) == (4, 1)
+    assert len({*lines(tmp_path, "trainings")}) == 3
+    kept = yaml.safe_load((more.directory / "study.yaml").read_text())["data_seed"]
+    assert [trial.user_attrs[PROVENANCE]["data_seed"] for trial in study.trials] == [kept] * 2
+
+
+def test_a_trial_from_before_there_was_a_seed_is_replayed_as_it_was(tune, tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr("lightningtune.study.opening.data_seed", lambda study, number=None: None)
+        study = tune().optimize()
+    assert len({*lines(tmp_path, "data")}) == 2
+    assert study.trials[0].user_attrs[PROVENANCE]["data_seed"] is None
+    assert tune().replay(1, tolerance=0.0).agreement is Agreement.IDENTICAL
+    assert len({*lines(tmp_path, "data")}) == 2
+
+
+def test_dataloaders_that_are_made_anew_draw_anew(tune, tmp_path):
+    tune(trainer={"reload_dataloaders_every_n_epochs": 1}).optimize()
+    first, second, *others = lines(tmp_path, "loaders")
+    assert first != second
+    assert others == [first, second]
+
+
+def test_what_the_data_draws_leaves_the_trials_state_alone():
+    states = []
+    for count in (0, 3):
+        L.seed_everything(5, verbose=False)
+        with data_seeded(1, "setup"):
+            found = [draw() for _ in range(count)]
+        states.append(draw())
+        assert len({*found}) == count
+    assert states[0] == states[1]
+    with pytest.raises(ZeroDivisionError), data_seeded(1, "setup"):
+        draw(), 1 / 0
+    L.seed_everything(5, verbose=False)
+    assert draw() == states[0]
+    with data_seeded(None, "setup"):
+        assert draw() != states[0]
+
+
+def test_a_datamodule_with_seeded_hooks_is_copied_and_pickled(tmp_path):
+    data = Splits(str(tmp_path))
+    seed_hooks(data, 3)
+    for other in (data, copy.deepcopy(data), pickle.loads(pickle.dumps(data))):
+        other.setup("fit")
+        assert other.setup.__wrapped__.__self__ is other
+    assert len({*lines(tmp_path, "data")}) == 1
+    assert len(data.train_dataloader()) == 4
+
+
+def test_hooks_that_are_not_overridden_stay_lightnings():
+    data = Points()
+    seed_hooks(data, 3)
+    assert {*vars(data)} & {"setup", "prepare_data", "train_dataloader", "val_dataloader", "test_dataloader"} == {
+        "train_dataloader",
+        "val_dataloader",
+    }
+    assert len(points()) == 16

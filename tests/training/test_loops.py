@@ -1,83 +1,89 @@
-"""The decisions of a trial, without a Trainer; the rule of the last validation beside a loop that plays Lightning's."""
+"""How far a fit is, and how it ends early."""
 
 import math
 
 import lightning as L
 import pytest
-from fits import BATCHES, Scripted, data, trainer
+from fits import BATCHES, Scripted, StatusLogger, Watch, data, trainer
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.profilers import PassThroughProfiler
 
-from lightningtune.contract import Objective
-from lightningtune.training.loops import FitProgress
-from lightningtune.training.metrics import best_index, describe_non_finite, reduce_to_score
-
-values = st.floats(allow_nan=True, allow_infinity=True)
-finite = st.floats(-1e6, 1e6)
-modes = st.sampled_from(["min", "max"])
+from lightningtune.training.loops import FitProgress, get_callbacks, raise_at_end_of_fit, reraise_at_end_of_fit
 
 
-def history_of(element, **sizes):
-    return st.lists(st.tuples(element), **sizes)
+class EndError(Exception):
+    pass
 
 
-# --- the best value, and the score -------------------------------------------------------------------------------
+class Ender(L.Callback):
+    """Ends the fit in an error, as the functions ask it to be done."""
+
+    def __init__(self):
+        self.error = EndError("the end")
+
+    def on_fit_end(self, trainer, pl_module):
+        raise_at_end_of_fit(trainer, self, self.error)
+
+    def on_exception(self, trainer, pl_module, exception):
+        if exception is self.error:
+            reraise_at_end_of_fit(trainer, exception)
 
 
-@given(history_of(values), modes)
-def test_the_best_is_the_earliest_of_the_finite_extremes(history, mode):
-    found = [value for (value,) in history if math.isfinite(value)]
-    index = best_index(history, mode)
-    if not found:
-        assert index is None
-    else:
-        best = min(found) if mode == "min" else max(found)
-        assert index == next(i for i, (value,) in enumerate(history) if value == best)
+class Describes(PassThroughProfiler):
+    described = 0
+
+    def describe(self):
+        self.described += 1
 
 
-@given(history_of(finite, min_size=1), modes)
-def test_the_score_is_the_best_or_the_last_value(history, mode):
-    assert reduce_to_score(history, Objective(("m",), (mode,))) == ((min if mode == "min" else max)(history))
-    assert reduce_to_score(history, Objective(("m",), (mode,), score="last")) == history[-1]
+@pytest.mark.parametrize("first", [True, False])
+def test_the_error_is_the_last_thing_that_happens(tmp_path, first):
+    watch, ender, logger, profiler = Watch(), Ender(), StatusLogger(tmp_path), Describes()
+    callbacks = [ender, watch] if first else [watch, ender]
+    run = trainer(*callbacks, logger=logger, profiler=profiler, max_epochs=1, log_every_n_steps=1)
+    with pytest.raises(EndError, match="the end") as caught:
+        run.fit(Scripted(), data(), data())
+    assert caught.value is ender.error
+    assert watch.seen == ["on_train_end", "on_fit_end", "teardown"]
+    assert logger.statuses == ("success",)
+    assert profiler.described == 1
+    assert run.loggers == [logger]
+    assert (run.state.status, run.state.stage) == ("finished", None)
 
 
-@given(history_of(finite, min_size=1))
-def test_a_function_gets_the_plain_values_of_one_metric(history):
-    def spread(found):
-        assert all(isinstance(value, float) for value in found)
-        return max(found) - min(found)
-
-    expected = max(history)[0] - min(history)[0]
-    assert reduce_to_score(history, Objective(("m",), ("min",), score=spread)) == (expected,)
+def test_it_works_without_a_logger():
+    run = trainer(Ender(), max_epochs=1)
+    with pytest.raises(EndError):
+        run.fit(Scripted(), data(), data())
+    assert run.loggers == []
 
 
-@given(st.lists(st.tuples(finite, finite), min_size=1), modes, modes)
-def test_the_score_of_several_metrics_belongs_to_one_validation(history, first, second):
-    score = reduce_to_score(history, Objective(("a", "b"), (first, second)))
-    assert score in history
-    assert score[0] == (min if first == "min" else max)(history)[0]
+def test_the_same_trainer_can_fit_again():
+    ender = Ender()
+    run = trainer(ender, max_epochs=1)
+    with pytest.raises(EndError):
+        run.fit(Scripted(), data(), data())
+    run.callbacks = [callback for callback in get_callbacks(run) if callback is not ender]
+    run.fit_loop.max_epochs = 2
+    model = Scripted()
+    run.fit(model, data(), data())
+    assert model.validations == 1
+    assert run.state.status == "finished"
 
 
-@given(st.lists(st.tuples(finite, finite), min_size=1))
-def test_a_function_gets_the_tuples_of_several_metrics(history):
-    objective = Objective(("a", "b"), ("min", "max"), score=lambda found: found[0])
-    assert reduce_to_score(history, objective) == history[0]
+def test_an_error_in_between_is_not_hidden(tmp_path):
+    class Broken(L.Callback):
+        def teardown(self, *_, **__):
+            raise ValueError("cannot upload")
 
-
-@given(history_of(values, min_size=1), modes)
-def test_the_score_is_finite_where_any_value_is(history, mode):
-    score = reduce_to_score(history, Objective(("m",), (mode,)))
-    assert math.isfinite(score[0]) == any(math.isfinite(value) for (value,) in history)
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_the_first_value_that_is_no_number_is_named(bad):
-    assert describe_non_finite(("a", "b"), (1.0, bad)) == f"b is {bad}"
-    assert describe_non_finite(("a", "b"), (bad, bad)) == f"a is {bad}"
-    assert describe_non_finite(("a", "b"), (1.0, 2.0)) is None
-
-
-# --- the last validation -----------------------------------------------------------------------------------------
+    watch, logger = Watch(), StatusLogger(tmp_path)
+    run = trainer(Ender(), watch, Broken(), logger=logger, max_epochs=1, log_every_n_steps=1)
+    with pytest.raises(ValueError, match="cannot upload"):
+        run.fit(Scripted(), data(), data())
+    assert watch.seen[-1] == "on_exception ValueError"
+    assert logger.statuses == ("failed",)
+    assert run.loggers == [logger]
 
 
 def play(max_epochs, max_steps, batches, accumulate, interval, every):
