@@ -24,7 +24,7 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.mixture import of_pytorch_lightning
 from lightningtune.training.sections import NAMED
-from lightningtune.training.tracker_objects import with_blocks
+from lightningtune.training.tracker_names import refuse_logger_objects
 
 if TYPE_CHECKING:
     from lightningtune.training.cli_call import CliLike
@@ -229,14 +229,11 @@ def what_to_train(
     Raises:
         ConfigurationError: when one of them cannot be what it is given as, or they contradict each other.
     """
+    refuse_logger_objects(base_config)
     if cli is None:
         check_target("model_class", model_class)
         check_target("datamodule_class", datamodule_class)
-        return (
-            load_base_config(with_blocks(base_config)),
-            Schema(model_class, datamodule_class, Trainer, NAMED),
-            Blueprint,
-        )
+        return load_base_config(base_config), Schema(model_class, datamodule_class, Trainer, NAMED), Blueprint
     for name, target in (("model_class", model_class), ("datamodule_class", datamodule_class)):
         if target is not None:
             raise ConfigurationError(f"{name} and cli both say what to train. Leave {name} out: the CLI has its own.")
@@ -245,7 +242,7 @@ def what_to_train(
     from lightningtune.training.lightning_cli import CliBlueprint
 
     cli_schema = CliSchema.of(cli)
-    return read_cli_config(cli_schema, with_blocks(base_config)), cli_schema, CliBlueprint
+    return read_cli_config(cli_schema, base_config), cli_schema, CliBlueprint
 
 
 def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str, Any]) -> SearchSpace:

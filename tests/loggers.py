@@ -2,7 +2,7 @@
 
 import functools
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 
 TOLD = []
 """What loggers were told, in order, as ``(directory, method, argument)``."""
@@ -110,3 +110,7 @@ class Kinds:
     @classmethod
     def make(cls) -> Records:
         return cls.Inner()
+
+
+def make_csv(folder: str) -> CSVLogger:
+    return CSVLogger(folder, name="", version="made")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger
 from nets import Line, Points
 from tracked import study_of
 
-from lightningtune import OptunaDrivenOptimizer
+from lightningtune import ConfigurationError, OptunaDrivenOptimizer
 from lightningtune.files import load_yaml
 from lightningtune.study.directory import StudyDirectory
 
@@ -23,13 +23,27 @@ def tags_of(folder):
     return read.Tags()["scalars"]
 
 
-def test_an_object_is_a_pattern_for_each_trials_own(tmp_path):
-    optimizer = study_of(tmp_path, TensorBoardLogger(tmp_path / "logs", prefix="p"))
+def test_what_is_recorded_is_what_was_given(tmp_path):
+    block = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(tmp_path / "logs"), "prefix": "p"}}
+    optimizer = study_of(tmp_path, block)
     optimizer.optimize()
     for name in ("0000", "0001"):
         assert "p-val_loss" in tags_of(tmp_path / "logs" / "mine" / name)
-    recorded = optimizer.get_best_config()["trainer"]["logger"]
-    assert recorded["init_args"] == {"save_dir": str(tmp_path / "logs"), "prefix": "p"}, "none of our names"
+    assert optimizer.get_best_config()["trainer"]["logger"] == block, "none of our names"
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_an_object_is_refused_with_the_form_that_works(tmp_path, as_list):
+    logger = CSVLogger(tmp_path)
+    with pytest.raises(ConfigurationError, match="each trial makes a logger of its own") as refused:
+        study_of(tmp_path, [True, logger] if as_list else logger)
+    assert "{'class_path': 'lightning.pytorch.loggers.csv_logs.CSVLogger', 'init_args': {...}}" in str(refused.value)
+
+
+def test_a_function_may_make_the_logger(tmp_path):
+    study = study_of(tmp_path, {"class_path": "loggers.make_csv", "init_args": {"folder": str(tmp_path / "logs")}})
+    study.optimize()
+    assert "val_loss" in (tmp_path / "logs/made/metrics.csv").read_text()
 
 
 def test_a_tracker_that_fails_is_told_of_once_in_a_study(tmp_path, caplog, capsys):

@@ -128,6 +128,24 @@ def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
                 )
 
 
+def refuse_logger_objects(base_config: Any) -> None:
+    """Refuse a logger that is given as an object, since each trial makes a logger of its own.
+
+    Raises:
+        InvalidConfigError: with the form that works.
+    """
+    trainer = base_config.get("trainer") if isinstance(base_config, Mapping) else None
+    given = trainer.get("logger") if isinstance(trainer, Mapping) else None
+    for logger in given if isinstance(given, (list, tuple)) else [given]:
+        if isinstance(logger, Logger):
+            path = f"{type(logger).__module__}.{type(logger).__qualname__}"
+            raise InvalidConfigError(
+                f"trainer.logger: each trial makes a logger of its own, so it cannot be an object. Write "
+                f"{{'class_path': '{path}', 'init_args': {{...}}}}; 'class_path' may also name a function that is "
+                "annotated to return a Logger."
+            )
+
+
 _IMPORTED: Mapping[type[Logger], tuple[str, ...]] = {
     TensorBoardLogger: ("torch.utils.tensorboard",),
     WandbLogger: ("wandb",),

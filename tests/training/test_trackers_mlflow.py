@@ -6,10 +6,7 @@ import pytest
 from nets import Line
 from tracked import PARAMS, Breaks, Stops, fit, study_of
 
-from lightningtune import ConfigurationError
 from lightningtune.contract import SilentReporter, StopReason
-from lightningtune.training.tracker_names import refuse_shared_runs
-from lightningtune.training.tracker_objects import with_blocks
 
 pytestmark = [
     pytest.mark.slow,
@@ -88,18 +85,6 @@ def test_a_trial_that_goes_on_goes_on_with_its_run(root):
     run = runs(root)["trial 9"]
     assert run.info.status == "FINISHED"
     assert run.data.tags["lightningtune.trial"] == "trial 9"
-
-
-def test_an_object_that_names_a_run_is_refused_and_one_that_has_begun_its_own_is_not(root):
-    from lightning.pytorch.loggers import MLFlowLogger
-
-    address = f"sqlite:///{root / 'mlflow.db'}"
-    logger = MLFlowLogger(tracking_uri=address, run_name="before")
-    named = with_blocks({"trainer": {"logger": MLFlowLogger(tracking_uri=address, run_id=logger.run_id)}})["trainer"]
-    with pytest.raises(ConfigurationError, match=f"MLFlowLogger is given run_id='{logger.run_id}' for all of them"):
-        refuse_shared_runs(named)
-    begun = with_blocks({"trainer": {"logger": logger}})["trainer"]
-    assert "run_id" not in begun["logger"]["init_args"]
 
 
 def test_a_server_that_does_not_answer_is_told_of_once_without_its_password(root, tmp_path, monkeypatch):

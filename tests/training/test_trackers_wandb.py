@@ -8,7 +8,6 @@ from nets import Line
 from tracked import PARAMS, Breaks, Stops, fit, study_of
 
 from lightningtune.contract import StopReason
-from lightningtune.training.tracker_objects import with_blocks
 
 pytestmark = [
     pytest.mark.slow,
@@ -84,16 +83,6 @@ def test_a_study_is_a_project_and_each_trial_a_run_with_its_true_state(tmp_path)
         assert "score/val_loss" in summary
         config = {item.key: item.value_json for record in found for item in record.config.update}
         assert all(f'"{name}"' in config["tuned"] for name in PARAMS)
-
-
-def test_a_logger_as_an_object_becomes_a_block():
-    from lightning.pytorch.loggers import WandbLogger
-
-    logger = WandbLogger(project="p", tags=["a"], offline=True)
-    block = with_blocks({"trainer": {"logger": logger}})["trainer"]["logger"]
-    assert block["class_path"] == "lightning.pytorch.loggers.WandbLogger"
-    given = {**block["init_args"], **block.get("dict_kwargs", {})}
-    assert given == {"project": "p", "tags": ["a"], "offline": True}
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # it will be gone from optuna-integration 6
