@@ -1,7 +1,9 @@
-"""The commands that read studies: ``list``, ``status``, ``best``, ``trials`` and ``compare``."""
+"""The commands that read studies: ``list``, ``status``, ``best``, ``trials``, ``compare`` and ``dashboard``."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import io
 import shutil
 import sys
@@ -291,3 +293,44 @@ def _compare(given: Namespace) -> None:
         print_json(comparison)
     else:
         show(draw_comparison(comparison, width()), LINES)
+
+
+def dashboard_parser() -> CommandParser:
+    """Return the parser of ``dashboard``."""
+    description = "Opens a study in optuna-dashboard, a page in the browser, until Ctrl-C."
+    parser = CommandParser("dashboard", _serve_dashboard, description)
+    add_study(parser)
+    parser.add_argument("--port", metavar="N", type=positive(int), default=8080, help="(default: 8080)")
+    return parser
+
+
+def _serve_dashboard(given: Namespace) -> None:
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        raise ConfigurationError("optuna-dashboard is not installed. Try: pip install 'lightningtune[dashboard]'")
+    study = open_study(given.study, given.storage).study
+    from socketserver import ThreadingMixIn
+    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+    from optuna_dashboard import wsgi
+
+    from lightningtune.study.storage import get_storage
+
+    class Server(ThreadingMixIn, WSGIServer):  # in threads: a browser opens connections that it does not use at once
+        daemon_threads = True
+
+    class Handler(WSGIRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing: a page asks every few seconds."""
+
+    host = "127.0.0.1"  # the dashboard asks for no password, so only this machine may reach it
+    address = f"{host}:{given.port}"
+    try:
+        server = make_server(host, given.port, wsgi(get_storage(study)), Server, Handler)
+    except (OSError, OverflowError) as error:  # the port is taken, or there is no such port
+        raise ConfigurationError(
+            f"The dashboard cannot listen at {address}: {error}. Give it another port with --port."
+        ) from error
+    with server:
+        show(f"Study '{study.study_name}': http://{address}, until Ctrl-C.")
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            server.serve_forever()

@@ -55,7 +55,7 @@ GROUPS: Mapping[str, tuple[Command, ...]] = {
         Command("trials", "looking", "the trials: filtered, sorted, as a table, CSV or JSON"),
         Command("compare", "looking", "two studies or more, side by side"),
         Command("report", "keeping", "what was found, as one HTML page"),
-        Command("dashboard", "dashboard", "open a study in optuna-dashboard"),
+        Command("dashboard", "looking", "open a study in optuna-dashboard"),
         Command("replay", "retraining", "train a trial again, and compare"),
         Command("refit", "retraining", "train the best trial again, with other seeds or for longer"),
     ),

@@ -51,12 +51,12 @@ def replay_parser() -> CommandParser:
 def _replay(given: Namespace) -> int:
     found = open_study(given.study, given.storage)
     # deferred imports: keep --help fast
-    from lightningtune.cli.kept import read_kept, rebuild, recall
+    from lightningtune.cli.start import plan_restart, read_start
     from lightningtune.study.comparison import Agreement, check_tolerance
 
     check_tolerance(given.tolerance)
-    if given.script is None and read_kept(found.study) is not None:
-        replayed = rebuild(recall(found, given.storage, {"verbose": False})).replay(given.number, given.tolerance)
+    if given.script is None and read_start(found.study) is not None:
+        replayed = plan_restart(found, given.storage, {"verbose": False}).build().replay(given.number, given.tolerance)
     else:
         replayed = _replay_from_definition(found, given.number, given.script, given.tolerance)
     if given.json:
@@ -165,15 +165,15 @@ def _refit(given: Namespace) -> None:
     found = open_study(given.study, given.storage)
     # deferred imports: keep --help fast
     from lightningtune.arguments import check_seeds
-    from lightningtune.cli.kept import read_kept, rebuild, recall
+    from lightningtune.cli.start import plan_restart, read_start
     from lightningtune.report.progress import named
 
-    if read_kept(found.study) is None:
+    if read_start(found.study) is None:
         raise ConfigurationError(
             f"Study '{found.study.study_name}' was run by a script: call optimizer.refit() of its optimizer there."
         )
     seeds = [None] if given.seeds is None else check_seeds(given.seeds)
-    optimizer = rebuild(recall(found, given.storage, {"verbose": False}))
+    optimizer = plan_restart(found, given.storage, {"verbose": False}).build()
     results = optimizer.results()
     number = results.choose(given.number)
     trained: list[Refit] = []

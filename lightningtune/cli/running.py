@@ -54,14 +54,14 @@ def _tune(given: Namespace) -> int:
         return 0
     study = with_given_storage(study)
     from lightningtune.cli.building import build_optimizer
-    from lightningtune.cli.kept import code_of, run_kept
+    from lightningtune.cli.start import StudyStart, get_exit_code, run_started
 
     folder = Path(given.study or "").parent
     optimizer = build_optimizer(study, folder)
     if given.check:
         check_first(optimizer, study)
-    run_kept(optimizer, study, folder)
-    return code_of(optimizer.results())
+    run_started(optimizer, StudyStart(study, folder, Path.cwd()))
+    return get_exit_code(optimizer.results())
 
 
 _RESUME_EPILOG = """\
@@ -118,19 +118,19 @@ def worker_parser() -> CommandParser:
 def _go_on(given: Namespace, changes: Mapping[str, Any]) -> int:
     """Run a study again as it was asked for, but for the changes that are not None."""
     found = open_study(given.study, given.storage, wait=None)
-    from lightningtune.cli.kept import code_of, read_kept, rebuild, recall, run_kept
+    from lightningtune.cli.start import get_exit_code, plan_restart, read_start, run_started
 
     changes = {name: value for name, value in changes.items() if value is not None}
-    kept, before = recall(found, given.storage, changes), read_kept(found.study)
-    optimizer = rebuild(kept)
+    start, before = plan_restart(found, given.storage, changes), read_start(found.study)
+    optimizer = start.build()
     if given.check:
-        check_first(optimizer, kept.study)
+        check_first(optimizer, start.study)
     if before is None or "n_trials" not in changes:
         optimizer.optimize()
     else:  # the total is the study's from now on; how many run at a time is this host's
-        changed = dataclasses.replace(before.study, n_trials=kept.study.n_trials)
-        run_kept(optimizer, changed, kept.folder, kept.started_in)
-    return code_of(optimizer.results())
+        changed = dataclasses.replace(before.study, n_trials=start.study.n_trials)
+        run_started(optimizer, dataclasses.replace(start, study=changed))
+    return get_exit_code(optimizer.results())
 
 
 def pause_parser() -> CommandParser:

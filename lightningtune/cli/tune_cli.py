@@ -15,9 +15,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.check import check_first
-from lightningtune.cli.kept import code_of, run_kept
 from lightningtune.cli.main import COULD_NOT, INTERRUPTED, describe_error
 from lightningtune.cli.output import tell
+from lightningtune.cli.start import StudyStart, get_exit_code, run_started
 from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
 from lightningtune.config.base import FIT
 from lightningtune.errors import InvalidConfigError, LightningTuneError
@@ -107,7 +107,7 @@ class TuneCLI(LightningCLI):
             return
         try:
             self._tune(self.config[TUNE], args is None)
-            code = code_of(self.tuner.results())
+            code = get_exit_code(self.tuner.results())
         except (Exception, KeyboardInterrupt) as error:
             is_foreseen = isinstance(error, (LightningTuneError, OSError, KeyboardInterrupt)) or is_of_storage(error)
             if args is not None or not is_foreseen:  # of what is not, the traceback is needed
@@ -127,7 +127,9 @@ class TuneCLI(LightningCLI):
             check_first(self.tuner, study, f"--{check} false")
         script = Path(sys.argv[0]).absolute()
         if is_command and script.suffix == ".py":  # `lightningtune resume` can run it again
-            self.study = run_kept(self.tuner, dataclasses.replace(study, cli=str(script)), script.parent)
+            self.study = run_started(
+                self.tuner, StudyStart(dataclasses.replace(study, cli=str(script)), script.parent, Path.cwd())
+            )
         else:
             self.study = self.tuner.optimize()
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lightningtune.cli.kept import code_of, read_kept
 from lightningtune.cli.main import main
+from lightningtune.cli.start import get_exit_code, read_start
 from lightningtune.files import dump_yaml
 from lightningtune.study import storage as storages
 from lightningtune.study.changes import SUBJECT
@@ -53,7 +53,7 @@ def test_a_study_goes_on_and_a_trial_is_replayed(began, capsys):
     out = capsys.readouterr().out
     assert "Checked with 3 runs of two batches" in out, "the untuned defaults, and both ends of the space"
     assert len(find_study(folder).study.trials) == 3
-    kept = read_kept(find_study(folder).study)
+    kept = read_start(find_study(folder).study)
     assert (kept.study.n_trials, kept.folder, kept.started_in) == (3, began, began)
     assert main(["resume", folder]) == 0
     assert len(find_study(folder).study.trials) == 3
@@ -105,7 +105,7 @@ def test_what_would_fail_is_found_before_a_study_goes_on(began, command, capsys,
 
 def test_the_exit_code_is_that_of_what_has_ended():
     def code(**counts):
-        return code_of(SimpleNamespace(best_trials=["one"] * ("complete" in counts), counts=counts))
+        return get_exit_code(SimpleNamespace(best_trials=["one"] * ("complete" in counts), counts=counts))
 
     assert code(complete=1, fail=2) == code() == code(interrupted=2) == 0, "paused, it may complete another day"
     assert code(fail=3) == code(pruned=1, interrupted=1) == 1

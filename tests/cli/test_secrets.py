@@ -10,8 +10,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 from servers import Postgres
 
-from lightningtune.cli.kept import keep, read_kept
 from lightningtune.cli.main import main
+from lightningtune.cli.start import StudyStart, read_start
 from lightningtune.cli.studies import STORAGE
 from lightningtune.cli.study_file import StudyFile
 from lightningtune.study.directory import StudyDirectory
@@ -46,9 +46,9 @@ def test_no_command_shows_a_password(monkeypatch, tmp_path, capsys, line):
 
 def test_a_password_is_not_kept_on_the_study(tmp_path):
     study = optuna.create_study()
-    keep(study, StudyFile(storage=URL), tmp_path, tmp_path)
+    StudyStart(StudyFile(storage=URL), tmp_path, tmp_path).save(study)
     assert SECRET not in repr(study.user_attrs)
-    assert read_kept(study).study == StudyFile()
+    assert read_start(study).study == StudyFile()
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_a_study_in_a_database_is_found_by_the_environment_and_shows_no_password
         assert SECRET in url
         study = optuna.create_study(study_name="digits", storage=open_storage(url, tmp_path))
         study.add_trial(create_trial(value=1.0))
-        keep(study, StudyFile(storage=url), tmp_path, tmp_path)
+        StudyStart(StudyFile(storage=url), tmp_path, tmp_path).save(study)
         monkeypatch.setenv(STORAGE, url)
         for line in ("status digits --json", "report digits", "export digits", "pause digits"):
             assert main(line.split()) == 0

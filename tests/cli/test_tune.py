@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lightningtune.cli.kept import read_kept
 from lightningtune.cli.main import main
+from lightningtune.cli.start import read_start
 from lightningtune.cli.study_file import StudyFile, descriptions
 from lightningtune.cli.study_options import is_tuned
 from lightningtune.files import dump_yaml, load_yaml
@@ -133,9 +133,9 @@ def test_an_argument_of_a_cli_at_its_top_is_none_of_the_model():
 
 def test_a_study_that_has_its_trials_stays_as_it_was_asked_for(capsys):
     assert here("study.yaml", "--n_trials", "1") == 0
-    before = read_kept(find_study("study").study), Path("lightningtune_runs/study/study.yaml").read_bytes()
+    before = read_start(find_study("study").study), Path("lightningtune_runs/study/study.yaml").read_bytes()
     assert here("study.yaml", "--n_trials", "1", "--model.explode_at", "-1") == 0
-    assert (read_kept(find_study("study").study), Path("lightningtune_runs/study/study.yaml").read_bytes()) == before
+    assert (read_start(find_study("study").study), Path("lightningtune_runs/study/study.yaml").read_bytes()) == before
 
 
 def test_the_check_comes_before_and_keeps_a_study_from_being_made(capsys):
