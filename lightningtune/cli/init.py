@@ -84,46 +84,36 @@ class _Part:
     target: Callable[..., Any]
 
 
-def _find_parts(given: Namespace, folder: Path) -> tuple[_Part, _Part | None, str | None]:
-    """Return the model, its data, and the LightningCLI that builds both, if any; names lead from the folder."""
-    from lightningtune.arguments import check_target  # deferred import: keeps --help fast
+def _find_parts(given: Namespace, folder: Path) -> tuple[str | None, _Part, _Part | None]:
+    """Return the LightningCLI, if there is one, the model, and its data; names lead from the study file's folder."""
+    # deferred imports: keep --help fast
+    from lightningtune.arguments import check_target
+    from lightningtune.training.cli_call import catch_cli
 
     search_also(Path())
-    if given.cli is not None:
-        return _find_parts_of_cli(given.cli, folder)
-    target = import_named("MODEL", given.model)
-    check_target("model_class", target)
-    script = find_script("MODEL", given.model.partition(":")[0])
-    if script is not None and "LightningCLI" in script.read_text(encoding="utf-8"):
-        with contextlib.suppress(ConfigurationError):  # it constructs none that can be tuned
-            model, data, cli = _find_parts_of_cli(given.model.partition(":")[0], folder)
-            if model.target is target:
-                return model, data, cli
-    model = _Part("model", _from(folder, given.model), target)
-    name = given.data or _find_datamodule(target, given.model)
-    if name is None:
-        return model, None, None
-    data_target = import_named("--data", name)
-    check_target("datamodule_class", data_target)
-    return model, _Part("data", _from(folder, name), data_target), None
-
-
-def _find_parts_of_cli(name: str, folder: Path) -> tuple[_Part, _Part | None, str]:
-    from lightningtune.training.cli_call import catch_cli  # deferred import: it imports torch
-
-    call = catch_cli(find_script("--cli", name) or import_named("--cli", name))
+    if given.cli is None:
+        model = import_named("MODEL", given.model)
+        check_target("model_class", model)
+        part = _Part("model", _from(folder, given.model), model)
+        name = given.data or _find_datamodule(model, given.model)
+        if name is None:
+            return None, part, None
+        data = import_named("--data", name)
+        check_target("datamodule_class", data)
+        return None, part, _Part("data", _from(folder, name), data)
+    call = catch_cli(find_script("--cli", given.cli) or import_named("--cli", given.cli))
+    cli = _from(folder, given.cli)
     parts: dict[str, _Part] = {}
     for section, argument in (("model", "model_class"), ("data", "datamodule_class")):
         target = call.arguments.get(argument)
         if callable(target) and not call.arguments.get(f"subclass_mode_{section}"):
             parts[section] = _Part(section, target.__name__, target)
-    cli = _from(folder, name)
     if "model" not in parts:
         raise ConfigurationError(
             f"--cli: {cli} takes the class of its model from the config, so no search space can be guessed. "
             f"Write one: lightningtune tune --help names what a study file holds beside 'cli: {cli}'."
         )
-    return parts["model"], parts.get("data"), cli
+    return cli, parts["model"], parts.get("data")
 
 
 def _find_datamodule(model: Any, name: str) -> str | None:
@@ -148,7 +138,7 @@ def _from(folder: Path, name: str) -> str:
     return f"{os.path.relpath(script, folder)}{mark}{rest}" if script.endswith(".py") else name
 
 
-def _draft(model: _Part, data: _Part | None, cli: str | None) -> tuple[str, str]:
+def _draft(cli: str | None, model: _Part, data: _Part | None) -> tuple[str, str]:
     """Return the text of a study file, and what to tell whoever asked for it."""
     from lightningtune.search.tunable import search_space_of  # deferred import: keeps --help fast
 
@@ -159,13 +149,16 @@ def _draft(model: _Part, data: _Part | None, cli: str | None) -> tuple[str, str]
     if spaces:
         tuned, proposed = sum(len(space.parameters or ()) for space in spaces.values()), 0
     missing = [f"base_config.{guess.path}, which has no default" for guess in guesses if guess.value is _REQUIRED]
-    data_line = "# datamodule_class:  # the model has dataloaders of its own"
-    if data is not None:
-        data_line = f"datamodule_class: {data.name}"
-    elif cli is None and not _has_dataloaders(model.target):
+    subject = f"model_class: {model.name}\n" if cli is None else f"cli: {cli}"
+    base: Any = import_named("MODEL", "lightning.pytorch.LightningModule")
+    if cli is None and data is not None:
+        subject += f"datamodule_class: {data.name}"
+    elif cli is None and getattr(model.target, "train_dataloader", base.train_dataloader) is not base.train_dataloader:
+        subject += "# datamodule_class:  # the model has dataloaders of its own"
+    elif cli is None:
         missing.append("datamodule_class, the data that the model trains on")
-        data_line = (
-            f"# datamodule_class: package.module:Data  # {_FILL_IN}a LightningDataModule, or what returns dataloaders"
+        subject += (
+            "# datamodule_class: package.module:Data  # fill in: a LightningDataModule, or what returns dataloaders"
         )
     logged = logged_metrics(model.target)
     chosen = choose_metric(logged)
@@ -177,18 +170,16 @@ def _draft(model: _Part, data: _Part | None, cli: str | None) -> tuple[str, str]
     found = f"the model logs {', '.join(logged)}" if logged else "as the model logs it in a validation"
     text = _TEMPLATE.format(
         name=model.name,
-        subject=f"model_class: {model.name}\n{data_line}" if cli is None else f"cli: {cli}",
+        subject=subject,
         or_a_path="" if cli is None else " It may be the path of a config of the CLI.",
         config="\n".join(_config_lines(guesses)),
         space="\n".join(_declared_lines(spaces) if spaces else _space_lines(guesses)),
-        metric=f"{_flow(metric)}  # {'' if chosen else _FILL_IN}{found}",
+        metric=f"{_flow(metric)}  # {'' if chosen else 'fill in: '}{found}",
         direction=f"{direction}  # or {'maximize' if direction == 'minimize' else 'minimize'}",
     )
-    fill_in = "".join(f"\nFill in: {what}." for what in missing)
-    return text, f"{tuned} to tune, {proposed} more to look at.{fill_in}"
+    return text, f"{tuned} to tune, {proposed} more to look at." + "".join(f"\nFill in: {what}." for what in missing)
 
 
-_FILL_IN = "fill in: "
 _TEMPLATE = """\
 # A study of {name}. What is guessed here is a beginning: change it as you like.
 # 'lightningtune tune' runs this file; its --help says what else may stand here. Any value can be given on
@@ -218,11 +209,6 @@ pruner:  # any of Optuna's; it stops trials that fall behind
 """
 
 
-def _has_dataloaders(model: Any) -> bool:
-    base: Any = import_named("MODEL", "lightning.pytorch.LightningModule")
-    return getattr(model, "train_dataloader", base.train_dataloader) is not base.train_dataloader
-
-
 def _config_lines(guesses: list[Guess]) -> Iterator[str]:
     """Yield what the config has to hold beside the defaults, and an empty line."""
     held = [guess for guess in guesses if guess.value is not None]
@@ -247,13 +233,11 @@ def _space_lines(guesses: list[Guess]) -> Iterator[str]:
 
 
 def _declared_lines(spaces: Mapping[str, Any]) -> Iterator[str]:
-    from lightningtune.search.spaces import SimpleSearchSpace
-
     yield "# What varies is declared with @tunable, and can be replaced here as a whole:"
     yield "# search_space:"
     for section, space in spaces.items():
-        if isinstance(space, SimpleSearchSpace):
-            yield from (f"#   {section}.{name}: {_flow(spec)}" for name, spec in space.to_dict().items())
+        for name, spec in space.to_dict().items() if hasattr(space, "to_dict") else ():  # else it is a function
+            yield f"#   {section}.{name}: {_flow(spec)}"
 
 
 def _flow(value: Any) -> str:
@@ -277,6 +261,12 @@ _USUAL: Mapping[Any, Mapping[str, Any]] = {
     int: {_COUNT: 2, _SIZE: 64},
 }
 """What is worth tuning, with the value that an argument without a default gets."""
+_ADVICE: Mapping[Any, str] = {
+    int: "say a range, as {type: int, low: …, high: …}",
+    float: "say a range, as {type: uniform, low: …, high: …}",
+    str: "say the choices, as {type: categorical, choices: […, …]}",
+}
+"""What to write for an argument for which nothing could be guessed."""
 _CHOICE = r"act(ivation)?|non_?linearity|norm(ali[sz]ation)?|optim(izer)?|solver|sched(uler)?|init(iali[sz]ation)?"
 _DOUBTS = {
     r"heads": "must divide another size; ",
@@ -316,16 +306,7 @@ class Guess:
 
 
 def guess_space(target: Callable[..., Any], section: str = "model") -> list[Guess]:
-    """Guess what the arguments of a class or a function may vary over, in their order.
-
-    Example:
-        >>> def net(lr: float = 1e-3, hidden: int = 64, num_classes: int = 10): ...
-        >>> for guess in guess_space(net):
-        ...     print(guess.path, guess.is_tuned, guess.spec, guess.note)
-        model.lr True {'type': 'loguniform', 'low': 1e-05, 'high': 0.1} default 0.001
-        model.hidden True {'type': 'categorical', 'choices': [16, 32, 64, 128, 256]} default 64
-        model.num_classes False None the task or the data decides it; default 10
-    """
+    """Guess what the arguments of a class or a function may vary over, in their order."""
     from lightningtune.config.signatures import signature_of, type_hints  # deferred import: keeps --help fast
 
     hints = type_hints(target)
@@ -349,7 +330,8 @@ def _guess(section: str, name: str, hint: Any, default: Any) -> Guess:
         spec, is_known = _all_choices(hint, kind), kind is not bool and _has(_CHOICE, name)
         usual = default.name if isinstance(default, enum.Enum) else spec["choices"][0] if spec else None
     if spec is None:
-        return Guess(section, name, None, False, f"{_advice(hint, kind)}; {note}", value)
+        advice = next((text for one, text in _ADVICE.items() if kind is one), "not guessed")
+        return Guess(section, name, None, False, f"{advice}; {note}", value)
     doubt = next((doubt for words, doubt in _DOUBTS.items() if _has(words, name)), "" if is_known else "perhaps; ")
     if section == "data" and kind is int and not doubt and not _has("batch_?size", name):
         doubt = "the model may depend on it; "
@@ -407,17 +389,6 @@ def _all_choices(hint: Any, kind: Any) -> dict[str, Any] | None:
     return {"type": "categorical", "choices": choices} if len(choices) > 1 else None
 
 
-def _advice(hint: Any, kind: Any) -> str:
-    """Say what to write for an argument for which nothing could be guessed."""
-    if kind in (int, float):
-        return f"say a range, as {{type: {'int' if kind is int else 'uniform'}, low: …, high: …}}"
-    if kind is str:
-        return "say the choices, as {type: categorical, choices: […, …]}"
-    if inspect.isclass(kind) and kind.__module__ != "builtins":
-        return f"a class, as {{class_path: package.{kind.__name__}, init_args: {{…}}}}"
-    return f"{'' if hint is None else f'{inspect.formatannotation(hint)}: '}not guessed"
-
-
 def _shown(value: Any) -> str:
     if isinstance(value, (bool, NoneType)):
         return _flow(value)
@@ -447,12 +418,7 @@ _HIGHER_IS_BETTER = (
 
 
 def choose_metric(logged: list[str]) -> tuple[str, str] | None:
-    """Return which of these metrics to tune, and its direction; None where none is of a validation.
-
-    Example:
-        >>> choose_metric(["train_loss", "val_acc"]), choose_metric(["train_loss"])
-        (('val_acc', 'maximize'), None)
-    """
+    """Return which of these metrics to tune, and its direction; None where none is of a validation."""
     validated = [name for name in logged if re.search(_VALIDATION, name.lower())]
     if not validated:
         return None
