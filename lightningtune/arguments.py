@@ -238,8 +238,7 @@ def what_to_train(
         if target is not None:
             raise ConfigurationError(f"{name} and cli both say what to train. Leave {name} out: the CLI has its own.")
     # imported where it is used: Lightning's module changes settings of jsonargparse
-    from lightningtune.training.cli_schema import CliSchema, read_cli_config
-    from lightningtune.training.lightning_cli import CliBlueprint
+    from lightningtune.training.lightning_cli import CliBlueprint, CliSchema, read_cli_config
 
     cli_schema = CliSchema.of(cli)
     return read_cli_config(cli_schema, base_config), cli_schema, CliBlueprint

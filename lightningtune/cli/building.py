@@ -54,13 +54,7 @@ def build_optimizer(study: StudyFile, folder: Path, cli: CliCall | None = None) 
 
 
 def build_part(what: str, given: Any, module: ModuleType, base: type, folder: Path) -> Any:
-    """Build a sampler or a pruner from a name or a ``class_path`` block; None from None.
-
-    Example:
-        >>> block = {"class_path": "MedianPruner", "init_args": {"n_warmup_steps": 2}}
-        >>> build_part("pruner", block, optuna.pruners, optuna.pruners.BasePruner, Path())._n_warmup_steps
-        2
-    """
+    """Build a sampler or a pruner from a name or a ``class_path`` block; None from None."""
     if given is None:
         return None
     name, arguments = read_block(what, given)

@@ -24,7 +24,7 @@ from lightningtune.errors import InvalidConfigError, LightningTuneError
 from lightningtune.files import load_yaml
 from lightningtune.study.outage import is_of_storage
 from lightningtune.training.cli_call import CliCall
-from lightningtune.training.cli_schema import without_defaults
+from lightningtune.training.lightning_cli import without_defaults
 
 if TYPE_CHECKING:
     import optuna

@@ -63,10 +63,6 @@ def read_config(source: Any, sections: Sequence[str] = SECTIONS, folder: Path | 
     """Read a config from a file or a mapping, and the sections that are in files of their own.
 
     Of a config of a LightningCLI's whole command, what its ``fit`` holds is read.
-
-    Example:
-        >>> read_config({"fit": {"model": {"lr": 0.1}}})
-        {'model': {'lr': 0.1}}
     """
     folder = folder or Path()
     if isinstance(source, (str, os.PathLike)):
@@ -124,12 +120,7 @@ def with_limits_of(config: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """Yield a plain value, and everything in it at any depth.
-
-    Example:
-        >>> [*walk({"a": [1, 2]})]
-        [{'a': [1, 2]}, [1, 2], 1, 2]
-    """
+    """Yield a plain value, and everything in it at any depth."""
     yield value
     for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
         yield from walk(inner)
@@ -141,12 +132,7 @@ def is_block(value: Any) -> bool:
 
 
 def read_block(path: str, block: Any) -> tuple[str, Mapping[str, Any]]:
-    """Take a ``class_path`` block, or the name of a class alone, apart: the name, and the arguments.
-
-    Example:
-        >>> read_block("sampler", {"class_path": "TPESampler", "init_args": {"seed": 1}})
-        ('TPESampler', {'seed': 1})
-    """
+    """Take a ``class_path`` block, or the name of a class alone, apart: the name, and the arguments."""
     full = {"class_path": block} if isinstance(block, str) else block
     allowed = ("class_path", "init_args", "dict_kwargs")  # as jsonargparse has it
     if not isinstance(full, Mapping):

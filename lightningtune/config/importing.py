@@ -34,12 +34,7 @@ def find_class(class_path: str, *bases: type) -> Callable[..., Any] | None:
 
 
 def find_block_class(block: Any, base: type) -> type | None:
-    """Return the class that a ``class_path`` block, or a name alone, stands for; None where it is neither.
-
-    Example:
-        >>> find_block_class({"class_path": "KeyError"}, Exception)
-        <class 'KeyError'>
-    """
+    """Return the class that a ``class_path`` block, or a name alone, stands for; None where it is neither."""
     given = vars(block) if isinstance(block, argparse.Namespace) else block
     path = given.get("class_path") if isinstance(given, Mapping) else given
     kind = find_class(path, base) if isinstance(path, str) else None
@@ -77,10 +72,6 @@ def class_path_of(target: type) -> str | None:
     """Return the name by which a config names a class; None where it cannot, or where the class is abstract.
 
     A class of a script goes by its name alone: in the script itself it is ``__main__``'s.
-
-    Example:
-        >>> class_path_of(InvalidConfigError), class_path_of(Path)
-        ('lightningtune.errors.InvalidConfigError', 'Path')
     """
     if "<locals>" in target.__qualname__ or inspect.isabstract(target):
         return None

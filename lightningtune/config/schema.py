@@ -1,7 +1,7 @@
 """What a config builds: where dotted paths lead in it, what stands there by default, and merging values there.
 
 A section has one of two forms: plain, the arguments of a class that is given, or a ``class_path`` block. A third
-source, the parser of a LightningCLI, is a schema of its own in `lightningtune.training.cli_schema`.
+source, the parser of a LightningCLI, is a schema of its own in `lightningtune.training.lightning_cli`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,12 @@ _FEW = 20
 
 @dataclass(frozen=True)
 class Node:
-    """A place in a config: what it holds, and what is built from that.
-
-    Attributes:
-        schema: what the sections build.
-        place: the place, with ``init_args``.
-        value: what the config holds there; None where it holds nothing.
-        parent: has this value, or has it as an argument; None for a section.
-    """
+    """A place in a config: what it holds, and what is built from that."""
 
     schema: Schema
-    place: Place
-    value: Any
-    parent: Node | None = None
+    place: Place  # with ``init_args``
+    value: Any  # None where the config holds nothing
+    parent: Node | None = None  # has this value, or has it as an argument; None for a section
 
     @property
     def path(self) -> str:
@@ -125,19 +118,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Schema:
-    """What each section of a config builds.
-
-    Attributes:
-        model: the class or callable of ``model``; None where the config names it by ``class_path``.
-        data: the same for ``data``.
-        trainer: the Trainer class.
-        bases: classes that derive from these may be named without their module.
-    """
+    """What each section of a config builds; None where the config names that by ``class_path``."""
 
     model: Callable[..., Any] | None = None
     data: Callable[..., Any] | None = None
     trainer: Callable[..., Any] | None = None
-    bases: tuple[type, ...] = ()
+    bases: tuple[type, ...] = ()  # classes that derive from these may be named without their module
 
     @property
     def targets(self) -> Mapping[str, Callable[..., Any] | None]:
@@ -185,14 +171,7 @@ class Schema:
         raise InvalidConfigError(f"'{path}' leads nowhere in the config.{hint or takes}")
 
     def locate(self, config: Mapping[str, Any], path: str) -> Place:
-        """Return the place to which a path leads, as `find` does.
-
-        Example:
-            >>> Schema(model=dict).locate({"model": {"class_path": "collections.Counter"}}, "trainer.x")
-            Traceback (most recent call last):
-            ...
-            lightningtune.errors.InvalidConfigError: 'trainer.x' leads nowhere in the config.
-        """
+        """Return the place to which a path leads, as `find` does."""
         return self.find(config, path).place
 
     def lookup(self, config: Mapping[str, Any], path: str) -> Any:

@@ -30,15 +30,10 @@ UNKNOWN: Any = object()
 
 @dataclass(frozen=True)
 class Signature:
-    """The parameters of a callable.
+    """The parameters of a callable."""
 
-    Attributes:
-        defaults: name to default, `REQUIRED` where there is none.
-        open: whether ``**kwargs`` swallows any further name.
-    """
-
-    defaults: Mapping[str, Any]
-    open: bool = False
+    defaults: Mapping[str, Any]  # `REQUIRED` where there is none
+    open: bool = False  # whether ``**kwargs`` swallows any further name
 
     def accepts(self, name: str) -> bool:
         """Whether ``name`` may be given."""
@@ -46,26 +41,13 @@ class Signature:
 
 
 def signature_of(target: Callable[..., Any]) -> Signature:
-    """Return what ``target`` accepts, following a class's ``**kwargs`` to its bases where that can be told.
-
-    Example:
-        >>> signature_of(functools.partial(dict.fromkeys, [1])).open
-        False
-    """
+    """Return what ``target`` accepts, following a class's ``**kwargs`` to its bases where that can be told."""
     # a callable that is no class may hold a data set, which a cache would keep
     return _class_signature(target) if isinstance(target, type) else _own_signature(target)
 
 
 def check_arguments(path: str, target: Callable[..., Any], names: Iterable[str]) -> None:
-    """Refuse an argument that a class does not take, naming the nearest of those that it takes.
-
-    Example:
-        >>> check_arguments("sampler", Signature, ["opn"])
-        Traceback (most recent call last):
-        ...
-        lightningtune.errors.InvalidConfigError: sampler: Signature has no 'opn'. Did you mean 'open'? It takes: \
-defaults, open.
-    """
+    """Refuse an argument that a class does not take, naming the nearest of those that it takes."""
     signature = signature_of(target)
     for name in names:
         if not signature.accepts(name):
@@ -141,13 +123,7 @@ _VALUES = (Enum, os.PathLike, str, bytes, int, float, complex, tuple, list, dict
 
 
 def inner_class(target: Callable[..., Any], name: str) -> type | None:
-    """Return the class of which a parameter takes an instance, where a config can give that its own arguments.
-
-    Example:
-        >>> def build(optimizer: Signature | None = None, lr: float = 0.1): ...
-        >>> inner_class(build, "optimizer"), inner_class(build, "lr")
-        (<class 'lightningtune.config.signatures.Signature'>, None)
-    """
+    """Return the class of which a parameter takes an instance, where a config can give that its own arguments."""
     default = signature_of(target).defaults.get(name)
     hint = type_hints(target).get(name, type(default) if is_structure(type(default)) else None)
     members = [hint]

@@ -80,12 +80,7 @@ def _unfit(path: str, problem: str) -> TypeError:
 
 
 def as_python(value: Any) -> Any:
-    """Return a value with arrays, numbers and containers of other packages as Python's; all else as it is.
-
-    Example:
-        >>> as_python([(1, 2), datetime.date(2024, 3, 1)])
-        [(1, 2), datetime.date(2024, 3, 1)]
-    """
+    """Return a value with arrays, numbers and containers of other packages as Python's; all else as it is."""
     if _is_array(value):
         return value.tolist()
     if type(value) is tuple:

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,34 +33,21 @@ _PARAMETERS = inspect.signature(LightningCLI.__init__)
 
 @dataclass(frozen=True)
 class CliForm:
-    """What a LightningCLI takes, read from its own parser.
+    """What a LightningCLI takes, read from its own parser."""
 
-    Attributes:
-        parser: takes a config as the subcommand ``fit`` does.
-        links: target to source, as ``link_arguments`` has linked them.
-        defaults: of every key.
-        trainer_defaults: those that a config could hold.
-    """
-
-    parser: LightningArgumentParser
-    links: Mapping[str, str]
+    parser: LightningArgumentParser  # takes a config as the subcommand ``fit`` does
+    links: Mapping[str, str]  # target to source, as ``link_arguments`` has linked them
     defaults: Namespace
-    trainer_defaults: Mapping[str, Any]
+    trainer_defaults: Mapping[str, Any]  # those that a config can hold
 
 
 @dataclass(frozen=True)
 class CliCall:
-    """One construction of a LightningCLI.
-
-    Attributes:
-        cli: the class.
-        state: what the user's ``__init__`` has set before it calls Lightning's.
-        arguments: of Lightning's ``__init__``, by name.
-    """
+    """One construction of a LightningCLI."""
 
     cli: type[LightningCLI]
-    state: Mapping[str, Any] = field(default_factory=dict)
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Any]  # what the user's ``__init__`` has set before it calls Lightning's
+    arguments: Mapping[str, Any]  # of Lightning's ``__init__``, by name
 
     @classmethod
     def of(cls, cli: LightningCLI, *args: Any, **kwargs: Any) -> CliCall:
@@ -165,10 +152,9 @@ def _replace_trainer(cli: LightningCLI, make_trainer: Callable[..., Trainer] | N
             raise _FarEnough
         trainer_class = cli.trainer_class
         cli.trainer_class = lambda **settings: make_trainer(trainer_class, **settings)
-        try:
-            return instantiate_trainer(**kwargs)
-        finally:
-            cli.trainer_class = trainer_class
+        trainer: Trainer = instantiate_trainer(**kwargs)
+        cli.trainer_class = trainer_class
+        return trainer
 
     cli.instantiate_trainer = instantiate_ours  # type: ignore[method-assign]
 

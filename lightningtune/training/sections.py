@@ -179,14 +179,7 @@ def _admits_text(hint: Any) -> bool:
 
 
 def check_classes(trainer: Mapping[str, Any]) -> None:
-    """Check the loggers and callbacks of a Trainer's section; what jsonargparse says of them fills a page.
-
-    Example:
-        >>> check_classes({"logger": ["CSVLogger", "WandbLoger"]})
-        Traceback (most recent call last):
-        ...
-        lightningtune.errors.InvalidConfigError: trainer.logger.1: there is no 'WandbLoger'. Did you mean 'WandbLogger'?
-    """
+    """Check the loggers and callbacks of a Trainer's section; what jsonargparse says of them fills a page."""
     for setting, base in (("logger", Logger), ("callbacks", Callback)):
         given = trainer.get(setting)
         for i, block in enumerate(as_list(given)):

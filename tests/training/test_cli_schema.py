@@ -6,7 +6,7 @@ from nets import Line, Points
 
 from lightningtune import ConfigurationError
 from lightningtune.files import dump_yaml
-from lightningtune.training.cli_schema import CliSchema, read_cli_config
+from lightningtune.training.lightning_cli import CliSchema, read_cli_config
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}
 

@@ -17,8 +17,7 @@ from lightningtune import ConfigurationError, OptunaDrivenOptimizer, tunable
 from lightningtune.contract import SilentReporter, StopReason, TrialSpec
 from lightningtune.study.comparison import Agreement
 from lightningtune.study.reporter import REASON
-from lightningtune.training.cli_schema import CliSchema, read_cli_config
-from lightningtune.training.lightning_cli import CliBlueprint
+from lightningtune.training.lightning_cli import CliBlueprint, CliSchema, read_cli_config
 from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.run import prepare_data, train
 

@@ -13,8 +13,7 @@ from nets import Line, Points
 from tracked import LOSS, PARAMS, Breaks, Stops, fit, study_of
 
 from lightningtune.contract import SilentReporter, StopReason, TrialSpec
-from lightningtune.training.cli_schema import CliSchema, read_cli_config
-from lightningtune.training.lightning_cli import CliBlueprint
+from lightningtune.training.lightning_cli import CliBlueprint, CliSchema, read_cli_config
 from lightningtune.training.run import train
 
 

@@ -12,8 +12,7 @@ from lightningtune.config.importing import classes_by_name, find_class
 from lightningtune.config.schema import Schema
 from lightningtune.errors import InvalidConfigError
 from lightningtune.training.build import Blueprint
-from lightningtune.training.cli_schema import CliSchema, read_cli_config
-from lightningtune.training.lightning_cli import CliBlueprint
+from lightningtune.training.lightning_cli import CliBlueprint, CliSchema, read_cli_config
 from lightningtune.training.sections import check_classes
 
 WRONG = [
