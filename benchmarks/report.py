@@ -1,8 +1,9 @@
 """What a report costs and how large it is: ``python benchmarks/report.py``, or with ``--quick`` to try it.
 
-The study is made up: 500 trials of 5 parameters and 25 validations, every fifth pruned and every ninth failed. The
-first report of a process is written in one of its own, and imports what draws; the others are medians. While a study
-runs, the report waits for its share of the time: a clock is moved on by a second for each trial, beside the real one.
+The studies are made up: 500 and 10,000 trials of 5 parameters and 25 validations, every fifth pruned and every ninth
+failed. The larger is in a journal. The first report of a process is written in one of its own, and imports what draws;
+the others are medians. While a study runs, the report waits for its share of the time: a clock is moved on by a second
+for each trial, beside the real one.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import optuna
 from overhead import machine, show
 
 from lightningtune.report.html.writer import ReportWriter, study_report
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.storage import open_storage
 
 TESTS = Path(__file__).parents[1] / "tests"
 FIRST = """
@@ -40,7 +43,7 @@ class Clock:
         return time.monotonic() + self.skipped
 
 
-def share_of(trials, folder):
+def measure_share(trials, folder):
     """Return the share of a study of trials of a second that its reports take, but for the last."""
     clock, study, spent = Clock(), ours(30), 0.0
     writer = ReportWriter(StudyDirectory(folder), clock=clock)
@@ -53,22 +56,35 @@ def share_of(trials, folder):
     return spent / (clock() - began)
 
 
+def write_report(study, path):
+    """Return the seconds that it takes."""
+    start = time.perf_counter()
+    study_report(study, path)
+    return time.perf_counter() - start
+
+
 def main(arguments):
     print(machine())
-    count, repetitions, trials = (60, 1, 300) if arguments.quick else (500, 5, 2000)
+    count, many, repetitions, trials = (60, 1200, 1, 300) if arguments.quick else (500, 10_000, 5, 2000)
     with tempfile.TemporaryDirectory() as folder:
         path, study = Path(folder, "report.html"), ours(count, epochs=25)
-        seconds = []
-        for _ in range(repetitions + 1):  # the first imports
-            start = time.perf_counter()
-            study_report(study, path)
-            seconds.append(time.perf_counter() - start)
+        write_report(study, path)  # imports
+        seconds = [write_report(study, path) for _ in range(repetitions)]
         show("megabytes of a report of 500 trials", path.stat().st_size / 1e6, 5.0, f"{count} trials")
-        show("seconds to write it", statistics.median(seconds[1:]), 2.0, f"{count} trials")
+        show("seconds to write it", statistics.median(seconds), 2.0, f"{count} trials")
+        large = optuna.create_study(storage=open_storage(None, Path(folder, "journal.log")), direction="maximize")
+        large.add_trials(ours(many, epochs=25).get_trials(deepcopy=False))
+        show("seconds to write one of 10,000 trials", write_report(large, path), 10.0, f"{many} trials")
+        show("its megabytes", path.stat().st_size / 1e6, 5.0, f"{many} trials")
         command = [sys.executable, "-c", FIRST, TESTS, path]
         first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         show("seconds to write the first of a process, of 30 trials", float(first), 6.0)
-        show("share of reports in a study of 1-second trials", share_of(trials, Path(folder)), 0.01, f"{trials} trials")
+        show(
+            "share of reports in a study of 1-second trials",
+            measure_share(trials, Path(folder)),
+            0.01,
+            f"{trials} trials",
+        )
 
 
 if __name__ == "__main__":

@@ -285,7 +285,7 @@ def compare_parser() -> CommandParser:
 
 def _compare(given: Namespace) -> None:
     studies = [open_study(study, given.storage) for study in (given.study, *given.others)]
-    from lightningtune.report.comparison import compare_studies, draw_comparison
+    from lightningtune.report.compare import compare_studies, draw_comparison
 
     definitions = [found.directory.read_definition() for found in studies]
     comparison = compare_studies([_read_results(found) for found in studies], definitions)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lightningtune.report.comparison import compare_studies, draw_comparison
+from lightningtune.report.compare import compare_studies, draw_comparison
 from lightningtune.study.results import StudyResults, TrialResult
 
 
