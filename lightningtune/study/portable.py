@@ -1,4 +1,4 @@
-"""A study as one file that goes anywhere: a zip of its folder, or only its trials as CSV or JSON."""
+"""A study as one file: a zip of its folder, or only its trials as CSV or JSON."""
 
 from __future__ import annotations
 
@@ -28,16 +28,13 @@ FORMS = (".zip", ".csv", ".json")
 
 
 def export_study(found: FoundStudy, target: Path, with_weights: bool = False) -> None:
-    """Write a study to one file, in the form that the file's name ends with.
+    """Write a study to one file, in the form that its name ends with.
 
-    Args:
-        found: the study.
-        target: a ``.zip``, which holds the study's folder with a journal, whatever it is stored in; a ``.csv`` of its
-            trials; or a ``.json`` of its definition, and of its trials with their configs.
-        with_weights: whether the zip holds the best checkpoint.
+    A ``.zip`` holds the study's folder with a journal, whatever the study is stored in, and the best checkpoint where
+    that is asked for. A ``.csv`` holds its trials. A ``.json`` holds its definition, and its trials with their configs.
 
     Raises:
-        ConfigurationError: when the name ends otherwise, or weights are asked for that there are not.
+        ConfigurationError: when the name ends otherwise, or there are no weights to export.
     """
     if target.suffix not in FORMS:
         raise ConfigurationError(f"'{target}' must end in one of {', '.join(FORMS)}, which says what is written.")
@@ -49,7 +46,7 @@ def export_study(found: FoundStudy, target: Path, with_weights: bool = False) ->
         with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             _write_archive(found, archive, with_weights)
     else:
-        write_text(target, _table_of(found) if target.suffix == ".csv" else f"{_document_of(found)}\n")
+        write_text(target, _make_csv(found) if target.suffix == ".csv" else f"{_make_json(found)}\n")
 
 
 def _write_archive(found: FoundStudy, archive: zipfile.ZipFile, with_weights: bool) -> None:
@@ -64,55 +61,48 @@ def _write_archive(found: FoundStudy, archive: zipfile.ZipFile, with_weights: bo
             with quiet_optuna():
                 optuna.copy_study(from_study_name=name, from_storage=get_storage(found.study), to_storage=to)
         archive.write(journal, f"{name}/journal.log")
-    for path in _files_of(found.directory, with_weights):
+    for path in _select_files(found.directory, with_weights):
         with contextlib.suppress(FileNotFoundError):  # a study that runs has removed it since
             archive.write(path, f"{name}/{path.relative_to(root).as_posix()}")
 
 
-def _files_of(directory: StudyDirectory, with_weights: bool) -> Iterator[Path]:
-    """Yield the files of a study's folder that are exported: of the weights the best only, and nothing half written.
-
-    A link that leads out of the folder is left out: what it leads to is not the study's.
-    """
-    best = {directory.best_checkpoint, *_copies(directory)} if with_weights else set()
+def _select_files(directory: StudyDirectory, with_weights: bool) -> Iterator[Path]:
+    """Yield the files of a study's folder that are exported: of the weights the best only, and nothing half written."""
+    best = {directory.best_checkpoint, *_find_copies(directory)} if with_weights else set()
     for path in sorted(directory.root.rglob("*")):
         is_left_out = path.name.startswith(".") or path == directory.journal or path.name.endswith(".lock")
-        is_wanted = path in best or not _is_of_weights(path, directory.root)
-        if is_wanted and not is_left_out and _is_own(directory, path):
+        # a checkpoint may be a folder
+        is_of_weights = any(part.endswith(".ckpt") for part in path.relative_to(directory.root).parts)
+        if not is_left_out and (path in best or not is_of_weights) and _is_own(directory, path):
             yield path
 
 
 def _is_own(directory: StudyDirectory, path: Path) -> bool:
-    """Whether a file lies in a study's folder, and is no link to one that does not."""
+    """Whether a file lies in a study's folder, and is no link out of it."""
     return path.is_file() and path.resolve().is_relative_to(directory.root.resolve())
 
 
-def _copies(directory: StudyDirectory) -> Iterator[Path]:
-    """Yield the winner's checkpoint under its trial's name: from there its weights are loaded."""
+def _find_copies(directory: StudyDirectory) -> Iterator[Path]:
+    """Yield the winner's checkpoint in its trial's folder, from where its weights are loaded."""
     for path in directory.root.glob("trials/*/best.ckpt"):
         if _is_own(directory, path) and filecmp.cmp(path, directory.best_checkpoint):
             yield path
 
 
-def _is_of_weights(path: Path, root: Path) -> bool:
-    """Whether a file is a checkpoint, or lies in one that is a folder."""
-    return any(part.endswith(".ckpt") for part in path.relative_to(root).parts)
-
-
-def _results(found: FoundStudy) -> StudyResults:
+def _collect(found: FoundStudy) -> StudyResults:
     metrics = metric_names(found.study, found.directory.read_definition())
     return collect_results(found.study, metrics, found.directory)
 
 
-def _table_of(found: FoundStudy) -> str:
+def _make_csv(found: FoundStudy) -> str:
     text = io.StringIO()
-    rows = _results(found).rows()
+    rows = _collect(found).rows()
     write_table(rows, list_columns(rows), text)
     return text.getvalue()
 
 
-def _document_of(found: FoundStudy) -> str:
-    results = _results(found)
+def _make_json(found: FoundStudy) -> str:
+    results = _collect(found)
     is_defined = _is_own(found.directory, found.directory.definition)
     curves = [trial.intermediate_values for trial in found.study.get_trials(deepcopy=False)]
     return dump_json(
@@ -123,14 +113,14 @@ def _document_of(found: FoundStudy) -> str:
             "best": results.best_numbers,
             "definition": found.directory.read_definition() if is_defined else {},
             "trials": [
-                {**row, "validations": curve, "config": _config_of(found.directory, trial.number)}
+                {**row, "validations": curve, "config": _read_config(found.directory, trial.number)}
                 for row, curve, trial in zip(results.rows(), curves, results.trials, strict=False)
             ],
         }
     )
 
 
-def _config_of(directory: StudyDirectory, number: int) -> dict[str, Any] | None:
+def _read_config(directory: StudyDirectory, number: int) -> dict[str, Any] | None:
     if not _is_own(directory, directory.config(number)):
         return None
     try:
@@ -140,13 +130,7 @@ def _config_of(directory: StudyDirectory, number: int) -> dict[str, Any] | None:
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], file: IO[str]) -> None:
-    """Write rows as CSV.
-
-    Args:
-        rows: the rows.
-        columns: which of their values, and in which order.
-        file: where to.
-    """
+    """Write these columns of rows as CSV."""
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
