@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import sys
 import time
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,11 +25,8 @@ DEAD_LOCK_SECONDS = 1.0
 so long."""
 _KERNEL_LOCK_SECONDS = 30.0
 """Seconds for which the kernel's lock is waited for; Optuna waits as long for its own."""
-_BLOCK = 4096
 _CHAIN = b',"chain":'
 """Begins the last value of a record: the checksum of the file up to there. Optuna ignores keys it does not know."""
-_OWN_SUM = "crc"
-"""The key under which earlier versions wrote the checksum of a record alone."""
 _Position = tuple[int, int, int]
 """How far a journal is known: its lines, their bytes, and their checksum."""
 
@@ -56,9 +52,13 @@ def open_journal(path: Path) -> JournalStorage:
 class Journal(BaseJournalBackend):
     """A journal file in Optuna's format in which no record can change, vanish or move unnoticed.
 
-    The checksum of a record continues the checksum of all lines before it. Records of other programs and of earlier
-    versions have none, but the next record that has one covers them. Lines that are missing at the end are not noticed:
+    The checksum of a record continues the checksum of all lines before it. Records of other programs and of the first
+    version have none, but the next record that has one covers them. Lines that are missing at the end are not noticed:
     that is a crash of the machine.
+
+    A line without an end is a record whose writer is at work or was killed. Optuna reads over it, but would append to
+    it, and could then read neither the new record nor anything after it. So a writer cuts it: nobody else writes while
+    it holds the lock, and the record was never confirmed.
 
     Opening a study of a thousand trials takes as long as reading its lines. So all lines are decoded together, and a
     checksum is that of a line's bytes: encoding each record again took twice as long.
@@ -75,16 +75,24 @@ class Journal(BaseJournalBackend):
         path.touch()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write records."""
+        """Write records, and cut a torn line before them.
+
+        Raises:
+            ConfigurationError: when a line is damaged: once another follows, nothing could be read any more.
+        """
         self._lock.acquire()
         try:
+            # a file that has become shorter is another one, such as a copy that was put in its place
+            is_same = self._path.stat().st_size >= self._known[1]
+            _, (_, size, checksum) = self._read_after(self._known if is_same else (0, 0, 0))
+            text = b""
+            for log in logs:
+                record = json.dumps(log, separators=(",", ":")).encode()[:-1]
+                checksum = zlib.crc32(record, checksum)
+                text += b"%b%b%d}\n" % (record, _CHAIN, checksum)
             with self._path.open("rb+") as file:
-                checksum, text = _read_checksum(file), b""
-                for log in logs:
-                    record = json.dumps(log, separators=(",", ":")).encode()[:-1]
-                    checksum = zlib.crc32(record, checksum)
-                    text += b"%b%b%d}\n" % (record, _CHAIN, checksum)
-                file.seek(0, os.SEEK_END)
+                file.seek(size)
+                file.truncate()
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -92,7 +100,7 @@ class Journal(BaseJournalBackend):
             self._lock.release()
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """Read records. A last line without an end is left out: its writer is at work, or was killed.
+        """Read records.
 
         Raises:
             ConfigurationError: when a line is not as it was written, or not in its place.
@@ -105,7 +113,7 @@ class Journal(BaseJournalBackend):
             # Nobody writes while it holds the lock.
             try:
                 self._lock.acquire()
-            except (OSError, ConfigurationError):  # a read-only folder, or a damaged last line
+            except OSError:  # a read-only folder
                 raise damage from None
             try:
                 logs, self._known = self._read_after(known)
@@ -123,18 +131,16 @@ class Journal(BaseJournalBackend):
             whole, newline, _ = file.read().rpartition(b"\n")
         lines = whole.split(b"\n") if newline else []
         logs = self._decode(lines, number)
-        for line, log in zip(lines, logs, strict=True):
+        for line in lines:
             number += 1
-            record, written = _split_checksum(line)
-            if written is not None:
-                checksum = zlib.crc32(record, checksum)
-                if line != b"%b%b%d}" % (record, _CHAIN, checksum):
-                    why = "is not as it was written, or a line before it is missing or in another place"
-                    raise _damaged(self._path, number, why)
+            record, chain, written = line.rpartition(_CHAIN)
+            if not chain or not written[:-1].isdigit():  # another program's
+                checksum = zlib.crc32(line, checksum)
                 continue
-            checksum = zlib.crc32(line, checksum)
-            if isinstance(log, dict) and _OWN_SUM in log and not _has_own_sum(line, log[_OWN_SUM]):
-                raise _damaged(self._path, number, "is not as it was written")
+            checksum = zlib.crc32(record, checksum)
+            if written != b"%d}" % checksum:
+                why = "is not as it was written, or a line before it is missing or in another place"
+                raise _damaged(self._path, number, why)
         return logs, (number, size + len(whole) + len(newline), checksum)
 
     def _decode(self, lines: list[bytes], number: int) -> list[Any]:
@@ -143,61 +149,29 @@ class Journal(BaseJournalBackend):
             together: list[Any] = json.loads(b"[%b]" % b",".join(lines))
             if len(together) == len(lines):
                 return together
-        # some line is not JSON: one by one, to name it
-        return [_decode_line(self._path, line, number) for number, line in enumerate(lines, number + 1)]
+        logs = []
+        for line in lines:  # one by one, to name the one that is not JSON
+            number += 1
+            try:
+                logs.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise _damaged(self._path, number, f"is not JSON ({error})") from None
+        return logs
 
 
-def _split_checksum(line: bytes) -> tuple[bytes, bytes | None]:
-    """Split a line into what its checksum covers, and the checksum's digits; None where it has none."""
-    record, chain, written = line.rpartition(_CHAIN)
-    return (record, written[:-1]) if chain and written[:-1].isdigit() else (line, None)
-
-
-def _has_own_sum(line: bytes, written: Any) -> bool:
-    """Whether a line of an earlier version has the checksum that stands at its end."""
-    record, _, _ = line.rpartition(b',"%b":' % _OWN_SUM.encode())
-    return bool(written == zlib.crc32(record + b"}"))
-
-
-def _decode_line(path: Path, line: bytes, number: int | None = None) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, number, f"is not JSON ({error})") from None
-
-
-def _read_checksum(file: IO[bytes]) -> int:
-    """Return the checksum of all lines of a journal, reading back to the last record that has one."""
-    checksum, others, lines = 0, [], _read_backwards(file)
-    next(lines)  # what stands after the last line's end
-    for line in lines:
-        _, written = _split_checksum(line)
-        if written is not None:
-            checksum = int(written)
-            break
-        others.append(line)
-    for line in reversed(others):
-        checksum = zlib.crc32(line, checksum)
-    return checksum
-
-
-def _damaged(path: Path, number: int | None, why: str) -> ConfigurationError:
-    line = "last line" if number is None else f"line {number}"
+def _damaged(path: Path, number: int, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The journal '{path}' is damaged, or is none: its {line} {why}. Put a copy of it in its place, or keep only "
-        "the lines before that one."
+        f"The journal '{path}' is damaged, or is none: its line {number} {why}. Put a copy of it in its place, or keep "
+        "only the lines before that one."
     )
 
 
 class JournalLock(JournalFileSymlinkLock):
-    """Optuna's lock of a journal file, which other programs know too, with two additions.
+    """Optuna's lock of a journal file, which other programs know too, freed when its holder has died.
 
-    - It cuts a torn line, which a killed writer has left. Optuna reads over a last line without an end, but would
-      append to it, and could then read neither the new record nor anything after it. Nobody else writes while the lock
-      is held, so the writer of such a line is dead, and its record was never confirmed.
-    - It frees Optuna's lock when its holder has died; Optuna waits for 30 seconds. Each holder also has the kernel's
-      lock on the file, which ends with the process. Who gets the kernel's lock and finds Optuna's taken knows that its
-      holder is dead, or is another program, which gives its lock back within a second.
+    Optuna waits for 30 seconds. Here each holder also has the kernel's lock on the file, which ends with the process.
+    Who gets the kernel's lock and finds Optuna's taken knows that its holder is dead, or is another program, which
+    gives its lock back within a second.
 
     Args:
         filepath: the journal.
@@ -210,29 +184,16 @@ class JournalLock(JournalFileSymlinkLock):
         self._file: IO[bytes] | None = None
 
     def acquire(self) -> bool:
-        """Take the lock, and cut a torn line.
-
-        Raises:
-            ConfigurationError: when the last line is not JSON: once another follows, nothing could be read any more.
-        """
+        """Take the lock."""
         file = Path(self._lock_target_file).open("ab+")  # noqa: SIM115  # closed when the lock is released
         try:
             if _lock(file):
                 self._free_dead_lock()
             acquired = super().acquire()
-            self._file = file
-            lines = _read_backwards(file)
-            torn = next(lines)
-            for last in itertools.islice(lines, 1):
-                _decode_line(Path(self._lock_target_file), last)
-            if torn:
-                file.truncate(file.seek(0, os.SEEK_END) - len(torn))
         except BaseException:
-            if self._file is not None:
-                self.release()
-            else:
-                _unlock(file)
+            _unlock(file)
             raise
+        self._file = file
         return acquired
 
     def release(self) -> None:
@@ -294,15 +255,3 @@ def _identify(lock: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_ctime_ns
-
-
-def _read_backwards(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what stands after the last line's end, which may be nothing, then the lines from the last to the first."""
-    start, block, first = file.seek(0, os.SEEK_END), _BLOCK, b""
-    while start > 0:
-        size = min(start, block)
-        start, block = start - size, 2 * block
-        file.seek(start)
-        first, *lines = (file.read(size) + first).split(b"\n")
-        yield from reversed(lines)
-    yield first

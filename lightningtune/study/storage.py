@@ -12,13 +12,12 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, GrpcStorageProxy, InMemoryStorage
 from optuna.study import StudyDirection
@@ -166,6 +165,24 @@ def call_at_once(study: optuna.Study, call: Callable[[], _T], otherwise: _T) -> 
     """Call a function that uses a study's storage without waiting; return ``otherwise`` where the storage is away."""
     storage = get_storage(study)
     return storage.call_at_once(call, otherwise) if isinstance(storage, PatientStorage) else call()
+
+
+def _pass_on(name: str, writes: bool = False) -> Callable[..., Any]:
+    """Return a method that calls the storage's method of that name until it answers."""
+
+    def method(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+        return self._call(lambda storage: getattr(storage, name)(*args, **kwargs), writes=writes)
+
+    return method
+
+
+def _pass_on_for_trial(name: str, writes: bool = True) -> Callable[..., Any]:
+    """Return such a method that first sends the values which the trial has reported."""
+
+    def method(self: PatientStorage, trial_id: int, *args: Any, **kwargs: Any) -> Any:
+        return self._call_for_trial(trial_id, lambda s: getattr(s, name)(trial_id, *args, **kwargs), writes=writes)
+
+    return method
 
 
 class PatientStorage(BaseStorage):
@@ -400,59 +417,27 @@ class PatientStorage(BaseStorage):
 
         return self._call_for_trial(trial_id, lambda s: s.set_trial_state_values(trial_id, state, values), again)
 
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: D102
-        self._call(lambda storage: storage.set_study_user_attr(study_id, key, value), writes=True)
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: D102
-        self._call(lambda storage: storage.set_study_system_attr(study_id, key, value), writes=True)
-
-    def set_trial_param(  # noqa: D102
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
-    ) -> None:
-        self._call_for_trial(
-            trial_id, lambda s: s.set_trial_param(trial_id, param_name, param_value_internal, distribution)
-        )
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: D102
-        self._call_for_trial(trial_id, lambda storage: storage.set_trial_user_attr(trial_id, key, value))
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: D102
-        self._call_for_trial(trial_id, lambda storage: storage.set_trial_system_attr(trial_id, key, value))
-
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """Return a study's directions. They never change, so they are asked for once."""
         if study_id not in self._directions:
             self._directions[study_id] = self._call(lambda storage: storage.get_study_directions(study_id))
         return self._directions[study_id]
 
-    def get_study_id_from_name(self, study_name: str) -> int:  # noqa: D102
-        return self._call(lambda storage: storage.get_study_id_from_name(study_name))
-
-    def get_study_name_from_id(self, study_id: int) -> str:  # noqa: D102
-        return self._call(lambda storage: storage.get_study_name_from_id(study_id))
-
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: D102
-        return self._call(lambda storage: storage.get_study_user_attrs(study_id))
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: D102
-        return self._call(lambda storage: storage.get_study_system_attrs(study_id))
-
-    def get_all_studies(self) -> list[Any]:  # noqa: D102
-        return self._call(lambda storage: storage.get_all_studies())
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:  # noqa: D102
-        return self._call_for_trial(trial_id, lambda storage: storage.get_trial(trial_id), writes=False)
-
-    def get_all_trials(  # noqa: D102
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        return self._call(lambda storage: storage.get_all_trials(study_id, deepcopy, states))
-
-    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:  # noqa: D102
-        return self._call(lambda storage: storage.get_trial_id_from_study_id_trial_number(study_id, trial_number))
-
-    def get_best_trial(self, study_id: int) -> FrozenTrial:  # noqa: D102
-        return self._call(lambda storage: storage.get_best_trial(study_id))
-
-    def remove_session(self) -> None:  # noqa: D102
+    def remove_session(self) -> None:
+        """Close the connections of this thread."""
         self.storage.remove_session()
+
+    set_study_user_attr = _pass_on("set_study_user_attr", writes=True)
+    set_study_system_attr = _pass_on("set_study_system_attr", writes=True)
+    set_trial_param = _pass_on_for_trial("set_trial_param")
+    set_trial_user_attr = _pass_on_for_trial("set_trial_user_attr")
+    set_trial_system_attr = _pass_on_for_trial("set_trial_system_attr")
+    get_trial = _pass_on_for_trial("get_trial", writes=False)
+    get_all_trials = _pass_on("get_all_trials")
+    get_best_trial = _pass_on("get_best_trial")
+    get_trial_id_from_study_id_trial_number = _pass_on("get_trial_id_from_study_id_trial_number")
+    get_all_studies = _pass_on("get_all_studies")
+    get_study_id_from_name = _pass_on("get_study_id_from_name")
+    get_study_name_from_id = _pass_on("get_study_name_from_id")
+    get_study_user_attrs = _pass_on("get_study_user_attrs")
+    get_study_system_attrs = _pass_on("get_study_system_attrs")
