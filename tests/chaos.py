@@ -30,12 +30,12 @@ from lightningtune.study.reporter import DETAIL, REASON
 from lightningtune.study.succession import ATTEMPT, ATTEMPTS, count_finished, line_of, place_of, successors
 
 SCRIPT = Path(__file__).with_name("chaos_study.py")
-TRIALS, EPOCHS = 30, 20
+TRIALS, EPOCHS = 15, 16
 KINDS = ("host", "server", "trial", "loader")
 DATABASE = "database"
-LONGEST_WAIT = 6.0
+LONGEST_WAIT = 4.0
 """Seconds between two kills."""
-PACE = 0.008
+PACE = 0.0133
 """Seconds that an epoch takes, for each kill: so that all kills come before the study's end, and not long before."""
 
 

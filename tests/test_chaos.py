@@ -38,15 +38,15 @@ def database():
 
 
 def test_a_study_that_is_killed_at_random_moments_ends_as_one_that_was_left_alone(folder, undisturbed):
-    run = disturb(folder, kills=10, seed=4)
+    run = disturb(folder, kills=7, seed=4)
     print(report(run))
-    assert len(run.kills) == 10
+    assert len(run.kills) == 7
     assert faults_of(run, undisturbed) == []
 
 
 def test_so_does_one_in_a_database_that_is_killed_too(folder, undisturbed, database):
-    run = disturb(folder, kills=6, seed=1, database=database)
+    run = disturb(folder, kills=5, seed=1, database=database)
     print(report(run))
-    assert len(run.kills) == 6
+    assert len(run.kills) == 5
     assert DATABASE in run.kills
     assert faults_of(run, undisturbed) == []

@@ -281,7 +281,7 @@ def test_a_tolerance_is_a_share(tune, tolerance):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_trial_that_was_killed_and_went_on_is_the_same_when_nothing_kills_it(tune, tmp_path):
+def test_a_trial_that_was_killed_goes_on_at_once_and_is_the_same_when_nothing_kills_it(tune, tmp_path):
     base = {"trainer": {"max_epochs": 6, "accelerator": "cpu"}, "model": {"mark": str(tmp_path / "mark")}}
     optimizer = tune(model_class=DiesOnce, base_config=base, isolate=True)
     study = optimizer.optimize()
@@ -289,9 +289,12 @@ def test_a_trial_that_was_killed_and_went_on_is_the_same_when_nothing_kills_it(t
     killed, went_on = optimizer.replay(0, tolerance=0.0), optimizer.replay(1, tolerance=0.0)
     assert (killed.agreement, [*killed.replayed.curve]) == (Agreement.IDENTICAL, [0, 1, 2])
     assert (went_on.agreement, [*went_on.replayed.curve]) == (Agreement.IDENTICAL, [*range(6)])
-    facts = [trial.facts for trial in optimizer.results().trials]
+    results = optimizer.results()
+    assert (results.counts, results.trials[0].continued_by, results.baseline.number) == ({"complete": 2}, 1, 1)
+    assert not list(optimizer.directory.glob("trials/*/last.ckpt"))
+    facts = [trial.facts for trial in results.trials]
     assert (facts[0].parameters, facts[1].parameters) == (None, 17), "what was killed could tell nothing"
-    assert optimizer.results().trials[0].provenance is not None
+    assert results.trials[0].provenance is not None
 
 
 @pytest.mark.slow

@@ -168,7 +168,7 @@ def test_a_trial_whose_host_is_killed_goes_on_in_the_next(tmp_path, server, name
     assert 1 <= len(killed) <= int(n_jobs)
 
 
-@pytest.mark.parametrize("server", ["postgresql", "grpc"], indirect=True)
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
 def test_two_hosts_at_a_time_of_which_one_is_killed(tmp_path, server, name):
     os.mkfifo(tmp_path / "told")
     with running(tmp_path, server, name, "1", "2", "stops"):

@@ -89,11 +89,6 @@ def check_subject(study: optuna.Study, asked_for: Subject, how_to_remove: str) -
 
     A study in which no trial runs, and none has reported a value, may become one of another subject.
 
-    Args:
-        study: the study that has the asked name.
-        asked_for: what is to be tuned.
-        how_to_remove: the command that removes the study, in quotes.
-
     Raises:
         ConfigurationError: naming what the study tunes, and what is asked for.
     """
@@ -185,13 +180,7 @@ def define(
 
 
 def changes_since(before: Mapping[str, Any], asked_for: Mapping[str, Any], study: optuna.Study) -> str | None:
-    """Say what has changed since the last run of a study; None where nothing has, or nothing ran.
-
-    Args:
-        before: as it was read from ``study.yaml``; empty where there is none.
-        asked_for: what will be written there.
-        study: the study.
-    """
+    """Say what has changed since ``study.yaml`` was written; None where nothing has, or no trial ran."""
     if not before or is_new(study):
         return None
     if "parameters" not in before:  # of an older version, or of a space that lists them

@@ -165,10 +165,7 @@ class ProcessMonitor:
         """Fail the trials whose process has died, and queue them again.
 
         A host calls this before it asks for its first trial and every `HEARTBEAT_SECONDS` from then on, from one thread
-        at a time.
-
-        Args:
-            interrupted: whether trials that a user has interrupted are queued again too.
+        at a time. Trials that a user has interrupted are queued again where ``interrupted`` says so.
 
         Returns:
             The numbers of the trials that go on.
@@ -224,7 +221,7 @@ class ProcessMonitor:
         me = Worker.this()
         others = [worker for worker in hosts if worker != me and not self._has_ended(worker)]
         may_be_claimed = others or self._has_begun or self._has_company()
-        if may_be_claimed and self._silent_seconds(_name(trial)) < self._lease:
+        if may_be_claimed and self._silent_seconds(f"trial {trial.number}") < self._lease:
             return None
         return "the process that ran it ended before it could say which it was"
 
@@ -244,7 +241,7 @@ class ProcessMonitor:
         """Note for how long each host and each unclaimed trial has given no new sign of life."""
         workers = {worker for trial in running if (worker := read_worker(trial.user_attrs.get(WORKER))) is not None}
         signs = {heartbeat_name(worker): hosts.get(worker) for worker in {*workers, *hosts}}
-        signs |= {_name(trial): None for trial in running if WORKER not in trial.user_attrs}
+        signs |= {f"trial {trial.number}": None for trial in running if WORKER not in trial.user_attrs}
         now = self._clock()
         # between two looks the storage may have been away, for the others too: that time counts for nobody
         passed, self._looked = min(now - self._looked, HEARTBEAT_SECONDS), now
@@ -278,10 +275,6 @@ def _find_cut_short(trials: list[FrozenTrial], reasons: Collection[StopReason]) 
         and WORKER in trial.user_attrs
         and trial.number not in replaced
     ]
-
-
-def _name(trial: FrozenTrial) -> str:
-    return f"trial {trial.number}"
 
 
 def find_busy_hosts(study: optuna.Study) -> list[Worker]:
@@ -333,10 +326,6 @@ def pause(study: optuna.Study) -> None:
     """Have every host of a study pause it: running trials end at their next validation, and are saved.
 
     Who runs the study again, here or elsewhere, goes on where it was.
-
-    Example:
-        >>> study = optuna.create_study()
-        >>> pause(study)
     """
     study.set_user_attr(PAUSE, secrets.token_hex(8))
 
@@ -350,14 +339,7 @@ def get_pause_request(study: optuna.Study) -> str | None:
 def watch_for_pause(
     study: optuna.Study, before: str | None, react: Callable[[], Any], interval: float = 1.0
 ) -> contextlib.AbstractContextManager[None]:
-    """Call ``react`` once, from a thread of its own, when someone asks for a pause.
-
-    Args:
-        study: the study.
-        before: the latest request that does not count.
-        react: what to do.
-        interval: seconds between two looks.
-    """
+    """Call ``react`` once, from a thread of its own, when someone asks for a pause after the request ``before``."""
 
     def react_if_asked() -> bool:
         try:
@@ -375,12 +357,7 @@ def watch_for_pause(
 
 @contextlib.contextmanager
 def call_every(seconds: float, act: Callable[[], object], thread_name: str) -> Iterator[None]:
-    """Call a function again and again in a thread of its own.
-
-    Args:
-        seconds: before the first call, and between the end of one and the next.
-        act: raises nothing; is not called again once it returns something true.
-        thread_name: the thread's name.
+    """Call a function at intervals, in a thread of its own, until it returns something true. It must not raise.
 
     Example:
         >>> called = threading.Event()

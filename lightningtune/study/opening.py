@@ -100,12 +100,7 @@ def derive_seed(study: optuna.Study, purpose: str | int) -> int:
 
 
 def data_seed(study: optuna.Study, number: int | None = None) -> int | None:
-    """Return the seed of the data, which all trials of a study share.
-
-    Args:
-        study: the study.
-        number: of a trial, of which the recorded seed is returned: None for a trial of an older version.
-    """
+    """Return the seed of the data, which all trials of a study share, or the one that a trial was recorded with."""
     return derive_seed(study, "data") if number is None else read_data_seed(study.get_trials(deepcopy=False)[number])
 
 

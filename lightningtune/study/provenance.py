@@ -41,11 +41,8 @@ class Provenance:
 def provenance_here(schema: Schema, timeout: float = 3.0) -> Provenance:
     """Ask for the versions, and ask git about the script's folder, or else about the working directory.
 
-    Without git, or without a repository, no commit is named. Takes some 10 ms where there is one.
-
-    Args:
-        schema: what builds the model and the data.
-        timeout: seconds that git may take to answer each of two questions.
+    Without git, or without a repository, no commit is named. Takes some 10 ms where there is one. Git has ``timeout``
+    seconds to answer each of two questions.
     """
     file = script()
     try:

@@ -254,10 +254,7 @@ class PatientStorage(BaseStorage):
     ) -> _T:
         """Call the storage until it answers, or the outage has lasted too long.
 
-        Args:
-            call: what is asked of it.
-            again: what is asked of it once an answer may have been lost; ``call`` when not given.
-            writes: whether something is written.
+        Once an answer may have been lost, ``again`` is called instead, where it is given.
         """
         is_hurried, failed = getattr(self._of_thread, "is_hurried", False), self._failed
         nobody_waits = is_hurried or self._since == -math.inf

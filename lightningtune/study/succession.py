@@ -56,9 +56,6 @@ def successors(trials: Iterable[FrozenTrial]) -> dict[int, int]:
     """Return the trials that another stands for, with the other's number; none of them counts.
 
     These are the trials that another goes on from, and those that were queued to go on where another already does.
-
-    Args:
-        trials: all trials of a study, by number.
     """
     found: dict[int, int] = {}
     for trial in trials:
@@ -71,7 +68,7 @@ def successors(trials: Iterable[FrozenTrial]) -> dict[int, int]:
 
 
 def line_of(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:
-    """Return a trial and those it goes on from, the first one first, of all trials by number."""
+    """Return a trial and those that it goes on from, the first one first."""
     line = [trials[number]]
     while CONTINUES in line[0].user_attrs:
         line.insert(0, trials[line[0].user_attrs[CONTINUES]])
@@ -90,9 +87,6 @@ def next_attempt(line: Sequence[FrozenTrial]) -> int:
     An attempt that got further than all before it starts the count afresh: then it is not the training that kills its
     process each time at the same place. An attempt that the user interrupted does not count. In a study with several
     objectives no step is reported, and every other attempt counts.
-
-    Args:
-        line: the attempts so far, the first one first.
     """
     *before, last = (max(trial.intermediate_values, default=-1) for trial in line)
     if last > max(before, default=-1):
@@ -104,11 +98,6 @@ def next_attempt(line: Sequence[FrozenTrial]) -> int:
 
 def requeue(study: optuna.Study, number: int, attempts: int = ATTEMPTS) -> int | None:
     """Queue a failed trial again, with its parameters and attributes; once, however many processes do so.
-
-    Args:
-        study: the study.
-        number: the trial's.
-        attempts: consecutive attempts that may be cut short without getting further.
 
     Returns:
         The number of the trial that goes on; None when the trial has not failed, or the last attempt is used up.
@@ -136,11 +125,6 @@ def withdraw(storage: BaseStorage, trial_id: int, successor: int) -> None:
     """Fail a trial that was to go on where another already does, as refused, so that it does not count.
 
     A host that is handed it at this moment will see that it has ended, or that it is not the successor.
-
-    Args:
-        storage: the study's.
-        trial_id: the trial's id there.
-        successor: the number of the trial that goes on.
     """
     with contextlib.suppress(UpdateFinishedTrialError):
         storage.set_trial_user_attr(trial_id, REASON, StopReason.REFUSED.value)
