@@ -41,6 +41,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/parallel.py
 	$(BIN)/python benchmarks/durability.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/live.py
 	$(BIN)/python benchmarks/trackers.py
 	$(BIN)/python benchmarks/command_line.py

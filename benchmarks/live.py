@@ -14,6 +14,7 @@ from overhead import machine, show, unseen_terminal
 from rich.console import Console
 
 from lightningtune.report.live import LiveView
+from lightningtune.study.events import StudyBegan, TrialEnded, TrialStarted, ValuesReported
 from lightningtune.study.results import StudyResults, TrialResult
 
 VALIDATIONS = 10
@@ -35,20 +36,21 @@ def cpu_share(trials, lanes, is_shown):
         view = LiveView(("val_acc",), console)
         began, cpu = time.perf_counter(), time.process_time()
         with view:
-            view.begin(StudyResults("mine", ("val_acc",), ("maximize",), (), ()), 0, trials * lanes, "Study 'mine'")
+            view(
+                StudyBegan(StudyResults("mine", ("val_acc",), ("maximize",), (), ()), 0, trials * lanes, "Study 'mine'")
+            )
             best = ended(0, 0.0)
             for trial in range(trials):
                 numbers = range(trial * lanes, (trial + 1) * lanes)
                 for number in numbers:
-                    view.trial_started(number, PARAMS, is_baseline=False)
-                    view.trial_trains(number, {"max_epochs": VALIDATIONS})
+                    view(TrialStarted(number, PARAMS, trainer={"max_epochs": VALIDATIONS}))
                 for step in range(VALIDATIONS):
                     time.sleep(1 / VALIDATIONS)
                     for number in numbers:
-                        view.value_reported(number, (step / (number + 1),), step)
+                        view(ValuesReported(number, (step / (number + 1),), step))
                 for number in numbers:
                     best = ended(number, number / 10)
-                    view.trial_ended(best, (best,), number + 1)
+                    view(TrialEnded(best, (best,), number + 1))
         return (time.process_time() - cpu) / (time.perf_counter() - began)
 
 

@@ -9,20 +9,44 @@ from lightningtune._version import __version__
 
 if TYPE_CHECKING:
     from lightningtune.callback import TuneCallback
-    from lightningtune.errors import ConfigurationError, LightningTuneError, NoResultError, TrialError
+    from lightningtune.check.report import CheckReport
+    from lightningtune.errors import (
+        ConfigurationError,
+        InvalidConfigError,
+        LightningTuneError,
+        MetricError,
+        NonFiniteError,
+        NoResultError,
+        SearchSpaceError,
+        SharedWeightsError,
+        TrialError,
+    )
     from lightningtune.optimizer import OptunaDrivenOptimizer
     from lightningtune.report.html.writer import study_report
     from lightningtune.search.spaces import AdvancedSearchSpace, SimpleSearchSpace
     from lightningtune.search.tunable import tunable
+    from lightningtune.study.comparison import Replay
+    from lightningtune.study.refits import Refit
+    from lightningtune.study.results import StudyResults, TrialResult
 
 __all__ = [
     "AdvancedSearchSpace",
+    "CheckReport",
     "ConfigurationError",
+    "InvalidConfigError",
     "LightningTuneError",
+    "MetricError",
     "NoResultError",
+    "NonFiniteError",
     "OptunaDrivenOptimizer",
+    "Refit",
+    "Replay",
+    "SearchSpaceError",
+    "SharedWeightsError",
     "SimpleSearchSpace",
+    "StudyResults",
     "TrialError",
+    "TrialResult",
     "TuneCallback",
     "__version__",
     "study_report",
@@ -31,12 +55,22 @@ __all__ = [
 
 _HOMES = {
     "AdvancedSearchSpace": "lightningtune.search.spaces",
+    "CheckReport": "lightningtune.check.report",
     "ConfigurationError": "lightningtune.errors",
+    "InvalidConfigError": "lightningtune.errors",
     "LightningTuneError": "lightningtune.errors",
+    "MetricError": "lightningtune.errors",
     "NoResultError": "lightningtune.errors",
+    "NonFiniteError": "lightningtune.errors",
     "OptunaDrivenOptimizer": "lightningtune.optimizer",
+    "Refit": "lightningtune.study.refits",
+    "Replay": "lightningtune.study.comparison",
+    "SearchSpaceError": "lightningtune.errors",
+    "SharedWeightsError": "lightningtune.errors",
     "SimpleSearchSpace": "lightningtune.search.spaces",
+    "StudyResults": "lightningtune.study.results",
     "TrialError": "lightningtune.errors",
+    "TrialResult": "lightningtune.study.results",
     "TuneCallback": "lightningtune.callback",
     "study_report": "lightningtune.report.html.writer",
     "tunable": "lightningtune.search.tunable",

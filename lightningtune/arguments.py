@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,11 +16,9 @@ from torch import nn
 
 from lightningtune.config.base import load_base_config
 from lightningtune.config.schema import Schema
-from lightningtune.errors import ConfigurationError, did_you_mean
+from lightningtune.errors import ConfigurationError, did_you_mean, redact
 from lightningtune.search.spaces import SearchSpace, SearchSpaceLike, as_search_space, combine, in_section
 from lightningtune.search.tunable import search_space_of
-from lightningtune.study.callbacks import without_failures
-from lightningtune.study.storage import check_storage
 from lightningtune.training.build import Blueprint
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.mixture import of_pytorch_lightning
@@ -29,8 +28,9 @@ from lightningtune.training.tracker_names import refuse_logger_objects
 if TYPE_CHECKING:
     from lightningtune.training.cli_call import CliLike
 
-OPTIMIZE_KWARGS = ("timeout", "catch", "gc_after_trial", "show_progress_bar")
-OPTUNA_KWARGS = ("storage", "load_if_exists", *OPTIMIZE_KWARGS)
+log = logging.getLogger(__name__)
+
+OPTUNA_KWARGS = ("catch", "gc_after_trial", "show_progress_bar")
 
 
 def check_injected(sampler: Any, pruner: Any) -> None:
@@ -92,16 +92,14 @@ def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
             hint = did_you_mean(name, (*OPTUNA_KWARGS, *own))
             raise ConfigurationError(
                 f"'{name}' is not an argument of OptunaDrivenOptimizer.{hint} Of Optuna's arguments it takes: "
-                f"{', '.join(OPTUNA_KWARGS)}."
+                f"storage, load_if_exists, timeout, {', '.join(OPTUNA_KWARGS)}."
             )
-    check_seconds("timeout", given.get("timeout"), may_be_zero=True)  # to Optuna, zero is time for no trial
     catch = given.get("catch", ())
     for error in catch if isinstance(catch, Iterable) else (catch,):
         if not (inspect.isclass(error) and issubclass(error, Exception)):
             raise ConfigurationError(f"catch must be a class of exceptions, or several, but got {catch!r}.")
-    flags = ("load_if_exists", "gc_after_trial", "show_progress_bar")
+    flags = ("gc_after_trial", "show_progress_bar")
     check_flags({name: given[name] for name in flags if name in given})
-    check_storage(given.get("storage"))
 
 
 def check_seconds(name: str, value: Any, may_be_zero: bool = False) -> None:
@@ -265,3 +263,33 @@ def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str,
             "with @tunable."
         )
     return combine(*spaces)
+
+
+def without_failures(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a callback of optuna-integration's that does not raise; any other as it is, for it may mean to.
+
+    Args:
+        callback: of a class of its own or of a user's subclass; is called with the study and a trial.
+
+    Example:
+        >>> without_failures(print) is print
+        True
+    """
+    is_tracker = any(base.__module__.partition(".")[0] == "optuna_integration" for base in type(callback).__mro__)
+    return _Caught(callback) if is_tracker else callback
+
+
+class _Caught:
+    def __init__(self, callback: Callable[..., Any]) -> None:
+        self._callback = callback
+        self._has_told = False
+
+    def __call__(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        try:
+            self._callback(study, trial)
+        except Exception as error:  # a tracker, its server and the network may fail in any way
+            name = type(self._callback).__name__
+            text = "%s failed for trial %d: %s: %s. The study goes on, and nothing more is said of it."
+            if not self._has_told:
+                self._has_told = True
+                log.warning(text, name, trial.number, type(error).__name__, redact(" ".join(str(error).split())))

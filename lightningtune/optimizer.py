@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,6 @@ import optuna
 from lightning.pytorch import LightningModule
 
 from lightningtune.arguments import (
-    OPTIMIZE_KWARGS,
     check_flags,
     check_injected,
     check_integers,
@@ -29,23 +29,27 @@ from lightningtune.check.study import check_study
 from lightningtune.config.base import with_limits_of
 from lightningtune.contract import NonFinitePolicy, ScorePolicy, SilentReporter, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, InvalidConfigError, TrialError
-from lightningtune.host import Host
+from lightningtune.host import Host, InlineRunner, ProcessRunner, StudyPlan, refit_trial
 from lightningtune.preflight import check_config, check_sampler, check_space, notices, plan_baseline, stored_point
 from lightningtune.replay import replay
 from lightningtune.report.html.results import DrawableResults, drawable_results
 from lightningtune.report.html.writer import ReportWriter
-from lightningtune.report.live import LiveView, view_console
+from lightningtune.report.live import LiveView, progress_bar, view_console
 from lightningtune.report.terminal import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike
-from lightningtune.study import opening, succession
+from lightningtune.study import opening
 from lightningtune.study.changes import Subject, changes_since, check_continuable, check_subject, define
 from lightningtune.study.comparison import Replay, check_tolerance
 from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.events import Events, StudyBegan, StudyEnded
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import make_objective, read_directions
+from lightningtune.study.recovery import Recovery
 from lightningtune.study.refits import Refit
 from lightningtune.study.reporter import SEED, read_config_sum
-from lightningtune.study.storage import open_storage
+from lightningtune.study.storage import check_storage, open_storage
+from lightningtune.study.tally import TrialTally, count_finished, describe_progress, is_new, start_over
+from lightningtune.study.upkeep import FolderUpkeep
 from lightningtune.training.callback import refuse_other_mode
 from lightningtune.training.trainers import prints_itself
 from lightningtune.training.weights import trained_model
@@ -99,8 +103,11 @@ class OptunaDrivenOptimizer:
         devices_per_trial: accelerators of one trial; as many as the trainer's ``devices`` when not given.
         trials_per_device: how many trials share one accelerator.
         share_data: whether the datamodule is built and set up once, and every trial's process shares its memory.
-        **optuna_kwargs: ``storage``, ``load_if_exists``, ``timeout``, ``catch``, ``gc_after_trial``,
-            ``show_progress_bar``, as Optuna takes them.
+        storage: where the study is stored: a URL such as ``sqlite:///study.db``, the path of a journal file, or an
+            Optuna storage; a journal in the study's folder when not given.
+        load_if_exists: whether a study of this name goes on; otherwise it is an error that there is one.
+        timeout: seconds from 0 after which no further trial begins.
+        **optuna_kwargs: ``catch``, ``gc_after_trial`` and ``show_progress_bar``, as ``Study.optimize`` takes them.
 
     Raises:
         ConfigurationError: when anything is wrong that can be known before the first epoch.
@@ -120,9 +127,6 @@ class OptunaDrivenOptimizer:
             study = optimizer.optimize()
             model = optimizer.best_model()
     """
-
-    seen_notes: frozenset[str] = frozenset()
-    """Notes that a person has seen in a check's report; the study does not repeat them."""
 
     def __init__(
         self,
@@ -154,14 +158,25 @@ class OptunaDrivenOptimizer:
         devices_per_trial: int | None = None,
         trials_per_device: int = 1,
         share_data: bool = False,
+        storage: str | os.PathLike[str] | optuna.storages.BaseStorage | None = None,
+        load_if_exists: bool = True,
+        timeout: float | None = None,
         **optuna_kwargs: Any,
     ) -> None:
         own = [name for name in inspect.signature(OptunaDrivenOptimizer).parameters if name != "optuna_kwargs"]
         check_optuna_kwargs(optuna_kwargs, own)
         check_flags(
-            {"save_checkpoints": save_checkpoints, "verbose": verbose, "isolate": isolate, "share_data": share_data}
+            {
+                "save_checkpoints": save_checkpoints,
+                "verbose": verbose,
+                "isolate": isolate,
+                "share_data": share_data,
+                "load_if_exists": load_if_exists,
+            }
         )
         check_seconds("trial_timeout", trial_timeout)
+        check_seconds("timeout", timeout, may_be_zero=True)  # to Optuna, zero is time for no trial
+        check_storage(storage)
         check_integers(
             {
                 "n_trials": (n_trials, 1),
@@ -180,10 +195,12 @@ class OptunaDrivenOptimizer:
         self._objective = make_objective(metric, None, self._directions, score, non_finite)
         self._directory = StudyDirectory.named(experiment_dir, study_name)
         self._study_name, self._seed = study_name, seed
-        self._sampler, self._pruner, self._optuna_kwargs = sampler, pruner, optuna_kwargs
-        self._save_checkpoints, self._save_top_k = save_checkpoints, save_top_k
+        self._sampler, self._pruner = sampler, pruner
+        self._stored_in, self._load_if_exists, self._timeout = storage, load_if_exists, timeout
+        self._catch = optuna_kwargs.get("catch", (Exception,))
+        self._shows_bar = bool(optuna_kwargs.get("show_progress_bar"))
         self._isolate = isolate or n_jobs != 1
-        if self._isolate and optuna_kwargs.get("show_progress_bar"):
+        if self._isolate and self._shows_bar:
             raise ConfigurationError("show_progress_bar is for trials in this process; verbose shows progress too.")
         self._trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
         for callback in self._trainer_callbacks:
@@ -200,16 +217,17 @@ class OptunaDrivenOptimizer:
             check_config(base_config, self._schema, self._config, self._blueprint)
             check_sampler(sampler, self._space, self._directions)
             self._baseline = stored_point(self._space, baseline) if isinstance(baseline, Mapping) else baseline
-        prints = optuna_kwargs.get("show_progress_bar") or prints_itself(trainer, self._trainer_callbacks)
+        prints = self._shows_bar or prints_itself(trainer, self._trainer_callbacks)
         console = view_console(verbose, is_shared=bool(prints) and not self._isolate)
         self._view = LiveView(self._objective.monitor, console)
+        self._tell = Events([self._view])
         self._study: optuna.Study | None = None
-        self._host = Host(
+        self._checked: frozenset[str] = frozenset()
+        self._plan = StudyPlan(
             space=self._space,
             blueprint=self._blueprint,
             objective=self._objective,
             directory=self._directory,
-            view=self._view,
             callbacks=self._trainer_callbacks,
             save_checkpoints=save_checkpoints,
             save_top_k=save_top_k,
@@ -220,49 +238,67 @@ class OptunaDrivenOptimizer:
 
     @property
     def directory(self) -> Path:
-        """The study's folder."""
+        """The study's folder.
+
+        Example:
+            >>> optimizer.directory.name
+            'optuna_study'
+        """
         return self._directory.root
 
     @property
     def study(self) -> optuna.Study:
-        """The Optuna study; opened, or created, when first asked for."""
+        """The Optuna study; opened, or created, when first asked for.
+
+        Raises:
+            ConfigurationError: when the stored study is another one, or cannot be opened.
+
+        Example:
+            >>> optimizer.study.study_name
+            'optuna_study'
+        """
         if self._study is None:
             self._directory.create()
             with opening.quiet_optuna():
-                self._storage = open_storage(self._optuna_kwargs.get("storage"), self._directory.journal)
+                self._storage = open_storage(self._stored_in, self._directory.journal)
                 study = opening.open_study(
                     self._study_name,
                     self._storage,
                     self._directions,
                     self._objective.monitor,
-                    self._optuna_kwargs.get("load_if_exists", True),
+                    self._load_if_exists,
                     self._sampler,
                     self._pruner,
                     self._seed,
                 )
                 subject = Subject.of(self._schema, self._space, self._config)
-                check_subject(study, subject, self._directory.how_to_remove(self._optuna_kwargs))
-            if self._optuna_kwargs.get("storage") is None:
+                check_subject(study, subject, self._how_to_remove())
+            if self._stored_in is None:
                 self._directory.check_belongs(study.user_attrs[SEED], len(study.get_trials(deepcopy=False)))
             self._study, self._blueprint.data_seed = study, opening.data_seed(study)
         return self._study
 
     @property
     def n_trials(self) -> int:
-        """The study's total. Set it to a larger number, and `optimize` goes on."""
-        return self._host.n_trials
+        """The study's total. Set it to a larger number, and `optimize` goes on.
+
+        Example:
+            >>> optimizer.n_trials
+            2
+        """
+        return self._plan.n_trials
 
     @n_trials.setter
     def n_trials(self, n_trials: int) -> None:
         check_integers({"n_trials": (n_trials, 1)})
-        self._host.n_trials = n_trials
+        self._plan = dataclasses.replace(self._plan, n_trials=n_trials)
 
     def check(self, progress: Callable[[str], Any] | None = None) -> CheckReport:
-        """Find in seconds the problems that the study would meet in hours; it is neither opened nor made.
+        """Find in seconds the problems that the study would meet in hours.
 
         The untuned defaults and the ends of the space are trained for two batches each, in processes of their own
         where that is quick. The report covers metrics, parameters that change nothing, the pruner, time, memory and
-        disk.
+        disk. The study is neither opened nor made, and does not repeat what the report says.
 
         Args:
             progress: is told what is tried now, a line for each run.
@@ -274,16 +310,13 @@ class OptunaDrivenOptimizer:
             KeyboardInterrupt: after Ctrl-C.
 
         Example:
-            ::
-
-                report = optimizer.check()
-                print(report)
-                if report.ok:
-                    optimizer.optimize()
+            >>> report = optimizer.check()
+            >>> report.ok
+            True
         """
-        done = 0 if self._study is None else min(succession.count_finished(self._study), self.n_trials)
-        return check_study(
-            self._host,
+        done = 0 if self._study is None else min(count_finished(self._study), self.n_trials)
+        report = check_study(
+            self._plan,
             study_name=self._study_name,
             pruner=self._pruner,
             baseline=self._baseline,
@@ -294,66 +327,105 @@ class OptunaDrivenOptimizer:
             done=done,
             progress=progress,
         )
+        self._checked = frozenset(finding.text for finding in report.findings)  # the study does not repeat them
+        return report
 
     def optimize(self) -> optuna.Study:
         """Run the study up to ``n_trials`` trials in all, and return it.
 
+        Called again, it goes on: trials that were interrupted or killed continue from their last checkpoint.
+
+        Returns:
+            The Optuna study.
+
         Raises:
             ConfigurationError: when a trial shows that none can succeed, for example since the metric is not logged.
             KeyboardInterrupt: after Ctrl-C. The first lets the running trials reach their next validation, the second
-                ends them at once; they are recorded as failed, and running again goes on. SIGTERM does the same, and
+                ends them at once. They are recorded as failed, and running again goes on. SIGTERM does the same, and
                 raises ``SystemExit``.
+
+        Example:
+            >>> study = optimizer.optimize()
+            >>> len(study.trials), study.best_trial.number in (0, 1)
+            (2, True)
         """
         study = self.study
-        how_to_remove = self._directory.how_to_remove(self._optuna_kwargs)
+        how_to_remove = self._how_to_remove()
         check_continuable(study, self._space.parameters or (), how_to_remove)
         asked_for = define(study, self._objective, self.n_trials, self._schema, self._space, self._config)
         if (changed := changes_since(self._directory.read_definition(), asked_for, study)) is not None:
-            self._view.note(changed)
-        self._host.rescue(study)
-        succession.start_over(study)
-        done = succession.count_finished(study)
+            self._tell.note(changed)
+        recovery = Recovery(study, self._directory, self.n_trials, self._tell.note)
+        recovery.begin()
+        start_over(study)
+        done = count_finished(study)
         line = headline(self._study_name, self._objective, done, self.n_trials)
-        self._view.begin(self.results(), done, self.n_trials, line)
+        self._tell(StudyBegan(self.results(), done, self.n_trials, line))
         report = ReportWriter(self._directory)
         try:
-            self._run(study, done, report, asked_for)
+            self._run(study, done, recovery, report, asked_for)
         except (KeyboardInterrupt, SystemExit):
             report.write(study)
-            self._view.note(f"Interrupted. {succession.describe_progress(study, self.n_trials)}; run again to go on.")
+            self._tell.note(f"Interrupted. {describe_progress(study, self.n_trials)}; run again to go on.")
             raise
         report.write(study)
         results = self.results()
-        self._view.end(summary(results, self._directory), is_empty=not results.best_trials)
+        self._tell(StudyEnded(summary(results, self._directory), is_empty=not results.best_trials))
         return study
 
     def results(self) -> DrawableResults:
-        """Return what the study has found so far, as frozen data that can be drawn."""
+        """Return what the study has found so far, as frozen data that can be drawn.
+
+        Example:
+            >>> results = optimizer.results()
+            >>> results.best.state, results.baseline.number
+            ('complete', 0)
+        """
         return drawable_results(self.study, self._directory)
 
     def get_best_config(self, number: int | None = None) -> dict[str, Any]:
-        """Return the config that the best trial, or trial ``number``, was trained with; it runs as it is.
+        """Return the config that a trial was trained with; it runs as it is.
+
+        Args:
+            number: the trial's; the best one's when not given.
+
+        Returns:
+            The sections ``model``, ``data`` and ``trainer``, and ``seed_everything``.
 
         Raises:
-            NoResultError: when there is no such trial.
-            InvalidConfigError: when its file is not there, or not as it was written.
+            NoResultError: when no trial has that number and completed.
+            InvalidConfigError: when its file is missing, or has changed since.
+
+        Example:
+            >>> optimizer.get_best_config(0)["trainer"]["max_epochs"]
+            1
         """
         number = self.results().choose(number)
         return self._directory.read_config(number, read_config_sum(self.study, number))
 
     def best_model(self, number: int | None = None) -> LightningModule:
-        """Build the model of the best trial, or of trial ``number``, with its best weights, ready to evaluate.
+        """Build the model of a trial with its best weights, ready to evaluate.
 
         A compiled model comes without the compilation. Layers that ``setup`` makes are made with the trial's data.
 
+        Args:
+            number: the trial's; the best one's when not given.
+
+        Returns:
+            The LightningModule in evaluation mode, on the CPU.
+
         Raises:
-            NoResultError: when there is no such trial.
-            TrialError: when its weights are not there, are not as they were written, or do not fit the class any more.
+            NoResultError: when no trial has that number and completed.
+            TrialError: when its weights are missing, have changed since, or do not fit the class any more.
+
+        Example:
+            >>> optimizer.best_model().training
+            False
         """
         number = (results := self.results()).choose(number)
         config, checkpoint = self.get_best_config(number), self._directory.checkpoint(number)
         if checkpoint is None:
-            kept = f"with save_checkpoints={self._save_checkpoints} and save_top_k={self._save_top_k}"
+            kept = f"with save_checkpoints={self._plan.save_checkpoints} and save_top_k={self._plan.save_top_k}"
             raise TrialError(f"There is no '{self._directory.trial(number) / 'best.ckpt'}', {kept}.")
         values = None if callable(self._objective.score) else results.trials[number].values
         try:
@@ -367,16 +439,24 @@ class OptunaDrivenOptimizer:
         seeds: int | Sequence[int] | None = None,
         number: int | None = None,
     ) -> tuple[Refit, ...]:
-        """Train the best config again, without pruning; each training has a folder under ``refit/``.
+        """Train a config again, without pruning; each training has a folder under ``refit/``.
 
         Args:
-            max_epochs: trains longer, or shorter, than the trial did.
+            max_epochs: epochs to train, more or fewer than the trial had.
             seeds: one training for each; the trial's own seed when not given.
-            number: another trial than the best.
+            number: the trial's; the best one's when not given.
+
+        Returns:
+            The score and the checkpoint of each training, in the order of the seeds.
 
         Raises:
-            NoResultError: when there is no such trial.
+            ConfigurationError: when an argument is wrong.
+            NoResultError: when no trial has that number and completed.
             TrialError: when a training fails.
+
+        Example:
+            >>> [refit.seed for refit in optimizer.refit(seeds=[1, 2])]
+            [1, 2]
         """
         number = self.results().choose(number)
         config = self.get_best_config(number)
@@ -395,22 +475,32 @@ class OptunaDrivenOptimizer:
                     return run_inline(spec, self._blueprint, SilentReporter())
                 return processes.run(spec, self._slots[0], SilentReporter(), ranks)
 
-            return tuple(self._host.refit(self.study, config, number, seed, max_epochs, train) for seed in chosen)
+            return tuple(
+                refit_trial(self._plan, self.study, config, number, seed, max_epochs, train) for seed in chosen
+            )
 
     def replay(self, number: int, tolerance: float = 1e-5) -> Replay:
-        """Train trial ``number`` again, as far as it was recorded, and say whether it comes to the same.
+        """Train a trial again, as far as it was recorded, and compare.
 
-        One that was pruned, cut short or failed can be, too. Of one that another goes on from, the other has the whole
-        curve. The new training is in ``replay/``; the study stays as it is.
+        A trial that was pruned, cut short or failed can be replayed too. Of one that another goes on from, the other
+        has the whole curve. The new training is in ``replay/``; the study stays as it is.
 
         Args:
             number: the trial's.
             tolerance: by how much of its size a value may differ.
 
+        Returns:
+            The recorded and the new values, and whether they agree; ``print`` it.
+
         Raises:
             NoResultError: when there is no such trial, or nothing recorded of it that could be compared.
-            InvalidConfigError: when the file of its config is not there, or not as it was written.
+            InvalidConfigError: when the file of its config is missing, or has changed since.
             TrialError: when the trial's classes are not what it was trained with.
+
+        Example:
+            >>> replay = optimizer.replay(0)
+            >>> replay.recorded.values == replay.replayed.values
+            True
         """
         check_tolerance(tolerance)
         return replay(
@@ -428,38 +518,52 @@ class OptunaDrivenOptimizer:
         check_travels("score", self._objective.score)
         return TrialProcesses(self._blueprint)
 
-    def _run(self, study: optuna.Study, done: int, report: ReportWriter, asked_for: Mapping[str, Any]) -> None:
-        options = {key: value for key, value in self._optuna_kwargs.items() if key in OPTIMIZE_KWARGS}
-        options = {"catch": (Exception,), **options}
+    def _run(
+        self,
+        study: optuna.Study,
+        done: int,
+        recovery: Recovery,
+        report: ReportWriter,
+        asked_for: Mapping[str, Any],
+    ) -> None:
+        is_over = done >= self.n_trials
         with contextlib.ExitStack() as context:
             # a fork server may have to import for seconds, meanwhile the checks go on
-            processes = context.enter_context(self._processes()) if self._isolate and done < self.n_trials else None
+            processes = context.enter_context(self._processes()) if self._isolate and not is_over else None
             ranks = self._blueprint.check_trainer(self._config)
-            if done < self.n_trials or not self._directory.read_definition():  # else nothing runs as it is asked for
+            if not is_over or not self._directory.read_definition():  # else nothing runs as it is asked for
                 self._directory.write_definition(asked_for)
             self._prepare(study)
-            if done >= self.n_trials:
+            if is_over:
                 return
             if processes is None and ranks > 1:
                 processes = context.enter_context(self._processes())
+            if self._shows_bar:
+                context.enter_context(self._tell.subscribed(context.enter_context(progress_bar(self.n_trials, done))))
             context.enter_context(self._view)
             context.enter_context(opening.quiet_optuna())
-            callbacks: list[Any] = [report, *self._study_callbacks]
+            runner = (
+                InlineRunner(self._plan)
+                if processes is None
+                else ProcessRunner(self._plan, processes, self._slots, self._tell)
+            )
             hosted = HostedStudy(study.study_name, self._storage, study.sampler, study.pruner)
-            if processes is None:
-                self._host.run_here(hosted, callbacks, options)
-            else:
-                self._host.run_isolated(hosted, callbacks, options, processes, self._slots)
+            host = Host(self._plan, hosted, runner, recovery, self._tell)
+            host.run([report, *self._study_callbacks], self._timeout, self._catch)
 
     def _prepare(self, study: optuna.Study) -> None:
         """Correct what an abrupt end left, and queue the untuned defaults of a new study."""
-        self._host.set_right(study)
+        plan = self._plan
+        FolderUpkeep(study, plan.directory, TrialTally(study), plan.save_top_k).repair(self._tell.note)
         notes, point = [*notices(self._objective, self._config)], None
-        if succession.is_new(study):
+        if is_new(study):
             point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
             notes += [] if note is None else [note]
         for note in notes:
-            if note.detail not in self.seen_notes:
-                self._view.note(note.detail)
+            if note.detail not in self._checked:
+                self._tell.note(note.detail)
         if point is not None:
             opening.queue_baseline(study, point)
+
+    def _how_to_remove(self) -> str:
+        return self._directory.how_to_remove({"storage": self._stored_in})

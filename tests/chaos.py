@@ -27,7 +27,11 @@ from family import children_of, have_ended, marked
 from servers import Postgres
 
 from lightningtune.study.reporter import DETAIL, REASON
-from lightningtune.study.succession import ATTEMPT, ATTEMPTS, count_finished, line_of, place_of, successors
+from lightningtune.study.succession import ATTEMPT, ATTEMPTS, line_of, successors
+from lightningtune.study.tally import (
+    TrialTally,
+    count_finished,
+)
 
 SCRIPT = Path(__file__).with_name("chaos_study.py")
 TRIALS, EPOCHS = 15, 16
@@ -165,7 +169,7 @@ def opened(run: Run) -> optuna.Study:
 def counted(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
     """Return the trial that counts of each training, by the training's place."""
     replaced = successors(study.trials)
-    return {place_of(study.trials, t.number): t for t in study.trials if t.number not in replaced}
+    return {TrialTally(study).get_place(t.number): t for t in study.trials if t.number not in replaced}
 
 
 def attempts(folder: Path) -> dict[int, Attempt]:
@@ -222,7 +226,7 @@ def faults_of(run: Run, undisturbed: Run) -> list[str]:
         faults.append(f"{count_finished(study)} trials count, of the trainings {sorted(found)}")
     for place in sorted(found.keys() & expected.keys() - {*lost}):
         faults.extend(_difference(place, found[place], expected[place]))
-    if study.best_value != other.best_value and place_of(other.trials, other.best_trial.number) not in lost:
+    if study.best_value != other.best_value and TrialTally(other).get_place(other.best_trial.number) not in lost:
         faults.append(f"the best value is {study.best_value}, and undisturbed {other.best_value}")
     elif study.best_value == other.best_value:
         faults.extend(_other_winner(run.folder / "chaos/best", undisturbed.folder / "chaos/best"))

@@ -18,7 +18,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightningtune import OptunaDrivenOptimizer
-from lightningtune.study.succession import place_of
+from lightningtune.study.tally import (
+    TrialTally,
+)
 
 FOLDER, TRIALS, EPOCHS, PACE = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 BATCHES = 4
@@ -28,7 +30,7 @@ class ByPlace(optuna.samplers.RandomSampler):
     """Draws the same point for the same training, however often the study has begun again."""
 
     def sample_independent(self, study, trial, name, distribution):
-        place = place_of(study.get_trials(deepcopy=False), trial.number)
+        place = TrialTally(study).get_place(trial.number)
         random = optuna.samplers.RandomSampler(seed=1000 * place + sum(name.encode()))
         return random.sample_independent(study, trial, name, distribution)
 

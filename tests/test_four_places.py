@@ -24,7 +24,9 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.preflight import check_config, check_space, stored_point
 from lightningtune.search.spaces import SimpleSearchSpace, as_search_space
-from lightningtune.study.enqueue import EnqueuingStudy
+from lightningtune.study.sampling import (
+    EnqueuingStudy,
+)
 from lightningtune.training.build import Blueprint
 from lightningtune.training.sections import NAMED
 

@@ -31,7 +31,7 @@ from lightningtune.check.report import SEVERITIES, CheckReport, Finding, TriedPo
 from lightningtune.check.runner import MAX_SECONDS, DryRunner, is_hopeless, start_processes
 from lightningtune.config.base import as_list
 from lightningtune.errors import ConfigurationError
-from lightningtune.host import Host
+from lightningtune.host import StudyPlan
 from lightningtune.preflight import notices, plan_baseline
 from lightningtune.report.terminal import headline
 from lightningtune.search.parameters import Parameter
@@ -42,7 +42,7 @@ from lightningtune.workers.processes import TrialProcesses
 
 
 def check_study(
-    host: Host,
+    plan: StudyPlan,
     *,
     study_name: str,
     pruner: optuna.pruners.BasePruner | None,
@@ -57,7 +57,7 @@ def check_study(
     """Train points of a study's space for two batches each, and report what that shows.
 
     Args:
-        host: of the study; none of its trials runs.
+        plan: what the study is asked to do.
         study_name: the study's name, from which Hyperband draws a trial's bracket.
         pruner: Optuna's default when None.
         baseline: the untuned defaults, as `plan_baseline` takes them.
@@ -71,22 +71,22 @@ def check_study(
     Raises:
         KeyboardInterrupt: after Ctrl-C.
     """
-    began, blueprint, objective = time.monotonic(), host.blueprint, host.objective
-    found: list[Fact | Finding] = [*_check_config(host, baseline)]
+    began, blueprint, objective = time.monotonic(), plan.blueprint, plan.objective
+    found: list[Fact | Finding] = [*_check_config(plan, baseline)]
     runs, ranks, length = list[TriedPoint](), 1, None
     with quiet_optuna():
         try:
             ranks = blueprint.check_trainer(blueprint.config)
-            points = dry_run_points(host.space, _find_defaults(host))
+            points = dry_run_points(plan.space, _find_defaults(plan))
             is_required = is_isolated or ranks > 1
             folder = tempfile.TemporaryDirectory(prefix="lightningtune-check-", ignore_cleanup_errors=True)
             with folder as path, start_processes(processes, is_required) as started:
                 runner = DryRunner(
                     blueprint=blueprint,
                     objective=objective,
-                    callbacks=host.callbacks,
+                    callbacks=plan.callbacks,
                     slot=slots[0],
-                    saves=host.save_checkpoints,
+                    saves=plan.save_checkpoints,
                     seed=seed or 0,
                     folder=Path(path),
                     processes=started,
@@ -106,14 +106,14 @@ def check_study(
             if not {*objective.monitor} <= {*notes.metrics}:  # else only some validations log the metric
                 valued = dataclasses.replace(length, validations=None)
             steps = valued.validations if len(objective.monitor) == 1 else None
-            schedule = try_pruner(pruner, study_name, host.n_trials, steps)
+            schedule = try_pruner(pruner, study_name, plan.n_trials, steps)
             found += judge_pruner(schedule, valued, len(objective.monitor))
-    resources = _measure_resources(host, slots, ranks, done)
+    resources = _measure_resources(plan, slots, ranks, done)
     forecast = make_forecast(runs, resources, length)
     found += judge_forecast(forecast, runs, resources, length)
     findings = [each for each in found if isinstance(each, Finding)]
     return CheckReport(
-        headline(study_name, objective, done, host.n_trials),
+        headline(study_name, objective, done, plan.n_trials),
         tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
         tuple(runs),
         tuple(each for each in found if not isinstance(each, Finding)),
@@ -122,38 +122,38 @@ def check_study(
     )
 
 
-def _check_config(host: Host, baseline: bool | Mapping[str, Any]) -> Iterator[Finding]:
+def _check_config(plan: StudyPlan, baseline: bool | Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what can be found without a run."""
-    schema, config = host.blueprint.schema, host.blueprint.config
-    for notice in notices(host.objective, config):
+    schema, config = plan.blueprint.schema, plan.blueprint.config
+    for notice in notices(plan.objective, config):
         yield Finding("warning", notice.subject, notice.detail)
     with quiet_optuna():
-        _, note = plan_baseline(baseline, host.space, schema, config, host.blueprint)
+        _, note = plan_baseline(baseline, plan.space, schema, config, plan.blueprint)
     if note is not None:
         yield Finding("note", note.subject, note.detail)
-    callbacks = [*as_list((config.get("trainer") or {}).get("callbacks")), *host.callbacks]
+    callbacks = [*as_list((config.get("trainer") or {}).get("callbacks")), *plan.callbacks]
     untried = name_untried(schema.lookup(config, "trainer.logger"), callbacks)
     if untried:
         why = "a dry run makes no run of a tracker, and starts no search of its own"
         yield Finding("note", "run", f"Not tried: {', '.join(untried)}; {why}.")
-    size = host.space.size
-    if size is not None and size < host.n_trials:
-        fewer = f"The space has {counted(size, 'point')}, fewer than the {host.n_trials} trials."
+    size = plan.space.size
+    if size is not None and size < plan.n_trials:
+        fewer = f"The space has {counted(size, 'point')}, fewer than the {plan.n_trials} trials."
         yield Finding("note", "space", fewer)
-    if not os.access(_nearest_folder(host.directory.root), os.W_OK):
-        yield Finding("error", "disk", f"The study's folder '{host.directory.root}' cannot be written to.")
+    if not os.access(_nearest_folder(plan.directory.root), os.W_OK):
+        yield Finding("error", "disk", f"The study's folder '{plan.directory.root}' cannot be written to.")
 
 
-def _find_defaults(host: Host) -> Callable[[Parameter], Any] | None:
+def _find_defaults(plan: StudyPlan) -> Callable[[Parameter], Any] | None:
     """Return what looks up the default of a parameter; None where the config cannot be trained as it is."""
-    blueprint = host.blueprint
+    blueprint = plan.blueprint
 
     def default_of(parameter: Parameter) -> Any:
         return blueprint.schema.lookup(blueprint.config, parameter.paths[0])
 
     try:
         blueprint.check(blueprint.config)
-        for parameter in host.space.parameters or ():
+        for parameter in plan.space.parameters or ():
             default_of(parameter)
     except ConfigurationError:
         return None
@@ -170,7 +170,7 @@ def _describe_runs(runs: Sequence[TriedPoint], left: Sequence[DryRunPoint], seco
         yield Finding("note", "run", f"Not tried, {why}: {names}.")
 
 
-def _measure_resources(host: Host, slots: Sequence[Slot], ranks: int, done: int) -> HostResources:
+def _measure_resources(plan: StudyPlan, slots: Sequence[Slot], ranks: int, done: int) -> HostResources:
     memory = []
     with contextlib.suppress(OSError, ValueError, KeyError):  # of this machine
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -180,15 +180,15 @@ def _measure_resources(host: Host, slots: Sequence[Slot], ranks: int, done: int)
         limit, used = ((group / f"memory.{what}").read_text() for what in ("max", "current"))
         memory.append(max(0, int(limit) - int(used)))
     # each running trial has its best checkpoint, its last, and one that is being written
-    kept = host.save_top_k + 3 * len(slots) if host.save_checkpoints else 0
+    kept = plan.save_top_k + 3 * len(slots) if plan.save_checkpoints else 0
     return HostResources(
-        n_trials=host.n_trials - done,
+        n_trials=plan.n_trials - done,
         jobs=len(slots),
         ranks=ranks,
         per_device=sum(slot.devices == slots[0].devices for slot in slots),
         kept=kept,
         memory=min(memory, default=None),
-        disk=shutil.disk_usage(_nearest_folder(host.directory.root)).free,
+        disk=shutil.disk_usage(_nearest_folder(plan.directory.root)).free,
     )
 
 

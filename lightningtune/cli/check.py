@@ -96,7 +96,9 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     from lightningtune.check.report import describe_extent
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage
-    from lightningtune.study.succession import is_over
+    from lightningtune.study.tally import (
+        is_over,
+    )
 
     storage = asked_for.storage or ""
     if "://" in storage and not storage.startswith("sqlite"):  # whose file the check does not make
@@ -115,6 +117,5 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
         runs = f"{counted(len(report.runs), 'run')} of {describe_extent(report.runs)}"
         show(f"Checked with {runs}: no errors, no warnings.")
         _print(report.notes(_width()))
-    optimizer.seen_notes = frozenset(finding.text for finding in report.findings)
     if not report.ok:
         raise ConfigurationError(f"The study was not begun, since the check found errors. Skip it with {skip}.")

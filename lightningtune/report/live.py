@@ -6,8 +6,11 @@ import contextlib
 import logging
 import math
 import os
+import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,22 +18,38 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
+from tqdm.auto import tqdm
 
-from lightningtune.contract import Reporter, Stop, Values
 from lightningtune.errors import redact
-from lightningtune.report.notebook import NotebookOutput
-from lightningtune.report.progress import Progress, named
-from lightningtune.study.results import StudyResults, TrialResult
+from lightningtune.report.progress import ProgressLines, named
+from lightningtune.study.events import (
+    Event,
+    Level,
+    Message,
+    StudyBegan,
+    StudyEnded,
+    TrialEnded,
+    TrialPlaced,
+    TrialStarted,
+    ValuesReported,
+)
+from lightningtune.study.liveness import call_every
+from lightningtune.study.results import TrialResult
 from lightningtune.wording import parameters, printable
 
 log = logging.getLogger(__name__)
 
 _REFRESHES = 2
 """Times in a second that a terminal is drawn anew."""
+_NOTEBOOK_SECONDS = 1.0
+"""Seconds between two updates of a notebook that no event asks for."""
+_STAYING = 50
+"""Lines of finished trials that a notebook shows."""
 _QUIET = 300.0
 """Seconds after which a log that is no terminal is told how far the study is."""
 _KEPT = "\n\t"
 """What does not print and is printed all the same, in a text of several lines."""
+_LOG_LEVELS = {Level.NOTE: logging.INFO, Level.WARNING: logging.WARNING, Level.ERROR: logging.ERROR}
 _STYLES = {"complete": "green", "pruned": "yellow", "interrupted": "yellow"}
 
 
@@ -43,6 +62,18 @@ def view_console(verbose: bool, is_shared: bool) -> Console:
             theirs would be drawn over each other, so each trial is a plain line.
     """
     return Console(highlight=False, quiet=not verbose, force_interactive=False if is_shared else None)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, done: int) -> Iterator[Callable[[Event], None]]:
+    """Show a bar of the trials that count, as Optuna's ``show_progress_bar`` does."""
+    with tqdm(total=total, initial=done) as bar:
+
+        def update(event: Event) -> None:
+            if isinstance(event, TrialEnded):
+                bar.update(event.done - bar.n)
+
+        yield update
 
 
 class LiveView:
@@ -61,13 +92,12 @@ class LiveView:
         self.console = console
         self._metrics = metrics
         self._clock = clock
-        self._progress = Progress(metrics, clock)
+        self._lines = ProgressLines(metrics, clock)
         self._live: Live | None = None
         self._notebook: NotebookOutput | None = None
         self._said = clock()
         self._drawn = -math.inf
         self._urgent = ""
-        self._warned: set[str] = set()
         self._is_lost = False
         self._written = contextlib.ExitStack()
 
@@ -78,7 +108,7 @@ class LiveView:
         self._written.enter_context(_bearing(self.console.file))
         with self._unfailing():
             if self.console.is_jupyter:
-                self._notebook = NotebookOutput(self._lines)
+                self._notebook = NotebookOutput(self._draw)
             elif self.console.is_interactive:
                 self._live = Live(
                     console=self.console,
@@ -104,65 +134,53 @@ class LiveView:
         self._live = self._notebook = None
         self._written.close()
 
-    def begin(self, so_far: StudyResults, done: int, total: int, headline: str) -> None:
-        """Print the head of a session.
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Message(text, Level.SIGNAL):
+                self._show_at_once(text)
+            case Message(text, level):
+                self._log(text, _LOG_LEVELS[level])
+                self._say(text, "red" if level is Level.ERROR else "yellow")
+            case StudyBegan():
+                self._log(event.headline)
+                with self._unfailing():
+                    self._lines.begin(event)
+                    self.console.print(printable(event.headline), markup=False, soft_wrap=True)
+            case TrialStarted():
+                with self._unfailing():
+                    self._lines.add_trial(event)
+                    self._refresh()
+            case TrialPlaced():
+                self._lines.place_trial(event)
+            case ValuesReported():
+                with self._unfailing():
+                    self._lines.add_values(event)
+                    is_log = self._live is None and self._notebook is None
+                    if is_log and self._clock() - self._said >= _QUIET:
+                        self._print(Text(" · ".join(line.plain.strip() for line in self._lines.draw())))
+            case TrialEnded():
+                self._end_trial(event)
+            case StudyEnded(text, is_empty):
+                self._log(text, logging.WARNING if is_empty else logging.INFO)
+                with self._unfailing():
+                    self.console.print(f"\n{escape(printable(text, _KEPT))}", soft_wrap=True)
 
-        Args:
-            so_far: what the study has come to before.
-            done: how many trials need not be run again.
-            total: how many trials it is to have.
-            headline: what is about to run.
-        """
-        self._log(headline)
+    def _end_trial(self, event: TrialEnded) -> None:
+        trial, result = event.trial, self._describe_result(event.trial)
+        self._log(f"Trial {trial.number}: {trial.outcome} {result}, with {parameters(trial.params)}")
         with self._unfailing():
-            self._progress.begin(so_far, done, total)
-            self.console.print(printable(headline), markup=False, soft_wrap=True)
-
-    def trial_started(self, number: int, params: Mapping[str, Any], is_baseline: bool) -> None:
-        """Show that a trial runs."""
-        with self._unfailing():
-            self._progress.started(number, "untuned defaults" if is_baseline else parameters(params))
-            self._refresh()
-
-    def trial_placed(self, number: int, place: str) -> None:
-        """Show which accelerators a trial has."""
-        self._progress.placed(number, place)
-
-    def trial_trains(self, number: int, trainer: Any) -> None:
-        """Tell epochs from validations, by the trainer's section of a trial's config."""
-        if isinstance(trainer, Mapping):
-            self._progress.trains(number, trainer)
-
-    def value_reported(self, number: int, values: Values, step: int) -> None:
-        """Show the latest value of a running trial."""
-        with self._unfailing():
-            self._progress.reported(number, values, step)
-            is_log = self._live is None and self._notebook is None
-            if is_log and self._clock() - self._said >= _QUIET:
-                self._print(Text(" · ".join(line.plain.strip() for line in self._progress.lines())))
-
-    def trial_ended(self, trial: TrialResult, best: tuple[TrialResult, ...], done: int) -> None:
-        """Print the line of a finished trial.
-
-        Args:
-            trial: which has ended.
-            best: the best one, or the Pareto front.
-            done: how many trials need not be run again.
-        """
-        said = self._result_of(trial)
-        self._log(f"Trial {trial.number}: {trial.outcome} {said}, with {parameters(trial.params)}")
-        with self._unfailing():
-            self._progress.ended(trial, best, done)
+            self._lines.end_trial(event)
             style = _STYLES.get(trial.outcome, "red")
-            mark = "[bold green]★[/]" if trial in best else " "
+            mark = "[bold green]★[/]" if trial in event.best else " "
             self._print(
-                f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(said)}  "
+                f"[dim]{trial.number:>4}[/] {mark} [{style}]{trial.outcome:<8}[/] {escape(result)}  "
                 f"[dim]{escape(parameters(trial.params))}[/]"
             )
             self._refresh()
 
-    def urgent(self, text: str) -> None:
-        """Show at once, from within a signal handler, where nothing else may be touched."""
+    def _show_at_once(self, text: str) -> None:
+        """Show a text from within a signal handler, where nothing else may be touched."""
         if self.console.quiet:
             return
         if self._live is not None or self._notebook is not None:
@@ -170,33 +188,6 @@ class LiveView:
             return
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             os.write(2, f"\n{text}\n".encode())
-
-    def note(self, text: str) -> None:
-        """Print a note in full."""
-        self._log(text)
-        self._say(text, "yellow")
-
-    def warn(self, text: str) -> None:
-        """Print a note; in the log where nothing is shown, since it must be seen."""
-        self._log(text, logging.WARNING)
-        self._say(text, "yellow")
-
-    def warn_once(self, text: str) -> None:
-        """Print a note that every trial of the study would repeat."""
-        if text not in self._warned:
-            self._warned.add(text)
-            self.warn(text)
-
-    def stopped(self, text: str) -> None:
-        """Say why the study ends early; in the log where nothing is shown, since it must be seen."""
-        self._log(text, logging.ERROR)
-        self._say(text, "red")
-
-    def end(self, text: str, is_empty: bool) -> None:
-        """Print what was found; that nothing was, stands in the log where nothing is shown."""
-        self._log(text, logging.WARNING if is_empty else logging.INFO)
-        with self._unfailing():
-            self.console.print(f"\n{escape(printable(text, _KEPT))}", soft_wrap=True)
 
     @contextlib.contextmanager
     def _unfailing(self) -> Iterator[None]:
@@ -215,11 +206,12 @@ class LiveView:
         """Log what is shown, where nothing is; elsewhere it would stand there twice, and is for who debugs."""
         log.log(level if self.console.quiet else logging.DEBUG, "%s", printable(text, _KEPT))
 
-    def _result_of(self, trial: TrialResult) -> str:
+    def _describe_result(self, trial: TrialResult) -> str:
         """Say what a trial came to, or why it came to nothing, in a line."""
         if trial.state == "complete" and trial.values is not None:
             return named(self._metrics, trial.values) + ("" if trial.is_feasible else ", infeasible")
-        return printable(" ".join(trial.detail.removeprefix("pruned by ").removeprefix("interrupted ").split()))
+        detail = trial.detail.removeprefix(f"{trial.outcome} ")  # the line has that word already
+        return printable(" ".join(detail.split()))
 
     def _say(self, text: str, style: str) -> None:
         """Print a text in full, in a notebook among the trials."""
@@ -246,14 +238,14 @@ class LiveView:
             self._drawn = self._clock()  # of many trials that end in a second, rich's own thread shows the rest
             self._live.refresh()
 
-    def _lines(self) -> Sequence[Text]:
+    def _draw(self) -> Sequence[Text]:
         urgent = [Text(self._urgent, style="bold yellow")] if self._urgent else []
-        return [*self._progress.lines(), *urgent]
+        return [*self._lines.draw(), *urgent]
 
     def _now(self) -> Group:
         lines: Sequence[Text] = []
         with self._unfailing():  # in rich's own thread, which an error would end
-            lines = self._lines()
+            lines = self._draw()
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group("", *lines)
@@ -275,19 +267,56 @@ def _bearing(file: Any) -> Iterator[None]:
             file.reconfigure(errors=errors)
 
 
-class WatchedReporter:
-    """A reporter that a view looks over the shoulder of."""
+class NotebookOutput:
+    """Shows lines that stay, and below them lines that change, until it is closed.
 
-    def __init__(self, reporter: Reporter, view: LiveView, number: int) -> None:
-        self._reporter = reporter
-        self._view = view
-        self._number = number
+    Args:
+        changing: asks for the lines that change.
+        each: seconds between two updates that nobody asks for.
+    """
 
-    def report(self, values: Values, step: int) -> Stop | None:
-        """Report, and show."""
-        self._view.value_reported(self._number, values, step)
-        return self._reporter.report(values, step)
+    def __init__(self, changing: Callable[[], Sequence[Text]], each: float = _NOTEBOOK_SECONDS) -> None:
+        from IPython.display import display, update_display
 
-    def notice(self, text: str) -> None:
-        """Show what all trials have in common, once."""
-        self._view.warn_once(text)
+        self._display: Callable[..., Any] = display
+        self._update_display: Callable[..., Any] = update_display
+        self._changing = changing
+        self._id = f"lightningtune-{secrets.token_hex(4)}"
+        self._staying: deque[str] = deque(maxlen=_STAYING)
+        self._dropped = 0
+        self._shown = ""
+        self._turn = threading.Lock()
+        self._show(is_new=True)
+        self._updates = contextlib.ExitStack()
+        self._updates.enter_context(call_every(each, self._update_again, "lightningtune-notebook"))
+
+    def add(self, line: Text) -> None:
+        """Add a line that stays."""
+        with self._turn:
+            self._dropped += len(self._staying) == _STAYING
+            self._staying.append(line.plain.rstrip())
+
+    def update(self) -> None:
+        """Show the lines as they are."""
+        self._show()
+
+    def close(self) -> None:
+        """Leave what stays."""
+        self._updates.close()
+        self._show(is_last=True)
+
+    def _update_again(self) -> None:
+        try:
+            self._show()
+        except Exception as error:  # the kernel may be about to end
+            log.debug("The notebook's output could not be updated: %s", error)
+
+    def _show(self, is_new: bool = False, is_last: bool = False) -> None:
+        with self._turn:
+            dropped = [f"… {self._dropped} before"] if self._dropped else []
+            changing = [] if is_last else ["", *(line.plain.rstrip() for line in self._changing())]
+            text = "\n".join([*dropped, *self._staying, *changing]) or " "
+            if text != self._shown:
+                self._shown = text
+                show = self._display if is_new else self._update_display
+                show({"text/plain": text}, raw=True, display_id=self._id)

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from lightningtune.contract import StopReason, Values
 from lightningtune.study.epochs import epochs_in, max_epochs_of
+from lightningtune.study.events import StudyBegan, TrialEnded, TrialPlaced, TrialStarted, ValuesReported
 from lightningtune.study.progress import LATEST, time_left
-from lightningtune.study.results import StudyResults, TrialResult
-from lightningtune.wording import clock, counted, printable
+from lightningtune.study.results import TrialResult
+from lightningtune.wording import clock, counted, parameters, printable
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 12
@@ -48,8 +49,8 @@ class Running:
     step: int = -1
 
 
-class Progress:
-    """Counts what has ended, and knows what runs.
+class ProgressLines:
+    """Draws how far a study is, from its events.
 
     Args:
         metrics: the names of the tuned metrics.
@@ -57,88 +58,70 @@ class Progress:
     """
 
     def __init__(self, metrics: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
-        self.metrics = metrics
-        self.running: dict[int, Running] = {}
-        self._clock = clock
-        self._total = self._done = self._before = self._most = 0
-        self._taken: deque[float] = deque(maxlen=LATEST)
-        self._ended = 0
+        self._metrics, self._clock = metrics, clock
+        self._running: dict[int, Running] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._running.clear()
+        self._total = self._done = self._before = self._most_at_once = self._ended = 0
+        self._latest_seconds: deque[float] = deque(maxlen=LATEST)
         self._counts: Counter[str] = Counter()
         self._epochs: dict[str, list[int]] = {"complete": [], "pruned": []}
         self._failure = self._best = ""
         self._baseline: TrialResult | None = None
         self._sign = 1.0
 
-    def begin(self, so_far: StudyResults, done: int, total: int) -> None:
-        """Take over what a study has come to before.
-
-        Args:
-            so_far: the study's.
-            done: how many trials need not be run again.
-            total: how many trials it is to have.
-        """
-        self.running.clear()
-        self._done = self._before = done
-        self._total, self._most, self._ended = total, 0, 0
-        self._taken.clear()
-        self._sign = 1.0 if so_far.directions[0] == "maximize" else -1.0
-        self._counts.clear()
-        self._epochs = {"complete": [], "pruned": []}
-        self._baseline = None
-        for trial in so_far.trials:
+    def begin(self, event: StudyBegan) -> None:
+        """Take over what a study has found before."""
+        self._reset()
+        self._done = self._before = event.done
+        self._total = event.total
+        self._sign = 1.0 if event.results.directions[0] == "maximize" else -1.0
+        for trial in event.results.trials:
             self._count(trial)
         self._failure = ""
-        self._best = self._best_of(so_far.best_trials)
+        self._best = self._describe_best(event.results.best_trials)
 
-    def started(self, number: int, tries: str) -> None:
-        """Note that a trial runs."""
-        self.running[number] = Running(number, tries, self._clock())
-        self._most = max(self._most, len(self.running))
+    def add_trial(self, event: TrialStarted) -> None:
+        """Give a running trial a line."""
+        tries = "untuned defaults" if event.is_baseline else parameters(event.params)
+        self._running[event.number] = Running(event.number, tries, self._clock(), trainer=event.trainer or {})
+        self._most_at_once = max(self._most_at_once, len(self._running))
 
-    def placed(self, number: int, place: str) -> None:
+    def place_trial(self, event: TrialPlaced) -> None:
         """Note which accelerators a trial has."""
-        if number in self.running:
-            self.running[number].place = place
+        if event.number in self._running:
+            self._running[event.number].place = ",".join(f"device {device}" for device in event.devices)
 
-    def trains(self, number: int, trainer: Mapping[str, Any]) -> None:
-        """Note how a trial is trained, by that section of its config."""
-        if number in self.running:
-            self.running[number].trainer = trainer
-
-    def reported(self, number: int, values: Values, step: int) -> None:
+    def add_values(self, event: ValuesReported) -> None:
         """Note the values of a validation."""
-        trial = self.running.get(number)
+        trial = self._running.get(event.number)
         if trial is not None:
-            trial.values.append(values[0])
-            trial.step = step
+            trial.values.append(event.values[0])
+            trial.step = event.step
 
-    def ended(self, trial: TrialResult, best: Sequence[TrialResult], done: int) -> None:
-        """Note a trial's end, and which are the best now.
-
-        Args:
-            trial: which has ended.
-            best: the best one, or the Pareto front.
-            done: how many trials need not be run again; other hosts may have had a share.
-        """
-        begun = self.running.pop(trial.number, None)
-        self._done = done
+    def end_trial(self, event: TrialEnded) -> None:
+        """Count a trial that has ended."""
+        trial, begun = event.trial, self._running.pop(event.trial.number, None)
+        self._done = event.done
         if self._count(trial) and trial.outcome != "interrupted":
             self._ended += 1
             if trial.continues is None:  # else it was the rest of one
-                self._taken.append(trial.duration if begun is None else self._clock() - begun.since)
-        self._best = self._best_of(best)
+                self._latest_seconds.append(trial.duration if begun is None else self._clock() - begun.since)
+        self._best = self._describe_best(event.best)
 
-    def lines(self) -> list[Text]:
-        """Return what there is to say, each line on its own."""
-        parts = [f"{self._done}/{self._total} trials", self._time_left()]
+    def draw(self) -> list[Text]:
+        """Return the lines: how far the study is, what is best, what has ended, and what runs."""
+        parts = [f"{self._done}/{self._total} trials", self._describe_time_left()]
         lines = [Text(" · ".join(part for part in parts if part))]
         if self._best:
             lines.append(Text(f"best {self._best}"))
-        ended = [part for part in (self._pruned(), self._failed()) if part]
+        ended = [part for part in (self._describe_pruned(), self._describe_failed()) if part]
         if ended:
             lines.append(Text(" · ".join(ended), style="dim"))
-        running = [*self.running.values()]
-        lines += [self._line(trial) for trial in running[:_SHOWN]]
+        running = [*self._running.values()]
+        lines += [self._draw_trial(trial) for trial in running[:_SHOWN]]
         if len(running) > _SHOWN:
             lines.append(Text(f"and {len(running) - _SHOWN} more run", style="dim"))
         return lines
@@ -156,37 +139,37 @@ class Progress:
             self._baseline = trial
         return True
 
-    def _time_left(self) -> str:
+    def _describe_time_left(self) -> str:
         """By the pace of this session; what other hosts have ended in it counts as if so many more ran at a time."""
-        if not self._taken:
+        if not self._latest_seconds:
             return ""
-        running = [self._clock() - trial.since for trial in [*self.running.values()]]
-        at_a_time = self._most * max((self._done - self._before) / self._ended, 1.0)
-        left = time_left(self._total - self._done, statistics.fmean(self._taken), running, at_a_time)
+        running = [self._clock() - trial.since for trial in [*self._running.values()]]
+        at_a_time = self._most_at_once * max((self._done - self._before) / self._ended, 1.0)
+        left = time_left(self._total - self._done, statistics.fmean(self._latest_seconds), running, at_a_time)
         return f"{clock(left)} left"
 
-    def _best_of(self, best: Sequence[TrialResult]) -> str:
+    def _describe_best(self, best: Sequence[TrialResult]) -> str:
         if not best:
             return ""
-        if len(self.metrics) > 1:
+        if len(self._metrics) > 1:
             return f"{len(best)} on the Pareto front"
-        text = f"{named(self.metrics, best[0].values or ())} (trial {best[0].number})"
+        text = f"{named(self._metrics, best[0].values or ())} (trial {best[0].number})"
         base, value = self._baseline, best[0].value
         if base is None or base.value is None or value is None:
             return text
         gain = self._sign * (value - base.value)
         return f"{text}, better by {gain:.3g} than the untuned defaults" if gain > 0 else text
 
-    def _pruned(self) -> str:
+    def _describe_pruned(self) -> str:
         count = self._counts["pruned"]
         saved = saved_by_pruning(self._epochs["complete"], self._epochs["pruned"])
         return f"{count} pruned" + (f", which saved {counted(saved, 'epoch')}" if saved else "") if count else ""
 
-    def _failed(self) -> str:
+    def _describe_failed(self) -> str:
         count = self._counts["fail"]
         return f"{count} failed" + (f", the last with {self._failure}" if self._failure else "") if count else ""
 
-    def _line(self, trial: Running) -> Text:
+    def _draw_trial(self, trial: Running) -> Text:
         values = [*trial.values]
         said = f"{values[-1]:.4g} at {_moment(trial)}" if values else "no validation yet"
         taken = clock(self._clock() - trial.since)

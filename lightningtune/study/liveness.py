@@ -30,9 +30,11 @@ from optuna.trial import FrozenTrial, TrialState
 from lightningtune.contract import StopReason
 from lightningtune.errors import redact
 from lightningtune.search.parameters import parse_parameter
-from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
+from lightningtune.study.sampling import (
+    EnqueuingStudy,
+)
 from lightningtune.study.storage import call_at_once, get_id, get_storage
 from lightningtune.study.succession import (
     ATTEMPTS,
@@ -44,6 +46,7 @@ from lightningtune.study.succession import (
     successors,
     withdraw,
 )
+from lightningtune.study.tally import TrialTally
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +150,7 @@ class ProcessMonitor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study, self._attempts, self._lease, self._clock = study, attempts, lease, clock
+        self._tally = TrialTally(study)
         self._last_beat: float | None = None
         self._has_begun = False
         self._looked = clock()
@@ -174,13 +178,14 @@ class ProcessMonitor:
         self.beat()
         if not self._has_begun:
             _MONITORS.append(weakref.ref(self))
-        trials = self._study.get_trials(deepcopy=False)
-        running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        self._tally.update()
+        unfinished = [self._tally.trials[number] for number in sorted(self._tally.unfinished)]
+        running = [trial for trial in unfinished if trial.state is TrialState.RUNNING]
         hosts = self._read_hosts()
         self._measure_silence(running, hosts)
         # a host may have died after it failed a trial and before it queued that again
         reasons = {StopReason.KILLED, StopReason.INTERRUPTED} if interrupted else {StopReason.KILLED}
-        ended = _find_cut_short(trials, reasons)
+        ended = self._find_cut_short(reasons)
         for trial in running:
             why = self._why_over(trial, hosts)
             if why is not None:
@@ -197,9 +202,18 @@ class ProcessMonitor:
 
     def given_up(self) -> list[int]:
         """Return the trials that were cut short too often to be queued again."""
-        trials = self._study.get_trials(deepcopy=False)
-        ended = _find_cut_short(trials, {StopReason.KILLED})
-        return [number for number in ended if next_attempt(line_of(trials, number)) > self._attempts]
+        self._tally.update()
+        ended = self._find_cut_short({StopReason.KILLED})
+        return [number for number in ended if next_attempt(line_of(self._tally.trials, number)) > self._attempts]
+
+    def _find_cut_short(self, reasons: Collection[StopReason]) -> list[int]:
+        """Return this library's trials that ended for one of these reasons, and that no other goes on from."""
+        found = [self._tally.trials[number] for number in sorted(self._tally.cut_short)]
+        return [
+            trial.number
+            for trial in found
+            if trial.state is TrialState.FAIL and trial.user_attrs.get(REASON) in reasons and WORKER in trial.user_attrs
+        ]
 
     def _read_hosts(self) -> dict[Worker, Any]:
         """Return the hosts that have worked on the study, with their heartbeats."""
@@ -261,20 +275,6 @@ class ProcessMonitor:
                 storage.set_trial_user_attr(trial_id, name, value)
             # not through study.tell(): that tells the sampler, and a GridSampler could end the study
             storage.set_trial_state_values(trial_id, TrialState.FAIL)
-
-
-def _find_cut_short(trials: list[FrozenTrial], reasons: Collection[StopReason]) -> list[int]:
-    """Return this library's trials that ended for one of these reasons, and that no other goes on from."""
-    replaced = successors(trials)
-    wanted = {reason.value for reason in reasons}
-    return [
-        trial.number
-        for trial in trials
-        if trial.state is TrialState.FAIL
-        and trial.user_attrs.get(REASON) in wanted
-        and WORKER in trial.user_attrs
-        and trial.number not in replaced
-    ]
 
 
 def find_busy_hosts(study: optuna.Study) -> list[Worker]:

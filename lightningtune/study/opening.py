@@ -15,10 +15,14 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from lightningtune.errors import ConfigurationError
-from lightningtune.study.enqueue import EnqueuingStudy
 from lightningtune.study.reporter import BASELINE, SEED, read_data_seed
-from lightningtune.study.sampling import move_on
-from lightningtune.study.succession import has_value
+from lightningtune.study.sampling import (
+    EnqueuingStudy,
+    move_on,
+)
+from lightningtune.study.tally import (
+    has_value,
+)
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,9 @@ from lightningtune.study.epochs import epochs_in, max_epochs_of, trainer_section
 from lightningtune.study.identity import WORKER, is_dead, read_worker
 from lightningtune.study.reporter import BASELINE
 from lightningtune.study.results import StudyResults, collect_results
-from lightningtune.study.succession import count_finished
+from lightningtune.study.tally import (
+    count_finished,
+)
 
 LATEST = 20
 """Of so many trials that ended last the mean tells how long one takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,21 @@ from optuna.trial import FrozenTrial
 
 from lightningtune.contract import StopReason
 from lightningtune.errors import InvalidConfigError, redact
+from lightningtune.study import succession
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.liveness import HEARTBEAT_SECONDS, ProcessMonitor, call_every
+from lightningtune.study.liveness import (
+    HEARTBEAT_SECONDS,
+    ProcessMonitor,
+    call_every,
+    get_pause_request,
+    watch_for_pause,
+)
 from lightningtune.study.reporter import REASON, read_config_sum
 from lightningtune.study.storage import call_at_once
-from lightningtune.study.succession import CONTINUES, count_finished, line_of, requeue
+from lightningtune.study.succession import CONTINUES, line_of
+from lightningtune.study.tally import (
+    count_finished,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +49,8 @@ class Recovery:
         self._study, self._directory, self._n_trials, self._tell = study, directory, n_trials, tell
         self._watch = ProcessMonitor(study)
         self._turn = threading.Lock()
+        # from now on a request counts, however long the start takes
+        self._request_before = get_pause_request(study)
         self._told: set[int] = set()
         self._given_up: set[int] = set()
 
@@ -51,9 +63,12 @@ class Recovery:
         if self._watch.has_others():
             self._study.sampler.reseed_rng()
 
-    def kept(self) -> contextlib.AbstractContextManager[None]:
-        """Give signs of life, and rescue the trials of other hosts, again and again in a thread of its own."""
-        return call_every(HEARTBEAT_SECONDS, self.look, "lightningtune-watch")
+    @contextlib.contextmanager
+    def watch(self, pause: Callable[[], Any]) -> Iterator[None]:
+        """In other threads, beat, rescue the trials of other hosts, and call ``pause`` when someone asks for that."""
+        beats = call_every(HEARTBEAT_SECONDS, self.look, "lightningtune-watch")
+        with beats, watch_for_pause(self._study, self._request_before, pause):
+            yield
 
     def look(self) -> None:
         """Rescue the trials of hosts that have died; to be called after each trial, for the study may end with it."""
@@ -63,7 +78,7 @@ class Recovery:
         except Exception as error:  # the storage may be away; the trials that run will say so
             log.warning("The study's other hosts could not be looked after: %s", redact(str(error)))
 
-    def give_again(self, trial: FrozenTrial) -> Callable[[], None]:
+    def requeue(self, trial: FrozenTrial) -> Callable[[], None]:
         """Give a trial out again whose process was killed.
 
         Returns:
@@ -71,7 +86,7 @@ class Recovery:
         """
         if trial.user_attrs.get(REASON) != StopReason.KILLED.value:
             return lambda: None
-        again = requeue(self._study, trial.number)
+        again = succession.requeue(self._study, trial.number)
 
         def tell() -> None:
             with self._turn:
@@ -81,7 +96,7 @@ class Recovery:
 
         return tell
 
-    def config_of(self, number: int) -> dict[str, Any] | None:
+    def read_config(self, number: int) -> dict[str, Any] | None:
         """Return the config of a trial that is to go on; None where there is none, or not as it was written."""
         written = read_config_sum(self._study, number)
         try:
@@ -91,7 +106,7 @@ class Recovery:
                 self._tell(f"Trial {number} goes on with the study's config as it is now. {damage}")
             return None
 
-    def checkpoint_of(self, number: int) -> Path | None:
+    def find_checkpoint(self, number: int) -> Path | None:
         """Return the latest checkpoint of a trial, or of those that it goes on from itself."""
         line = reversed(line_of(self._study.get_trials(deepcopy=False), number))
         found = (self._directory.last_checkpoint(trial.number) for trial in line)
@@ -113,13 +128,18 @@ class Recovery:
 
     def _tell_of(self, again: Sequence[int]) -> None:
         """Say which trials have been given out again."""
+        if not again:
+            return
         trials = self._study.get_trials(deepcopy=False)
         is_full = count_finished(self._study) >= self._n_trials
         for number in sorted({*again} - self._told):  # another thread may give out the same
             self._told.add(number)
             before = trials[number].user_attrs[CONTINUES]
-            what = "goes on from its checkpoint" if self.checkpoint_of(before) else "starts afresh with its parameters"
-            what = f"waits, for the study has its {self._n_trials} trials" if is_full else what
+            what = "starts afresh with its parameters"
+            if is_full:
+                what = f"waits, for the study has its {self._n_trials} trials"
+            elif self.find_checkpoint(before):
+                what = "goes on from its checkpoint"
             self._tell(f"Trial {before} was cut short; trial {number} {what}.")
 
     def _tell_given_up(self, number: int) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -33,8 +34,10 @@ STUDY_FILE = "lightningtune:study_file"
 PRUNED_BY = (optuna.TrialPruned,)
 """What a trial's own code raises to have the trial pruned; see `TrialSpec.pruned_by`."""
 
-_NOTICED: set[tuple[str, str]] = set()
-"""The notices that were logged, each with its study."""
+
+@functools.cache
+def _log_once(study_name: str, text: str) -> None:
+    log.warning("%s", text)
 
 
 class OptunaReporter:
@@ -46,12 +49,15 @@ class OptunaReporter:
 
     Args:
         trial: a running trial, or a ``FixedTrial``, which is never pruned.
+        tell: is told each notice; the log, once for each study, when not given.
     """
 
-    def __init__(self, trial: optuna.trial.BaseTrial) -> None:
+    def __init__(self, trial: optuna.trial.BaseTrial, tell: Callable[[str], None] | None = None) -> None:
         self._trial = trial
         self._is_baseline = BASELINE in trial.user_attrs
         self._study: optuna.Study | None = getattr(trial, "study", None)
+        study_name = self._study.study_name if self._study is not None else ""
+        self._tell = functools.partial(_log_once, study_name) if tell is None else tell
         self._has_one_objective = self._study is None or len(self._study.directions) == 1
         if not self._has_one_objective and self._study is not None:
             self.notice(f"Study '{self._study.study_name}' has several objectives, and Optuna prunes none of them.")
@@ -68,11 +74,8 @@ class OptunaReporter:
         return Stop(StopReason.PRUNED, f"pruned by {pruner} with {values[0]:.6g}")
 
     def notice(self, text: str) -> None:
-        """Log a notice, once for each study."""
-        key = (self._study.study_name if self._study is not None else "", text)
-        if key not in _NOTICED:
-            _NOTICED.add(key)
-            log.warning("%s", text)
+        """Tell a notice, or log it once for each study."""
+        self._tell(text)
 
     def _should_prune(self) -> bool:
         storage = getattr(self._trial, "storage", None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from lightningtune.contract import StopReason, TrialFacts
 from lightningtune.errors import NoResultError
@@ -19,15 +19,12 @@ from lightningtune.study.epochs import epochs_in, last_sign, trainer_section
 from lightningtune.study.provenance import Provenance
 from lightningtune.study.refits import Refit, read_refits
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, read_facts, read_provenance
-from lightningtune.study.succession import ATTEMPTS, CONTINUES, line_of, next_attempt, successors
+from lightningtune.study.succession import CONTINUES
+from lightningtune.study.tally import TrialTally, is_feasible
 from lightningtune.wording import Readable, listed
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-_CONSTRAINTS = "constraints"
-"""Optuna keeps constraints among a trial's system attributes, under this name or with it as the prefix."""
 
 
 @dataclass(frozen=True)
@@ -277,51 +274,15 @@ def column_of(metric: str) -> str:
 
 def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: StudyDirectory) -> StudyResults:
     """Read a study's trials into frozen data."""
-    trials = study.get_trials(deepcopy=False)
-    replaced = successors(trials)
+    tally = TrialTally(study)
     return StudyResults(
         study_name=study.study_name,
         metrics=metrics,
         directions=tuple(direction.name.lower() for direction in study.directions),
-        trials=tuple(trial_result(trial, directory, replaced.get(trial.number)) for trial in trials),
-        best_numbers=tuple(best_numbers(study)),
+        trials=tuple(trial_result(trial, directory, tally.successors.get(trial.number)) for trial in tally.trials),
+        best_numbers=tuple(tally.best),
         refits=read_refits(directory),
     )
-
-
-def best_numbers(study: optuna.Study) -> list[int]:
-    """Return the number of the best feasible trial, or of each on the Pareto front; empty when there is none."""
-    if len(study.directions) > 1:
-        return sorted(trial.number for trial in study.best_trials)
-    return rank(study)[:1]
-
-
-def rank(study: optuna.Study) -> list[int]:
-    """Return the completed, feasible trials of a study with one objective, the best first."""
-    sign = 1 if study.direction.name == "MINIMIZE" else -1
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    feasible = [trial for trial in complete if is_feasible(trial)]
-    return [trial.number for trial in sorted(feasible, key=lambda trial: (sign * (trial.value or 0.0), trial.number))]
-
-
-def kept_numbers(study: optuna.Study, top_k: int) -> set[int]:
-    """Return the trials whose weights are kept: the ``top_k`` best or the Pareto front, and what may still go on.
-
-    A trial that runs or may go on needs the weights of all those that it goes on from.
-    """
-    best = best_numbers(study) if len(study.directions) > 1 else rank(study)[:top_k]
-    trials = study.get_trials(deepcopy=False)
-    replaced = successors(trials)
-    still_open = [trial.number for trial in trials if trial.number not in replaced and _is_open(trials, trial)]
-    return {*best, *(trial.number for number in still_open for trial in line_of(trials, number))}
-
-
-def _is_open(trials: list[FrozenTrial], trial: FrozenTrial) -> bool:
-    """Whether a trial runs, or may go on: between its death and its next attempt, another host may look."""
-    reason = trial.user_attrs.get(REASON)
-    if reason == StopReason.KILLED.value and trial.state is TrialState.FAIL:
-        return next_attempt(line_of(trials, trial.number)) <= ATTEMPTS
-    return not trial.state.is_finished() or reason == StopReason.INTERRUPTED.value
 
 
 def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: int | None = None) -> TrialResult:
@@ -350,27 +311,6 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
         facts=facts,
         provenance=read_provenance(trial),
     )
-
-
-def get_constraint_attributes(trial: FrozenTrial) -> dict[str, Any]:
-    """Return the system attributes that hold a trial's constraints; a copy of the trial needs them."""
-    return {name: value for name, value in trial.system_attrs.items() if name.partition(":")[0] == _CONSTRAINTS}
-
-
-def get_constraints(trial: FrozenTrial) -> Mapping[str, float]:
-    """Return the constraints of a trial by name.
-
-    Optuna 4 has no names and no public method: it keeps the numbers that a sampler's ``constraints_func`` returns. They
-    are named by their position.
-    """
-    if hasattr(trial, "constraints"):
-        return trial.constraints
-    return {str(position): value for position, value in enumerate(trial.system_attrs.get(_CONSTRAINTS) or ())}
-
-
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial violates no constraint: each is zero or less."""
-    return all(value <= 0 for value in get_constraints(trial).values())
 
 
 def _seconds_until(moment: float | None, trial: FrozenTrial) -> float:

@@ -15,8 +15,17 @@ import pyte
 import pytest
 from rich.console import Console
 
-from lightningtune.contract import SilentReporter
-from lightningtune.report.live import LiveView, WatchedReporter, view_console
+from lightningtune.report.live import LiveView, view_console
+from lightningtune.study.events import (
+    Events,
+    Level,
+    Message,
+    StudyBegan,
+    StudyEnded,
+    TrialEnded,
+    TrialStarted,
+    ValuesReported,
+)
 from lightningtune.study.results import StudyResults, TrialResult
 
 NOTHING = StudyResults("s", ("val_acc",), ("maximize",), (), ())
@@ -36,13 +45,13 @@ def console(out, terminal=False, width=80):
 
 
 def run(view):
-    view.begin(NOTHING, 0, 2, "Study 's'")
+    view(StudyBegan(NOTHING, 0, 2, "Study 's'"))
     with view:
-        view.trial_started(0, {}, is_baseline=True)
-        view.value_reported(0, (0.25,), 0)
-        view.trial_ended(ended(0), (ended(0),), 1)
-        view.trial_ended(ended(1, "pruned", (0.1,), "pruned by X"), (ended(0),), 2)
-    view.end("the end", is_empty=False)
+        view(TrialStarted(0, {}, is_baseline=True))
+        view(ValuesReported(0, (0.25,), 0))
+        view(TrialEnded(ended(0), (ended(0),), 1))
+        view(TrialEnded(ended(1, "pruned", (0.1,), "pruned by X"), (ended(0),), 2))
+    view(StudyEnded("the end", is_empty=False))
 
 
 def test_outside_a_terminal_each_trial_is_a_plain_line(out):
@@ -51,7 +60,7 @@ def test_outside_a_terminal_each_trial_is_a_plain_line(out):
     assert lines == [
         "Study 's'",
         "   0 ★ complete val_acc 0.5  lr=0.01",
-        "   1   pruned   X  lr=0.01",
+        "   1   pruned   by X  lr=0.01",
         "",
         "the end",
     ]
@@ -69,17 +78,17 @@ def test_in_a_terminal_the_running_trial_is_shown_and_no_line_is_too_wide(out, w
 
 def test_a_trial_that_violates_a_constraint_is_called_infeasible(out):
     view = LiveView(("val_acc",), console(out))
-    view.begin(NOTHING, 0, 2, "Study 's'")
-    view.trial_ended(dataclasses.replace(ended(1), is_feasible=False), (), 1)
+    view(StudyBegan(NOTHING, 0, 2, "Study 's'"))
+    view(TrialEnded(dataclasses.replace(ended(1), is_feasible=False), (), 1))
     assert "complete val_acc 0.5, infeasible  lr=0.01" in out.getvalue()
 
 
 def test_an_interrupted_trial_is_called_so_and_is_not_done(out):
     view = LiveView(("val_acc",), console(out, terminal=True))
-    view.begin(NOTHING, 0, 2, "Study 's'")
+    view(StudyBegan(NOTHING, 0, 2, "Study 's'"))
     interrupted = dataclasses.replace(ended(0, "fail", None, "interrupted by Ctrl-C"), reason="interrupted")
     with view:
-        view.trial_ended(interrupted, (), 0)
+        view(TrialEnded(interrupted, (), 0))
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "0   interrupted by Ctrl-C" in text
     assert "1/2" not in text
@@ -87,7 +96,7 @@ def test_an_interrupted_trial_is_called_so_and_is_not_done(out):
 
 def test_a_long_line_is_not_cut_outside_a_terminal(out):
     view = LiveView(("val_acc",), console(out))
-    view.trial_ended(ended(0, "fail", None, "ValueError: " + "long " * 40), (), 1)
+    view(TrialEnded(ended(0, "fail", None, "ValueError: " + "long " * 40), (), 1))
     assert len(out.getvalue().splitlines()) == 1
     assert len(out.getvalue()) > 200
 
@@ -108,18 +117,18 @@ class Gone(io.StringIO):
 def test_what_cannot_be_shown_ends_nothing_and_is_told_once(error, terminal, caplog):
     view = LiveView(("val_acc",), console(Gone(error), terminal=terminal))
     run(view)
-    view.note("note")
-    view.stopped("it ends")
+    view(Message("note"))
+    view(Message("it ends", Level.ERROR))
     assert len([text for text in caplog.messages if text.startswith("The study is not shown any more")]) == 1
     assert "it ends" in caplog.messages, "it must be seen"
 
 
 def test_trials_that_begin_at_one_moment_are_not_each_drawn_anew(out):
     view = LiveView(("val_acc",), console(out, terminal=True), clock=lambda: 0.0)
-    view.begin(NOTHING, 0, 100, "Study 's'")
+    view(StudyBegan(NOTHING, 0, 100, "Study 's'"))
     with view:
         for number in range(100):
-            view.trial_started(number, {}, is_baseline=False)
+            view(TrialStarted(number, {}, is_baseline=False))
     assert 2 <= out.getvalue().count("0/100 trials") < 50  # rich's own thread draws twice a second
 
 
@@ -130,35 +139,35 @@ def test_a_quiet_console_shows_nothing(out):
 
 def test_values_of_users_are_not_markup(out):
     view = LiveView(("val_acc",), console(out))
-    view.begin(NOTHING, 0, 1, "Study '[red]s[/]'")
-    view.trial_ended(ended(0, "fail", None, "ValueError: [bold]x[/bold]", {"[blink]": "[/]"}), (), 1)
-    view.note("[red]note[/red]")
+    view(StudyBegan(NOTHING, 0, 1, "Study '[red]s[/]'"))
+    view(TrialEnded(ended(0, "fail", None, "ValueError: [bold]x[/bold]", {"[blink]": "[/]"}), (), 1))
+    view(Message("[red]note[/red]"))
     assert "Study '[red]s[/]'" in out.getvalue()
     assert "ValueError: [bold]x[/bold]  [blink]=[/]" in out.getvalue()
     assert "[red]note[/red]" in out.getvalue()
 
 
 def test_an_early_end_is_logged_where_nothing_is_shown(out, caplog):
-    LiveView(("val_acc",), console(out)).stopped("it ends")
+    LiveView(("val_acc",), console(out))(Message("it ends", Level.ERROR))
     assert (out.getvalue(), caplog.text) == ("it ends\n", "")
-    LiveView(("val_acc",), Console(file=out, quiet=True)).stopped("it ends")
+    LiveView(("val_acc",), Console(file=out, quiet=True))(Message("it ends", Level.ERROR))
     assert "it ends" in caplog.text
 
 
 def test_that_nothing_was_found_is_logged_where_nothing_is_shown(out, caplog):
-    LiveView(("val_acc",), Console(file=out, quiet=True)).end("nothing", is_empty=True)
+    LiveView(("val_acc",), Console(file=out, quiet=True))(StudyEnded("nothing", is_empty=True))
     assert (out.getvalue(), caplog.messages) == ("", ["nothing"])
 
 
 def test_a_log_is_told_now_and_then_how_far_a_long_trial_is(out):
     now = [0.0]
     view = LiveView(("val_acc",), console(out), clock=lambda: now[0])
-    view.begin(NOTHING, 0, 2, "Study 's'")
+    view(StudyBegan(NOTHING, 0, 2, "Study 's'"))
     with view:
-        view.trial_started(0, {"model.lr": 0.1}, is_baseline=False)
+        view(TrialStarted(0, {"model.lr": 0.1}, is_baseline=False))
         for step in range(7):
             now[0] += 100
-            view.value_reported(0, (step / 10,), step)
+            view(ValuesReported(0, (step / 10,), step))
     lines = [re.sub(" +", " ", line).strip() for line in out.getvalue().splitlines()]
     assert lines == [
         "Study 's'",
@@ -314,19 +323,10 @@ def test_what_ctrl_c_does_stays_on_the_screen_and_a_narrower_one_is_kept_to(term
     assert "KeyboardInterrupt" in text
 
 
-def test_a_watched_reporter_passes_values_and_the_verdict_on(out):
-    class Reporter:
-        def report(self, values, step):
-            return f"{values} at {step}"
-
-    watched = WatchedReporter(Reporter(), LiveView(("a",), console(out)), 0)
-    assert watched.report((1.0,), 2) == "(1.0,) at 2"
-
-
 def test_a_notice_of_all_trials_is_shown_once(out):
-    view = LiveView(("a",), console(out))
-    for number in range(2):
-        WatchedReporter(SilentReporter(), view, number).notice("all trials share a folder")
+    events = Events([LiveView(("a",), console(out))])
+    for _ in range(2):
+        events.warn_once("all trials share a folder")
     assert out.getvalue().count("all trials share a folder") == 1
 
 
@@ -334,19 +334,19 @@ def test_what_is_shown_stands_in_the_log_too(caplog):
     caplog.set_level("INFO", "lightningtune")
     view = LiveView(("val_acc",), Console(quiet=True))
     run(view)
-    view.note("a note")
+    view(Message("a note"))
     assert caplog.messages[:3] == [
         "Study 's'",
         "Trial 0: complete val_acc 0.5, with lr=0.01",
-        "Trial 1: pruned X, with lr=0.01",
+        "Trial 1: pruned by X, with lr=0.01",
     ]
     assert caplog.messages[-1] == "a note"
 
 
 def test_what_could_move_the_cursor_is_written_out(out):
     view = LiveView(("val_acc",), console(out))
-    view.trial_ended(ended(0, "fail", None, "ValueError: \x1b[2J\nmore", {"act": "\x1b[31mred\n"}), (), 1)
-    view.note("\x1b[2J two\nlines")
+    view(TrialEnded(ended(0, "fail", None, "ValueError: \x1b[2J\nmore", {"act": "\x1b[31mred\n"}), (), 1))
+    view(Message("\x1b[2J two\nlines"))
     assert out.getvalue().splitlines() == [
         r"   0   fail     ValueError: \x1b[2J more  act=\x1b[31mred\n",
         r"\x1b[2J two",

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from lightningtune.config.values import same
 from lightningtune.errors import SearchSpaceError
 from lightningtune.search.parameters import NoDefault, parse_parameter
-from lightningtune.study.enqueue import EnqueuingStudy
+from lightningtune.study.sampling import (
+    EnqueuingStudy,
+)
 
 plain = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=4)
 yaml_values = st.recursive(

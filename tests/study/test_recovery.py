@@ -63,11 +63,11 @@ def test_a_trial_with_a_checkpoint_goes_on_from_it(study, tmp_path):
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
     again, told = recover(study, tmp_path)
-    tell = again.give_again(cut_short(study))
+    tell = again.requeue(cut_short(study))
     assert told == []
     tell()
     assert told == ["Trial 0 was cut short; trial 1 goes on from its checkpoint."]
-    assert again.checkpoint_of(1) == checkpoint
+    assert again.find_checkpoint(1) == checkpoint
 
 
 def test_a_trial_of_a_study_that_is_full_waits(study, tmp_path):
@@ -99,14 +99,14 @@ def test_a_host_that_dies_beside_this_one_is_noticed_by_the_next_look(tmp_path):
 def test_what_is_interrupted_now_waits_for_the_next_run(study, tmp_path):
     recovery, told = recover(study, tmp_path)
     recovery.begin()
-    recovery.give_again(cut_short(study, StopReason.INTERRUPTED))()
+    recovery.requeue(cut_short(study, StopReason.INTERRUPTED))()
     recovery.look()
     assert (told, len(study.trials)) == ([], 1)
 
 
 def test_one_that_failed_by_itself_is_not_given_out_again(study, tmp_path):
     recovery, told = recover(study, tmp_path)
-    recovery.give_again(cut_short(study, StopReason.FAILED))()
+    recovery.requeue(cut_short(study, StopReason.FAILED))()
     assert told == []
     assert len(study.trials) == 1
 
@@ -116,13 +116,13 @@ def test_a_trial_that_is_given_up_is_told_of_once(study, tmp_path):
     for number in range(3):
         trial = cut_short(study)
         recovery.write_error(number, "killed by SIGKILL")  # as the host does
-        recovery.give_again(trial)()
+        recovery.requeue(trial)()
     text = "Trial 2 was cut short too often without getting further, and is given up."
     assert told[-1] == text
     recovery.look()
     recovery.begin()
     assert told.count(text) == 1
-    assert recovery.config_of(2) is None
+    assert recovery.read_config(2) is None
 
 
 def test_a_trial_that_its_host_gave_up_on_is_told_of_by_the_next_once_whatever_its_folder_takes(study, tmp_path):

@@ -10,14 +10,12 @@ from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.search.spaces import RecordingTrial
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import BASELINE, record_outcome
-from lightningtune.study.results import (
-    collect_results,
+from lightningtune.study.results import collect_results, trial_result
+from lightningtune.study.tally import (
+    TrialTally,
     get_constraint_attributes,
     get_constraints,
     is_feasible,
-    kept_numbers,
-    rank,
-    trial_result,
 )
 
 
@@ -92,8 +90,8 @@ def test_infeasible_trials_are_never_best():
         trial = study.ask()
         constrain(trial, constraint)
         study.tell(trial, value)
-    assert rank(study) == [1, 2]
-    assert rank(study)[0] == study.best_trial.number
+    assert TrialTally(study).ranking == [1, 2]
+    assert TrialTally(study).ranking[0] == study.best_trial.number
 
 
 def test_where_all_are_infeasible_that_is_why_there_is_no_best(tmp_path):
@@ -141,7 +139,7 @@ def test_of_a_trial_that_was_killed_its_validations_tell_the_epochs(study, tmp_p
 
 def test_running_trials_keep_their_weights(study):
     running = study.ask()
-    assert kept_numbers(study, 1) == {1, running.number}
+    assert TrialTally(study).find_kept(1) == {1, running.number}
 
 
 def test_results_become_a_table(results):

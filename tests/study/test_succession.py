@@ -10,19 +10,13 @@ from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import WORKER, claim
 from lightningtune.study.reporter import record_outcome
-from lightningtune.study.results import collect_results, get_constraints, kept_numbers
-from lightningtune.study.succession import (
-    ATTEMPT,
-    CONTINUES,
-    ORIGIN,
+from lightningtune.study.results import collect_results
+from lightningtune.study.succession import ATTEMPT, CONTINUES, ORIGIN, line_of, next_attempt, requeue, successors
+from lightningtune.study.tally import (
+    TrialTally,
     count_finished,
-    failing_alike,
+    get_constraints,
     is_new,
-    line_of,
-    next_attempt,
-    place_of,
-    requeue,
-    successors,
 )
 
 
@@ -111,7 +105,7 @@ def test_a_training_keeps_its_place(study):
     requeue(study, 1)
     study.ask()
     study.ask()
-    assert [place_of(study.trials, number) for number in range(4)] == [0, 0, 0, 1]
+    assert [TrialTally(study).get_place(number) for number in range(4)] == [0, 0, 0, 1]
 
 
 def test_a_trial_counts_once(study, tmp_path):
@@ -131,9 +125,9 @@ def test_a_trial_that_was_cut_short_each_time_fails_once(study):
     for _ in range(3):
         requeue(study, killed(study))
     assert study.trials[2].user_attrs[ATTEMPT] == 3
-    assert failing_alike(study, 2) is None
+    assert TrialTally(study).find_failing_alike(2) is None
     killed(study)
-    assert failing_alike(study, 2) == (2, "killed by SIGKILL")
+    assert TrialTally(study).find_failing_alike(2) == (2, "killed by SIGKILL")
 
 
 def attempts(study, *lengths, reason=StopReason.KILLED):
@@ -180,17 +174,17 @@ def test_with_several_objectives_every_attempt_counts():
 def test_the_weights_of_a_trial_stay_until_the_one_that_goes_on_has_ended(study):
     requeue(study, killed(study))
     requeue(study, killed(study))
-    assert kept_numbers(study, 1) == {0, 1, 2}
+    assert TrialTally(study).find_kept(1) == {0, 1, 2}
     study.tell(study.ask(), 1.0)
-    assert kept_numbers(study, 1) == {2}
+    assert TrialTally(study).find_kept(1) == {2}
 
 
 def test_an_interrupted_trial_keeps_its_weights_until_another_has_gone_on(study):
     killed(study, reason=StopReason.INTERRUPTED)
-    assert kept_numbers(study, 1) == {0}
+    assert TrialTally(study).find_kept(1) == {0}
     requeue(study, 0)
     study.tell(study.ask(), 1.0)
-    assert kept_numbers(study, 1) == {1}
+    assert TrialTally(study).find_kept(1) == {1}
 
 
 def test_what_one_attempt_was_like_is_not_handed_on(study):
@@ -201,14 +195,14 @@ def test_what_one_attempt_was_like_is_not_handed_on(study):
 
 def test_the_weights_of_a_killed_trial_are_kept_until_it_is_given_out_again_or_given_up(study):
     number = killed(study)
-    assert kept_numbers(study, 1) == {0}
+    assert TrialTally(study).find_kept(1) == {0}
     requeue(study, number)
-    assert kept_numbers(study, 1) == {0, 1}
+    assert TrialTally(study).find_kept(1) == {0, 1}
     killed(study)
     requeue(study, 1)
     killed(study)
     assert requeue(study, 2) is None
-    assert kept_numbers(study, 1) == set()
+    assert TrialTally(study).find_kept(1) == set()
 
 
 def end(study, outcome, state=TrialState.FAIL):
@@ -232,18 +226,18 @@ def test_failures_are_alike_when_their_reason_is_the_same():
     study = optuna.create_study()
     for _ in range(2):
         end(study, TrialOutcome.failed(ValueError("bad")))
-    assert failing_alike(study, 3) is None
+    assert TrialTally(study).find_failing_alike(3) is None
     end(study, TrialOutcome.failed(ValueError("bad")))
-    assert failing_alike(study, 3) == (3, "ValueError: bad")
+    assert TrialTally(study).find_failing_alike(3) == (3, "ValueError: bad")
     end(study, TrialOutcome.failed(ValueError("other")))
-    assert failing_alike(study, 3) is None
+    assert TrialTally(study).find_failing_alike(3) is None
 
 
 def test_failures_are_alike_whatever_numbers_they_tell():
     study = optuna.create_study()
     for size in ("2.50 GiB", "3 GiB", "0x7f GiB"):
         end(study, TrialOutcome.failed(ValueError(f"no room for {size}")))
-    assert failing_alike(study, 3) == (3, "ValueError: no room for 0x7f GiB")
+    assert TrialTally(study).find_failing_alike(3) == (3, "ValueError: no room for 0x7f GiB")
 
 
 @pytest.mark.parametrize("reason", [StopReason.FAILED, StopReason.OUT_OF_MEMORY])
@@ -254,12 +248,12 @@ def test_once_a_trial_has_worked_ten_times_as_many_failures_end_a_study(reason, 
     study.add_trial(optuna.trial.create_trial(**values))
     for _ in range(19):
         end(study, failed)
-    assert failing_alike(study, 2) is None
+    assert TrialTally(study).find_failing_alike(2) is None
     end(study, failed)
-    assert failing_alike(study, 2) == (20, "ValueError: x")
+    assert TrialTally(study).find_failing_alike(2) == (20, "ValueError: x")
     study.add_trial(optuna.trial.create_trial(**values))
     end(study, failed)
-    assert failing_alike(study, 2) is None
+    assert TrialTally(study).find_failing_alike(2) is None
 
 
 def test_a_trial_pruned_before_it_reports_says_nothing_of_whether_others_work():
@@ -267,7 +261,7 @@ def test_a_trial_pruned_before_it_reports_says_nothing_of_whether_others_work():
     for _ in range(2):
         end(study, TrialOutcome.failed(ValueError("bad")))
         end(study, TrialOutcome.pruned(optuna.TrialPruned("impossible")), TrialState.PRUNED)
-    assert failing_alike(study, 2) == (2, "ValueError: bad")
+    assert TrialTally(study).find_failing_alike(2) == (2, "ValueError: bad")
 
 
 def test_a_refused_trial_does_not_count_and_the_baseline_comes_again():
