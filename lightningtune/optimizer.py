@@ -106,7 +106,7 @@ class OptunaDrivenOptimizer:
         storage: where the study is stored: a URL such as ``sqlite:///study.db``, the path of a journal file, or an
             Optuna storage; a journal in the study's folder when not given.
         load_if_exists: whether a study of this name goes on; otherwise it is an error that there is one.
-        timeout: seconds from 0 after which no further trial begins.
+        timeout: seconds after which no more trials begin.
         **optuna_kwargs: ``catch``, ``gc_after_trial`` and ``show_progress_bar``, as ``Study.optimize`` takes them.
 
     Raises:

@@ -80,6 +80,16 @@ def test_report_prints_every_figure():
 
 
 @pytest.mark.slow
+def test_growth_prints_every_figure():
+    printed = printed_by("growth.py")
+    assert {what: target for what, (_, target) in printed.items()} == {
+        "host time of a trial in the largest study, to that in an empty one": "3.00",
+        "seconds of a report of 100 trials": "10.00",
+        "its megabytes": "5.00",
+    }
+
+
+@pytest.mark.slow
 def test_live_prints_every_share():
     printed = printed_by("live.py")
     assert {what: target for what, (_, target) in printed.items()} == {

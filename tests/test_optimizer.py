@@ -26,8 +26,8 @@ from reported import needs_optuna_5
 
 from lightningtune import ConfigurationError, NoResultError, OptunaDrivenOptimizer, TrialError, tunable
 from lightningtune.contract import Objective, SilentReporter
-from lightningtune.study import succession
 from lightningtune.study.comparison import Agreement
+from lightningtune.study.tally import count_finished
 from lightningtune.training.callback import TrialCallback
 
 LR = {"lr": ("loguniform", 1e-3, 1.0)}
@@ -466,7 +466,7 @@ def test_an_optuna_callback_may_stop_the_study(tune):
 
 
 def test_timeout_ends_the_study(tune):
-    assert succession.count_finished(tune(timeout=0.0).optimize()) == 0
+    assert count_finished(tune(timeout=0.0).optimize()) == 0
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "path", "object"])

@@ -65,7 +65,7 @@ def test_its_docstring_is_the_optimizers_where_a_file_says_it_alike():
     alike = {name for name, text in descriptions().items() if said.get(name) == text}
     of_its_own = {"base_config", "search_space", "model_class", "datamodule_class", "cli", "sampler", "pruner", "catch"}
     of_its_own |= {"study_name", "callbacks", "score", "isolate", "trial_timeout"}
-    of_its_own |= {"storage", "load_if_exists", "timeout"}  # Optuna's, which the optimizer does not describe
+    of_its_own |= {"storage"}  # an optimizer also takes an object
     assert alike == {*hints()} - of_its_own
     assert descriptions().keys() == hints().keys()
 
