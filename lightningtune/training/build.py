@@ -37,11 +37,7 @@ from lightningtune.training.shared_data import (
 )
 from lightningtune.training.tracker_names import refuse_shared_runs, with_folders
 from lightningtune.training.trackers import Trackers
-from lightningtune.training.trainers import (
-    check_settings,
-    launched_by_us,
-    settings_left_alone,
-)
+from lightningtune.training.trainers import check_trainer, launched_by_us, settings_left_alone
 
 
 @dataclass(frozen=True)
@@ -99,11 +95,7 @@ class Blueprint:
         return {**self.schema.parts, "base_config": self.config}
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Parse a config without building anything.
-
-        Raises:
-            ConfigurationError: naming what does not fit.
-        """
+        """Parse a config without building anything; raise a ConfigurationError that names what does not fit."""
         if self._shared is not None:
             refuse_other_data(self._shared, config.get("data"))
         check_classes(config.get("trainer") or {})
@@ -117,11 +109,7 @@ class Blueprint:
         return None if parsed is None else parsed[section]
 
     def check_trainer(self, config: Mapping[str, Any]) -> int:
-        """Build the Trainer of a config, without callbacks and loggers, and return how many processes it has.
-
-        Raises:
-            ConfigurationError: with Lightning's reason, where it cannot be had on this machine.
-        """
+        """Build the Trainer of a config, without callbacks and loggers, and return how many processes it has."""
         return check_trainer(self._sections["trainer"], config.get("trainer") or {})
 
     def has_preparation(self, config: Mapping[str, Any]) -> bool:
@@ -129,9 +117,7 @@ class Blueprint:
         return has_preparation(self.schema.data, config.get("data"))
 
     def load_data(self) -> None:
-        """Load the data of the base config: every fit of this blueprint's shares it.
-
-        The datamodule has a Trainer without a model, callbacks and loggers.
+        """Load the data of the base config, which every fit of this blueprint shares.
 
         Raises:
             ConfigurationError: when there is no datamodule, or it holds what processes cannot share.
@@ -144,7 +130,7 @@ class Blueprint:
             raise ConfigurationError(f"share_data takes a LightningDataModule, but datamodule_class builds {built!r}.")
         without = {name: None for name in ("callbacks", "profiler") if name in (self.config.get("trainer") or {})}
         section = {**(self.config.get("trainer") or {}), **without, "logger": False}
-        settings, _ = self._settings({**self.config, "trainer": section}, Path())
+        settings, _ = self._settings({**self.config, "trainer": section}, Path())  # of a Trainer without a model
         seed_hooks(built, self.data_seed)
         self._loaded = load(_trainer(settings, Path(), (), Callback()), None, built)
 
@@ -264,21 +250,6 @@ def _trainer(
     settings["default_root_dir"] = own_folder(settings["default_root_dir"], directory)
     settings["logger"] = trackers.adopt(settings["logger"]) if trackers else settings["logger"]
     return Trainer(**settings, callbacks=[*callbacks, own])
-
-
-def check_trainer(section: ConfigSection, trainer: Mapping[str, Any]) -> int:
-    """Build a Trainer from its section's values, without what may write or connect to a server.
-
-    Returns:
-        How many processes train one trial.
-
-    Raises:
-        ConfigurationError: with Lightning's reason.
-    """
-    left_out = ("logger", "callbacks", "profiler")
-    given = {name: value for name, value in trainer.items() if value is not None and name not in left_out}
-    built = section.build({"trainer": given})
-    return check_settings({name: built[name] for name in given})
 
 
 def _with_folders(config: Mapping[str, Any], directory: str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -40,20 +40,15 @@ class KeepCheckpoints:
     """Writes ``best.ckpt``, which is a trial's result, and ``last.ckpt``, from which it can go on.
 
     A validation is saved when 50 times as long has passed since the latest write as that and all holding since then
-    took. It is also saved when at the next validation, by the pace so far, more than 30 seconds would be unsaved. So
-    quick epochs do not drown in writing, and an epoch that takes longer than that is always saved. The best so far goes
-    to ``best.ckpt``, to which ``last.ckpt`` is then linked; any other to ``last.ckpt``.
+    took, or when by the pace so far more than 30 seconds would be unsaved at the next one. So quick epochs do not drown
+    in writing, and a long epoch is always saved. The best so far goes to ``best.ckpt``, to which ``last.ckpt`` is then
+    linked; any other to ``last.ckpt``.
 
-    The best is needed even when no write is due, and its weights are gone when it is known that none was better. So it
-    is held in memory, on the CPU, until a better one comes, another validation is saved, or the fit ends. Whatever ends
-    the process before that, the two files are of one time, and what was trained since then is trained again. A strategy
-    that writes in its own way, as sharded ones do, has it written at once.
+    A best that comes when no write is due is held in memory, on the CPU, until a better one comes, another validation
+    is saved, or the fit ends. If the process is killed before that, the two files are of one earlier time, and what was
+    trained since then is trained again. A strategy that writes in its own way, as sharded ones do, writes it at once.
 
     Each file is written under another name and moved into place: it is the old one or the new one at any moment.
-
-    Args:
-        directory: where they go.
-        clock: tells the time in seconds.
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -147,14 +142,9 @@ class KeepCheckpoints:
 
 
 def hold(trainer: Trainer, before: HeldCheckpoint | None = None) -> HeldCheckpoint | None:
-    """Copy the state of a trainer's fit, on all ranks; it takes a tenth of the time of writing it.
+    """Copy the state of a trainer's fit, on all ranks, over what was held before; a tenth of the time of writing it.
 
-    Args:
-        trainer: in a fit.
-        before: what was held and is not needed any more.
-
-    Returns:
-        None where it cannot be held: a strategy writes it in its own way, sharded for example, or it cannot be copied.
+    Return None where it cannot be held: a strategy writes it in its own way, or something cannot be copied.
     """
     strategy = trainer.strategy
     if not isinstance(strategy, Strategy) or type(strategy).save_checkpoint is not Strategy.save_checkpoint:
@@ -170,12 +160,7 @@ def hold(trainer: Trainer, before: HeldCheckpoint | None = None) -> HeldCheckpoi
 
 
 class HeldCheckpoint(CheckpointIO):
-    """A checkpoint in memory: what a trainer would have written, as it was then, on the CPU.
-
-    Args:
-        io: by which the trainer writes.
-        memory: tensors to write over: new memory costs more than the copy does.
-    """
+    """A checkpoint in memory, on the CPU; ``memory`` is written over, for new memory costs more than the copy does."""
 
     def __init__(self, io: CheckpointIO, memory: Sequence[torch.Tensor] = ()) -> None:
         self.memory = memory

@@ -21,7 +21,7 @@ from lightningtune.config.schema import Node, Place, Schema
 from lightningtune.config.signatures import REQUIRED, Signature, signature_of
 from lightningtune.config.values import plain, same
 from lightningtune.errors import ConfigurationError, InvalidConfigError, did_you_mean
-from lightningtune.training.build import Blueprint, Fit, as_lightning_module, check_trainer, without_compilation
+from lightningtune.training.build import Blueprint, Fit, as_lightning_module, without_compilation
 from lightningtune.training.cli_call import CliCall, CliForm, CliLike, catch_cli
 from lightningtune.training.folders import own_folder
 from lightningtune.training.loops import get_callbacks
@@ -30,10 +30,7 @@ from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.sections import NAMED, ConfigSection
 from lightningtune.training.shared_data import has_preparation, load
 from lightningtune.training.trackers import Trackers
-from lightningtune.training.trainers import (
-    launched_by_us,
-    settings_left_alone,
-)
+from lightningtune.training.trainers import check_trainer, launched_by_us, settings_left_alone
 
 
 @dataclass(frozen=True)

@@ -98,18 +98,13 @@ def reduce_to_score(history: Sequence[Values], objective: Objective) -> Values:
 
 
 def describe_non_finite(names: Sequence[str], values: Values) -> str | None:
-    """Name the first value that is NaN or infinite.
-
-    Example:
-        >>> describe_non_finite(["val_loss"], (math.inf,))
-        'val_loss is inf'
-    """
+    """Name the first value that is NaN or infinite, as in "val_loss is inf"."""
     return next((f"{n} is {v}" for n, v in zip(names, values, strict=True) if not math.isfinite(v)), None)
 
 
 # A metric that is missing
 
-_EARLY_STOPPING = re.compile(r"conditioned on metric `?(\S+?)`? which is not available")
+_NEEDED = re.compile(r"conditioned on metric `?(\S+?)`? which is not available")
 _OF_VALIDATION = re.compile(r"val(id(ation)?)?([^a-z]|$)", re.IGNORECASE)
 
 
@@ -164,14 +159,8 @@ def cannot_come(trainer: Trainer, names: tuple[str, ...]) -> bool:
 
 
 def is_error_of_missing_metric(error: BaseException, names: tuple[str, ...]) -> bool:
-    """Whether an error is Lightning's own for an early stopping or a scheduler that needs one of these metrics.
-
-    Example:
-        >>> said = "Early stopping conditioned on metric `val_acc` which is not available. Pass in or modify ..."
-        >>> is_error_of_missing_metric(RuntimeError(said), ("val_acc",))
-        True
-    """
-    found = _EARLY_STOPPING.search(str(error))
+    """Whether an error is Lightning's own for an early stopping or a scheduler that needs one of these metrics."""
+    found = _NEEDED.search(str(error))
     return found is not None and found[1] in names
 
 

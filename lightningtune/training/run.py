@@ -168,11 +168,7 @@ def prepare_data(blueprint: Blueprint, spec: TrialSpec) -> bool:
 
 
 def load_data(blueprint: Blueprint) -> None:
-    """Load the data that all trials share.
-
-    Raises:
-        ConfigurationError: when there is no datamodule, or it holds what processes cannot share.
-    """
+    """Load the data that all trials share, as `Blueprint.load_data` does."""
     with own_random_state(), own_seed_variables(), quiet_lightning():
         blueprint.load_data()
 

@@ -287,9 +287,6 @@ def _iterate_inside(path: str, value: Any) -> Iterator[tuple[str, Any]]:
                 yield f"'{name}' in {path}", cell.cell_contents
         yield from ((f"a default of {path}", default) for default in value.__defaults__ or ())
         return
-    if isinstance(value, types.MethodType):
-        yield f"{path}.__self__", value.__self__
-        return
     yield from ((f"{path}.{name}", item) for name, item in _iterate_attributes(value))
     if isinstance(value, dict):
         yield from ((f"{path}[{key!r}]", item) for key, item in value.items())

@@ -20,6 +20,7 @@ from lightningtune.config.importing import find_class
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.messages import one_line
 from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.sections import ConfigSection
 
 
 def settings_left_alone(directory: Path, callbacks: Sequence[Callback]) -> dict[str, Any]:
@@ -51,18 +52,18 @@ def prints_itself(settings: Mapping[str, Any], callbacks: Sequence[Callback]) ->
     return any(isinstance(kind, type) and issubclass(kind, (ProgressBar, ModelSummary)) for kind in kinds)
 
 
-def check_settings(given: Mapping[str, Any]) -> int:
-    """Build the Trainer of some settings, to see whether it can be had on this machine.
+def check_trainer(section: ConfigSection, values: Mapping[str, Any]) -> int:
+    """Build the Trainer of a section's values, and return how many processes it has.
 
-    Args:
-        given: what the config sets, built; without loggers, callbacks and profilers, which may write.
-
-    Returns:
-        How many processes train one trial.
+    It has no loggers, callbacks and profilers, which may write or connect to a server.
 
     Raises:
-        ConfigurationError: with Lightning's reason.
+        ConfigurationError: with Lightning's reason, where it cannot be had on this machine.
     """
+    left_out = ("logger", "callbacks", "profiler")
+    given = {name: value for name, value in values.items() if value is not None and name not in left_out}
+    built = section.build({"trainer": given})
+    given = {name: built[name] for name in given}
     bare = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     with quiet_lightning():
         try:
@@ -73,10 +74,12 @@ def check_settings(given: Mapping[str, Any]) -> int:
             raise ConfigurationError(f"trainer: {one_line(error)}") from None
     if trainer.num_nodes > 1:
         raise ConfigurationError(f"trainer: a trial trains on one machine, but num_nodes is {trainer.num_nodes}.")
-    if _starts_processes_itself(trainer):
+    # only its launcher tells how a strategy starts processes, and the classes of launchers are private
+    launcher = trainer.strategy.launcher
+    if launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher):
         raise ConfigurationError(
             f"trainer: {type(trainer.strategy).__name__} starts processes in a way of its own "
-            f"({type(trainer.strategy.launcher).__name__}), and LightningTune starts those of a trial by itself. Use a "
+            f"({type(launcher).__name__}), and LightningTune starts those of a trial by itself. Use a "
             "strategy that can be started by a command for each process, such as ddp or fsdp, without start_method."
         )
     return trainer.world_size
@@ -110,23 +113,10 @@ def launched_by_us(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "plugins": plugins, **({"strategy": strategy} if strategy is not None else {})}
 
 
-def _starts_processes_itself(trainer: Trainer) -> bool:
-    """Whether a strategy starts processes otherwise than ``ddp`` does, by a command for each.
-
-    A strategy tells this by its launcher only, and the classes of launchers are private.
-    """
-    launcher = trainer.strategy.launcher
-    return launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher)
-
-
 def refuse_processes(trainer: Trainer) -> None:
     """Raise ConfigurationError for a Trainer that would start processes by itself."""
-    if trainer.world_size > 1 and _IS_RANK not in os.environ:
+    if trainer.world_size > 1 and "LOCAL_RANK" not in os.environ:  # by which Lightning, too, knows that it is a rank
         raise ConfigurationError(
             f"trainer: {type(trainer.strategy).__name__} would train this trial in {trainer.world_size} processes, "
             "and its devices or its strategy are sampled. Fix them in the config, or let isolate=True."
         )
-
-
-_IS_RANK = "LOCAL_RANK"
-"""The variable by which Lightning, too, knows that the processes of a fit were started for it."""
