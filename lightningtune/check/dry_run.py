@@ -64,10 +64,6 @@ def dry_run_config(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
 def name_untried(logger: Any, callbacks: Sequence[Any]) -> list[str]:
     """Name what a trial has and a dry run has not: trackers, and searches before the training.
 
-    Args:
-        logger: the trainer's ``logger``.
-        callbacks: instances, and blocks of a config.
-
     Example:
         >>> name_untried(["CSVLogger", {"class_path": "WandbLogger"}], [LearningRateFinder()])
         ['WandbLogger', 'LearningRateFinder']
@@ -87,10 +83,7 @@ class DryRun(Callback):
     Lightning validates. What is raised before the cut, or by a batch, is raised in a trial too. Of what is raised
     afterwards that is not sure, and the file `DOUBT_FILE` says so.
 
-    Args:
-        directory: the training's own folder.
-        saves: whether a checkpoint is to be written, to see that it can be, and how large it is.
-        epoch_seconds: how long an epoch may take that is not cut short; None to cut it short.
+    A whole epoch may take ``epoch_seconds``; None cuts it short.
     """
 
     def __init__(self, directory: Path, saves: bool, epoch_seconds: float | None = None) -> None:

@@ -140,9 +140,7 @@ class TrialLength:
 
     epochs: float | None  # possibly a fraction
     batches: int | None  # training batches of one epoch
-    total: float | None  # training batches in all
-    val_batches: int | None  # of one validation
-    validations: int | None  # in all; of a model without any, the epochs, after which it is then judged
+    validations: int | None  # of a model without any: the epochs, after which it is then judged
     moment: str = "validation"  # or "epoch", accordingly
 
     @classmethod
@@ -159,23 +157,16 @@ class TrialLength:
         epochs = float(max_epochs) if max_epochs >= 0 else math.inf
         if max_steps >= 0 and batches:
             epochs = min(epochs, max_steps / math.ceil(batches / settings.get("accumulate_grad_batches", 1)))
-        if notes.val_batches != 0:
-            moment, validations = "validation", _count_validations(settings, epochs, batches)
-        else:
-            moment, validations = "epoch", None if math.isinf(epochs) else math.ceil(epochs)
-        total = None if batches is None else _as_integer(epochs * batches)
-        return cls(_as_integer(epochs), batches, total, notes.val_batches, validations, moment)
-
-
-def _as_integer(number: float) -> float | int | None:
-    if math.isinf(number):
-        return None
-    return int(number) if number == int(number) else number
+        if math.isinf(epochs):
+            return cls(None, batches, None, "epoch" if notes.val_batches == 0 else "validation")
+        if notes.val_batches == 0:
+            return cls(epochs, batches, math.ceil(epochs), "epoch")
+        return cls(epochs, batches, _count_validations(settings, epochs, batches))
 
 
 def _count_validations(settings: Mapping[str, Any], epochs: float, batches: int | None) -> int | None:
     every, interval = settings["check_val_every_n_epoch"], settings["val_check_batch"]
-    if math.isinf(epochs) or interval is None:  # the interval is a time
+    if interval is None:  # it is a time
         return None
     if math.isinf(interval):  # of a dataloader without a length: the end of the epoch
         return int(epochs) // int(every)
@@ -259,17 +250,17 @@ def trial_seconds(run: TriedPoint) -> float | None:
     if notes is None or train_seconds is None:
         return None
     length = TrialLength.from_notes(notes)
-    if length.total is None:
+    if length.epochs is None or length.batches is None:
         return None
     once = run.outcome.duration - notes.overhead - len(notes.train_seconds) * train_seconds
     validating = 0.0
     if notes.val_seconds:
-        if length.validations is None or length.val_batches is None:
+        if length.validations is None or notes.val_batches is None:
             return None
         val_seconds = notes.val_seconds[:2][-1]  # the first warms up
-        validating = length.validations * length.val_batches * val_seconds
+        validating = length.validations * notes.val_batches * val_seconds
         once -= len(notes.val_seconds) * val_seconds
-    return max(once, 0.0) + length.total * train_seconds + validating
+    return max(once, 0.0) + length.epochs * length.batches * train_seconds + validating
 
 
 def judge_forecast(

@@ -46,11 +46,8 @@ def dry_run_points(space: SearchSpace, default_of: _Choose | None) -> list[DryRu
     """Return the untuned defaults, the two ends of all parameters, and points at which one parameter differs alone.
 
     Each choice of a categorical is somewhere among them, unless there are many. Of a function of the trial some points
-    are drawn, too; the parameters that these meet are taken for all.
-
-    Args:
-        space: the space.
-        default_of: returns the default of a parameter; None where the defaults cannot be trained.
+    are drawn, too; the parameters that these meet are taken for all. ``default_of`` is None where the defaults cannot
+    be trained.
 
     Example:
         >>> from lightningtune import SimpleSearchSpace
@@ -96,11 +93,7 @@ class _Walk:
         self._seen: dict[str, list[Any]] = {}
 
     def visit(self, name: str, choose: _Choose | None, changed: str | None = None, base: str | None = None) -> None:
-        """Add the point that comes of a choice for each parameter, or of drawing; nothing where the space prunes it.
-
-        Raises:
-            SearchSpaceError: when the space raises for it.
-        """
+        """Add the point that comes of a choice for each parameter, or of drawing; nothing where the space prunes it."""
         trial, values = self._study.ask(), {}
 
         def answer(asked: Parameter) -> Any:
@@ -162,13 +155,9 @@ class PrunerSchedule:
 def try_pruner(
     pruner: optuna.pruners.BasePruner | None, study_name: str, n_trials: int, validations: int | None
 ) -> PrunerSchedule:
-    """Try a copy of a pruner on a study in memory: no pruner has public attributes that tell.
+    """Try a copy of a pruner on a study in memory: no pruner has public attributes that tell when it prunes.
 
-    Args:
-        pruner: a pruner; Optuna's default where it is None.
-        study_name: the study's, from which Hyperband draws a trial's bracket.
-        n_trials: the study's total.
-        validations: of one trial; nothing is pruned at the last. None where that is not known, or nothing is pruned.
+    Hyperband draws a trial's bracket from the study's name. Where ``validations`` is None, nothing is tried.
 
     Example:
         >>> try_pruner(MedianPruner(n_startup_trials=3), "study", n_trials=9, validations=5).first_trial

@@ -44,11 +44,7 @@ def is_hopeless(runs: Sequence[TriedPoint]) -> bool:
 
 @contextlib.contextmanager
 def start_processes(make: Callable[[], TrialProcesses], is_required: bool) -> Iterator[TrialProcesses | None]:
-    """Start what trains in processes of their own; give None where something cannot travel there, and need not.
-
-    Raises:
-        ConfigurationError: when something cannot travel, and has to.
-    """
+    """Start what trains in processes of their own; give None where something cannot travel there, and need not."""
     processes = None
     if is_required or sys.platform == "linux":
         try:
@@ -91,16 +87,7 @@ class DryRunner:
     ) -> tuple[list[TriedPoint], Sequence[DryRunPoint]]:
         """Try points until the time is up, or until it seems that none can succeed.
 
-        Args:
-            points: the base of others before these.
-            progress: is told what is tried now.
-            seconds: after which none is begun.
-
-        Returns:
-            What was tried, and the points that are left.
-
-        Raises:
-            KeyboardInterrupt: after Ctrl-C.
+        The base of a point comes before it. Returned are the points that were tried, and those that are left.
         """
         began, runs = time.monotonic(), list[TriedPoint]()
         for number, point in enumerate(points):

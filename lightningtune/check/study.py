@@ -54,23 +54,7 @@ def check_study(
     done: int = 0,
     progress: Callable[[str], Any] | None = None,
 ) -> CheckReport:
-    """Train points of a study's space for two batches each, and report what that shows.
-
-    Args:
-        plan: what the study is asked to do.
-        study_name: the study's name, from which Hyperband draws a trial's bracket.
-        pruner: Optuna's default when None.
-        baseline: the untuned defaults, as `plan_baseline` takes them.
-        seed: of the study, where the config has none.
-        slots: where trials run at a time; dry runs run in the first.
-        is_isolated: whether each trial has a process of its own.
-        processes: makes what trains there.
-        done: trials that the study has already.
-        progress: is told what is tried now, a line for each run.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C.
-    """
+    """Train points of a study's space for two batches each, and report what that shows; none of its trials runs."""
     began, blueprint, objective = time.monotonic(), plan.blueprint, plan.objective
     found: list[Fact | Finding] = [*_check_config(plan, baseline)]
     runs, ranks, length = list[TriedPoint](), 1, None

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -33,19 +33,13 @@ FORMS: Mapping[str, tuple[str, ...]] = {
 }
 """The kinds of a parameter, each with its arguments; only the ``step`` of ``int`` may be left out."""
 
-_NAMES_ELSEWHERE = {
-    "float": "uniform",
-    "real": "uniform",
-    "log": "loguniform",
-    "log_uniform": "loguniform",
-    "log_float": "loguniform",
-    "quniform": "discrete_uniform",
-    "integer": "int",
-    "randint": "int",
-    "logint": "int_log",
-    "log_int": "int_log",
-    "choice": "categorical",
-    "choices": "categorical",
+_NAMES_ELSEWHERE: Mapping[str, Sequence[str]] = {
+    "uniform": ["float", "real"],
+    "loguniform": ["log", "log_uniform", "log_float"],
+    "discrete_uniform": ["quniform"],
+    "int": ["integer", "randint"],
+    "int_log": ["logint", "log_int"],
+    "categorical": ["choice", "choices"],
 }
 """What other libraries call the kinds."""
 
@@ -75,11 +69,7 @@ class Parameter:
     choices: tuple[Any, ...] = ()
 
     def suggest(self, trial: Any) -> Any:
-        """Sample from an Optuna trial, or anything with its ``suggest_*`` methods, and return the value.
-
-        Raises:
-            SearchSpaceError: when the parameter differs from earlier trials, or a queued value does not fit it.
-        """
+        """Sample from an Optuna trial, or anything with its ``suggest_*`` methods, and return the value."""
         self._store_queued(trial)
         d = self.distribution
         try:
@@ -135,11 +125,7 @@ class Parameter:
         return copy.deepcopy(self.choices[index])
 
     def stored_as(self, value: Any) -> Any:
-        """Map a value to what Optuna stores for it.
-
-        Raises:
-            NoDefault: when this parameter cannot express the value.
-        """
+        """Map a value to what Optuna stores for it; raise `NoDefault` when this parameter cannot express the value."""
         if self.choices:
             index = index_of(self.choices, value)
             if index is None:
@@ -238,14 +224,6 @@ def describe(parameter: Parameter) -> str:
 def parse_parameter(name: str, spec: Any) -> Parameter:
     """Read one entry of a search space.
 
-    Args:
-        name: the parameter's name; also the config path it feeds, unless ``spec`` has ``paths``.
-        spec: ``("loguniform", 1e-5, 0.1)``, the same as a list, ``{"type": "loguniform", "low": 1e-5, "high": 0.1}``
-            (with ``paths`` where one value feeds several), an Optuna distribution, or a parameter of that name.
-
-    Raises:
-        SearchSpaceError: naming the parameter, what is wrong and what would be right.
-
     Example:
         >>> parse_parameter("hidden", ("int", 16, 64, 16)).grid
         [16, 32, 48, 64]
@@ -290,7 +268,7 @@ def _check_kind(name: str, kind: Any, bare: Sequence[Any] = ()) -> None:
 def _guess_form(kind: Any, bare: Sequence[Any]) -> str:
     """Suggest a kind of a similar name, or the kind of a range or of choices that came without one."""
     if isinstance(kind, str):
-        known = _NAMES_ELSEWHERE.get(kind.lower())
+        known = next((own for own, others in _NAMES_ELSEWHERE.items() if kind.lower() in others), None)
         hint = f" Did you mean '{known}'?" if known else did_you_mean(kind, FORMS)
         if hint or not all(isinstance(value, str) for value in bare):
             return hint
@@ -346,10 +324,9 @@ def _parse_paths(name: str, paths: Any) -> tuple[str, ...]:
 
 def _numerical(name: str, kind: str, spec: Mapping[str, Any]) -> BaseDistribution:
     is_integral = kind.startswith("int")
-    number: Callable[[str, str, Any], Any] = _integer if is_integral else _real
-    low, high = number(name, "low", spec["low"]), number(name, "high", spec["high"])
-    step_key = FORMS[kind][2] if len(FORMS[kind]) == 3 else None
-    step = number(name, step_key, spec[step_key]) if step_key and spec.get(step_key) is not None else None
+    low, high = (_parse_number(name, key, spec[key], is_integral) for key in ("low", "high"))
+    step_key = "q" if kind == "discrete_uniform" else "step"
+    step = None if spec.get(step_key) is None else _parse_number(name, step_key, spec[step_key], is_integral)
     if low > high:
         raise SearchSpaceError(f"'{name}': low must not be above high, but got low={low}, high={high}.")
     is_log = kind in ("loguniform", "int_log")
@@ -387,25 +364,15 @@ def step_too_small(name: str, step: Any) -> SearchSpaceError:
     return SearchSpaceError(f"'{name}': steps of {step} are too small for the range. Leave the step out.")
 
 
-def _real(name: str, key: str, value: Any) -> float:
-    return float(_number(name, key, value, "a finite number"))
-
-
-def _integer(name: str, key: str, value: Any) -> int:
-    number = _number(name, key, value, "an integer")
-    if number != int(number):
-        raise SearchSpaceError(f"'{name}': {key} must be an integer, but got {value!r}.")
-    return int(number)
-
-
-def _number(name: str, key: str, value: Any, wanted: str) -> int | float:
+def _parse_number(name: str, key: str, value: Any, is_integral: bool) -> Any:
     number: Any = as_python(value)
     if isinstance(number, str):  # plain PyYAML reads 1e-5 as a string
         with contextlib.suppress(ValueError):
             number = float(number)
-    if not _is_finite_number(number):
+    if not _is_finite_number(number) or (is_integral and number != int(number)):
+        wanted = "an integer" if is_integral else "a finite number"
         raise SearchSpaceError(f"'{name}': {key} must be {wanted}, but got {briefly(value)}.")
-    return number  # type: ignore[no-any-return]
+    return int(number) if is_integral else float(number)
 
 
 def _is_finite_number(value: Any) -> bool:

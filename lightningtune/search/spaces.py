@@ -287,11 +287,6 @@ class RecordingTrial:
     """The trial that a function of the user's sees: Optuna's own, which takes any YAML choice and fixed values.
 
     It records what was suggested, and hands everything but ``suggest_*`` to the trial behind it.
-
-    Args:
-        trial: the Optuna trial.
-        answer: returns the value of a parameter; ``lambda p: p.suggest(trial)`` samples it.
-        fixed: values that are not sampled, by name.
     """
 
     def __init__(self, trial: Any, answer: Answer, fixed: Mapping[str, Any]) -> None:
@@ -345,16 +340,9 @@ class RecordingTrial:
 
 
 class ProbingStudy(optuna.Study):
-    """A study in memory, whose trials try a search space. That it was stopped is noted, and stops nothing.
+    """A study in memory, whose trials try a search space: without a sampler at random, and always the same points.
 
-    Args:
-        sampler: samples its trials; at random, and always the same ones, when not given.
-
-    Example:
-        >>> study = ProbingStudy()
-        >>> study.ask().study.stop()
-        >>> study.is_stopped
-        True
+    Its ``stop`` is only noted: there is nothing to stop.
     """
 
     def __init__(self, sampler: optuna.samplers.BaseSampler | None = None) -> None:
@@ -370,7 +358,7 @@ class ProbingStudy(optuna.Study):
         self.is_stopped = False
 
     def stop(self) -> None:
-        """Note that the study was to end."""
+        """Note that a sampler has no more points."""
         self.is_stopped = True
 
 

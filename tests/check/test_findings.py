@@ -140,7 +140,7 @@ def test_the_range_of_each_metric_is_a_fact():
 
 # --- pruners -----------------------------------------------------------------------------------------------------
 
-LENGTH = TrialLength(10, 100, 1000, 10, 10)
+LENGTH = TrialLength(10, 100, 10)
 NOTHING = PrunerSchedule("MedianPruner", True, trials=20, is_whole=True)
 SOME = PrunerSchedule("HyperbandPruner", True, trials=20, first_trial=2, first_step=1, is_whole=True)
 UNTRIED = PrunerSchedule("NopPruner", True)
@@ -160,7 +160,7 @@ def test_a_pruner_that_cannot_prune_is_told_of_and_more_loudly_where_it_was_aske
         == "MedianPruner prunes nothing in this study: even the worst of 20 trials of 10 validations is not pruned."
     )
     assert pruner(NOTHING, is_given=False)[1][0][0] == "note"
-    unknown = TrialLength(None, None, None, None, None)
+    unknown = TrialLength(None, None, None)
     assert pruner(NOTHING, is_whole=False)[1] == pruner(UNTRIED)[1] == pruner(SOME)[1] == []
     assert pruner(UNTRIED, length=unknown) == (
         ("Pruner", "NopPruner, in trials whose number of values is not known"),
@@ -218,26 +218,26 @@ INFINITE = float("inf")
 def length_of(settings, train=100, val=20):
     notes = DryRunNotes(train_batches=train, val_batches=val, settings={**SETTINGS, **settings})
     length = TrialLength.from_notes(notes)
-    return length.epochs, length.total, length.val_batches, length.validations
+    return length.epochs, length.batches, length.validations
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"max_epochs": 10}, (10, 1000, 20, 10)),
-        ({}, (None, None, 20, None)),
-        ({"max_steps": 250}, (2.5, 250, 20, 2)),
-        ({"max_steps": 50, "accumulate_grad_batches": 4}, (2, 200, 20, 2)),
-        ({"max_epochs": 4, "max_steps": 1000}, (4, 400, 20, 4)),
-        ({"max_epochs": 10, "check_val_every_n_epoch": 3}, (10, 1000, 20, 3)),
-        ({"max_epochs": 2, "check_val_every_n_epoch": 3}, (2, 200, 20, 0)),
-        ({"max_epochs": 2, "val_check_batch": 25}, (2, 200, 20, 8)),
-        ({"max_epochs": 2, "val_check_batch": 30}, (2, 200, 20, 6)),
-        ({"max_epochs": 2, "val_check_batch": 30, "check_val_every_n_epoch": None}, (2, 200, 20, 6)),
-        ({"max_epochs": 2, "val_check_batch": 150, "check_val_every_n_epoch": None}, (2, 200, 20, 1)),
-        ({"max_steps": 50}, (0.5, 50, 20, 0)),
-        ({"max_steps": 50, "val_check_batch": 25}, (0.5, 50, 20, 2)),
-        ({"max_epochs": 2, "val_check_batch": None}, (2, 200, 20, None)),
+        ({"max_epochs": 10}, (10, 100, 10)),
+        ({}, (None, 100, None)),
+        ({"max_steps": 250}, (2.5, 100, 2)),
+        ({"max_steps": 50, "accumulate_grad_batches": 4}, (2, 100, 2)),
+        ({"max_epochs": 4, "max_steps": 1000}, (4, 100, 4)),
+        ({"max_epochs": 10, "check_val_every_n_epoch": 3}, (10, 100, 3)),
+        ({"max_epochs": 2, "check_val_every_n_epoch": 3}, (2, 100, 0)),
+        ({"max_epochs": 2, "val_check_batch": 25}, (2, 100, 8)),
+        ({"max_epochs": 2, "val_check_batch": 30}, (2, 100, 6)),
+        ({"max_epochs": 2, "val_check_batch": 30, "check_val_every_n_epoch": None}, (2, 100, 6)),
+        ({"max_epochs": 2, "val_check_batch": 150, "check_val_every_n_epoch": None}, (2, 100, 1)),
+        ({"max_steps": 50}, (0.5, 100, 0)),
+        ({"max_steps": 50, "val_check_batch": 25}, (0.5, 100, 2)),
+        ({"max_epochs": 2, "val_check_batch": None}, (2, 100, None)),
     ],
 )
 def test_a_trials_length_is_told_from_its_trainer(settings, expected):
@@ -245,9 +245,9 @@ def test_a_trials_length_is_told_from_its_trainer(settings, expected):
 
 
 def test_what_a_dataloader_does_not_tell_is_not_told():
-    assert length_of({"max_epochs": 10, "val_check_batch": INFINITE}, train=None) == (10, None, 20, 10)
-    assert length_of({"max_epochs": 10, "val_check_batch": 30}, train=None) == (10, None, 20, None)
-    assert length_of({"max_epochs": 10}, val=None) == (10, 1000, None, 10)
+    assert length_of({"max_epochs": 10, "val_check_batch": INFINITE}, train=None) == (10, None, 10)
+    assert length_of({"max_epochs": 10, "val_check_batch": 30}, train=None) == (10, None, None)
+    assert length_of({"max_epochs": 10}, val=None) == (10, 100, 10)
 
 
 def test_a_model_that_does_not_validate_is_judged_after_each_epoch():
