@@ -28,7 +28,7 @@ def find_class(class_path: str, *bases: type) -> Callable[..., Any] | None:
         return classes_by_name(*bases).get(class_path)
     try:
         found = pkgutil.resolve_name(class_path)
-    except (ImportError, AttributeError, ValueError):
+    except Exception:  # importing runs whatever the module does; `require_class` says what it raises
         return None
     return found if callable(found) else None
 

@@ -86,6 +86,7 @@ wild = st.recursive(
 sections = st.dictionaries(st.sampled_from(["model", "data", "trainer", "seed_everything", "trainr"]), wild, max_size=4)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(wild | sections)
 def test_any_base_config_is_read_or_refused_in_a_sentence(given_config):
