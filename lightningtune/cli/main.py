@@ -71,17 +71,9 @@ COMMANDS: Mapping[str, Command] = {command.name: command for group in GROUPS.val
 
 
 def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command] = COMMANDS) -> int:
-    """Run the command.
+    """Run the command, and return its exit code.
 
     What goes wrong is one line on stderr; with ``--debug``, which may stand anywhere, there is the traceback too.
-
-    Args:
-        arguments: of the command line; this process's when not given.
-        commands: those that there are, by name.
-
-    Returns:
-        The exit code: 0 when it did what it was asked to, 1 when it could not, 2 when it was not understood, 130 when
-        it was interrupted by Ctrl-C.
     """
     open_missing_streams()
     given = [*(sys.argv[1:] if arguments is None else arguments)]
@@ -122,11 +114,7 @@ def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command]
 
 def overview() -> str:
     """Return what ``lightningtune --help`` prints."""
-    lines = [
-        "usage: lightningtune COMMAND ...",
-        "",
-        "Tunes PyTorch Lightning models, and shows what came of it.",
-    ]
+    lines = ["usage: lightningtune COMMAND ...", "", "Tunes PyTorch Lightning models, and shows what came of it."]
     for title, commands in GROUPS.items():
         lines += ["", f"{title}:", *(f"  {command.name:<12}{command.help}" for command in commands)]
     lines += [

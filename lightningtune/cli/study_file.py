@@ -113,18 +113,13 @@ class StudyFile:
 
 @functools.cache
 def hints() -> Mapping[str, Any]:
-    """Return what each name of a study file may hold, as annotations."""
+    """Return the annotation of each name of a study file."""
     return MappingProxyType(get_type_hints(StudyFile))
 
 
 @functools.cache
 def descriptions() -> Mapping[str, str]:
-    """Return what the docstring says of each name.
-
-    Example:
-        >>> descriptions()["n_trials"]
-        "the study's total. Running again goes on up to it."
-    """
+    """Return what the docstring says of each name."""
     text = inspect.cleandoc(StudyFile.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
     found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
     return MappingProxyType({name: " ".join(said.split()) for name, said in found})
@@ -135,16 +130,12 @@ def read_study(
     given: Mapping[str, Any] = MappingProxyType({}),
     placed: Sequence[tuple[str, Any]] = (),
 ) -> StudyFile:
-    """Read a study file, and put in place what the command line gives.
+    """Read a study file, if there is one, and the files that it names; put in place what the command line gives.
 
     Args:
         path: the file; None for a study that stands on the command line alone.
         given: name to value, in place of the file's.
-        placed: path to value: into what a name of the file holds, or into the config, at the top of which any name is
-            taken here.
-
-    Returns:
-        The study, with the files that it names read.
+        placed: path to value, into what a name of the file holds, or into the config.
 
     Raises:
         InvalidConfigError: naming what is wrong, what would be right, and what is near it.
@@ -171,7 +162,12 @@ def read_study(
             near = did_you_mean(head, (*TOP_NAMES, *hints()))
             raise InvalidConfigError(f"--{dotted}: there is no '{head}' in a study file or its config.{near}")
         name, inner = (head, rest) if head in hints() else ("base_config", dotted)
-        values[name] = place_at(values.get(name), name, inner, value, _forms(name))
+        forms: Mapping[str, Sequence[str]] = {}
+        if name == "search_space":
+            from lightningtune.search.parameters import FORMS  # deferred import: keeps --help fast
+
+            forms = FORMS
+        values[name] = place_at(values.get(name), name, inner, value, forms)
     for name, value in values.items():
         if not fits(hints()[name], value):
             raise InvalidConfigError(
@@ -180,14 +176,6 @@ def read_study(
     if values.get("study_name") is None:
         values["study_name"] = "optuna_study" if path is None else Path(path).stem
     return StudyFile(**values)
-
-
-def _forms(name: str) -> Mapping[str, Sequence[str]]:
-    if name != "search_space":
-        return {}
-    from lightningtune.search.parameters import FORMS  # deferred import: keeps `--help` fast
-
-    return FORMS
 
 
 def with_given_storage(study: StudyFile) -> StudyFile:
@@ -219,23 +207,23 @@ def _remedy(name: str, value: Any) -> str:
 def read_value(name: str, text: str) -> Any:
     """Return what the command line's text means for a name of the study file.
 
-    Raises:
-        InvalidConfigError: saying what would be right.
-
     Example:
         >>> read_value("timeout", "1e3"), read_value("study_name", "7"), read_value("metric", "[val_loss, val_acc]")
         (1000.0, '7', ['val_loss', 'val_acc'])
     """
-    hint = hints()[name]
-    try:
-        value = load_yaml(text, f"'{text}'")
-    except InvalidConfigError:
-        value = text
-    if fits(hint, value):
-        return value
-    if fits(hint, text):
-        return text
+    hint, value = hints()[name], read_yaml(text)
+    for read in (value, text):
+        if fits(hint, read):
+            return read
     raise InvalidConfigError(f"must be {allowed(hint)}, but got {text!r}.{_remedy(name, text)}")
+
+
+def read_yaml(text: str) -> Any:
+    """Read a value of the command line as YAML; what is none is text, and nothing is not null."""
+    try:
+        return load_yaml(text, f"'{text}'") if text else text
+    except InvalidConfigError:
+        return text
 
 
 def fits(hint: Any, value: Any) -> bool:

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args, get_origin
 from lightningtune.cli.completion import list_of_optuna, list_study_files, one_of, suggest
 from lightningtune.cli.output import tell
 from lightningtune.cli.parsing import CommandParser
-from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value
+from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, read_yaml
 from lightningtune.config.base import TOP_NAMES
 from lightningtune.errors import InvalidConfigError
-from lightningtune.files import expand_home, load_yaml
+from lightningtune.files import expand_home
 
 _ALSO = {"base_config": "--config", "search_space": "--space"}
 """Shorter options for two names."""
@@ -83,7 +83,7 @@ class StudyParser(CommandParser):
                 if not left:
                     self.error(f"{option} needs a value")
                 text = left.pop(0)
-            placed.append((option.removeprefix("--"), _read_any(text)))
+            placed.append((option.removeprefix("--"), read_yaml(text)))
         return rest, placed
 
     def _read_study(self, given: Namespace, placed: list[tuple[str, Any]]) -> StudyFile:
@@ -128,13 +128,6 @@ def _reader(field: str) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return read
-
-
-def _read_any(text: str) -> Any:
-    try:
-        return load_yaml(text) if text else text  # nothing is not null
-    except InvalidConfigError:
-        return text
 
 
 def _suggestions(field: str, hint: Any) -> Callable[..., Iterable[str]]:
