@@ -1,10 +1,7 @@
 """The command ``lightningtune check``, run as one and in this process."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -86,6 +83,7 @@ def test_what_is_refused_before_a_run_is_one_line_on_stderr(check):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_study_that_is_about_to_run_is_told_of_in_a_line_unless_something_is_found(tmp_path, capfd):
     def of(**changed):
         config = {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}
@@ -110,6 +108,7 @@ def test_a_study_that_is_about_to_run_is_told_of_in_a_line_unless_something_is_f
     assert "Checked with" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_good_to_know_is_told_of_before_a_study_too(check, capfd):
     check()
     capfd.readouterr()
@@ -122,32 +121,3 @@ def test_what_is_good_to_know_is_told_of_before_a_study_too(check, capfd):
                  "--study_name", "other"]) == 0  # fmt: skip
     assert capfd.readouterr().out.count("is maximized: is that meant?") == 1, "the check has said it"
     shutil.rmtree("lightningtune_runs")
-
-
-@pytest.mark.slow
-def test_in_a_terminal_it_shows_what_it_tries_and_colours_what_it_found(tmp_path):
-    pty = pytest.importorskip("pty")
-    Path(tmp_path / "study.yaml").write_text(dump_yaml(STUDY))
-    ours, theirs = pty.openpty()
-    path = os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": path, "TERM": "xterm-256color", "COLUMNS": "90"}
-    code = "from lightningtune.cli.main import main; raise SystemExit(main())"
-    command = [sys.executable, "-c", code, "check", "study.yaml", "--metric", "val_acc"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
-    ) as process:
-        os.close(theirs)
-        said = b""
-        while True:
-            try:
-                part = os.read(ours, 4096)
-            except OSError:  # Linux's way to say that the other end is closed
-                break
-            if not part:
-                break
-            said += part
-    os.close(ours)
-    assert process.returncode == 0
-    text = said.decode()
-    assert "Checking 1 of 2: untuned defaults" in text
-    assert "\x1b[33m  warning  'val_acc' is minimized" in text

@@ -1,9 +1,15 @@
-"""The commands that look at a study: what they print for a person, and for a program."""
+"""The commands that read studies: what they print for a person, and for a program."""
 
 import csv
 import io
 import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,7 +17,11 @@ from lightning.pytorch.cli import LightningCLI
 from nets import Line, Points
 
 from lightningtune.cli.main import main
+from lightningtune.cli.study_file import read_study
 from lightningtune.files import load_yaml
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.study.finding import find_study
+from lightningtune.study.storage import open_storage
 
 
 @pytest.fixture
@@ -148,3 +158,78 @@ def test_a_trial_is_trained_again(run):
 def test_a_trial_that_comes_to_something_else_is_an_exit_code(run, monkeypatch):
     monkeypatch.setattr(Line, "on_train_start", lambda self: self.net[0].weight.data.fill_(1.0))
     assert "parts from its record at validation 1" in run("replay digits 0", code=1)
+
+
+SERVE = "import sys; from lightningtune.cli.main import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+
+
+def test_it_serves_the_study_on_this_machine_alone_without_torch_until_ctrl_c(studies):
+    pytest.importorskip("optuna_dashboard")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    command = [sys.executable, "-c", SERVE, "dashboard", "digits", "--port", str(port)]
+    journal = studies / "lightningtune_runs" / "digits" / "journal.log"
+    before = journal.read_bytes()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
+        assert served.stdout.readline() == f"Study 'digits': http://127.0.0.1:{port}, until Ctrl-C.\n"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=60) as answer:
+            shown = json.load(answer)
+        os.kill(served.pid, signal.SIGINT)
+        out, errors = served.communicate(timeout=60)
+    assert [study["study_name"] for study in shown["study_summaries"]] == ["digits"]
+    assert (out, errors) == ("0 False\n", "")
+    assert journal.read_bytes() == before
+
+
+def test_without_optuna_dashboard_it_is_said_how_to_get_it(studies, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["dashboard", "digits"]) == 1
+    assert "Try: pip install 'lightningtune[dashboard]'" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_a_line(studies, capsys):
+    pytest.importorskip("optuna_dashboard")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        assert main(["dashboard", "digits", "--port", str(taken)]) == 1
+    errors = capsys.readouterr().err
+    assert f"cannot listen at 127.0.0.1:{taken}" in errors
+    assert "Give it another port with --port" in errors
+
+
+@pytest.fixture
+def home(studies, tmp_path, monkeypatch):
+    """The user's home, with the studies in it; the working directory is another."""
+    shutil.move(studies, tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "status ~/lightningtune_runs/digits",
+        "status digits --storage ~/lightningtune_runs/digits/journal.log",
+        "list ~/lightningtune_runs",
+        "report ~/lightningtune_runs/digits --output=~/a.html",
+        "export ~/lightningtune_runs/digits ~/a.zip",
+    ],
+)
+def test_commands_know_the_home(home, capsys, line):
+    assert main(line.split()) == 0, capsys.readouterr().err
+    assert not [*Path().iterdir()]
+
+
+def test_what_a_study_file_names_is_found_in_the_home(home):
+    (home / "base.yaml").write_text("trainer: {max_epochs: 3}\nmodel: ~/model.yaml\n")
+    (home / "model.yaml").write_text("lr: 0.1\n")
+    (home / "study.yaml").write_text("base_config: ~/base.yaml\n")
+    assert read_study("~/study.yaml").base_config == {"trainer": {"max_epochs": 3}, "model": {"lr": 0.1}}
+    assert StudyDirectory.named("~/runs", "digits").root == home / "runs" / "digits"
+    open_storage("~/own.log", home)
+    open_storage("sqlite:///~/own.db", home)
+    assert {"own.log", "own.db"} <= {path.name for path in home.iterdir()}
+    assert find_study("~/lightningtune_runs/faces").study.study_name == "faces"
+    assert not [*Path().iterdir()]

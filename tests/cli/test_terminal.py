@@ -85,16 +85,17 @@ def test_in_a_terminal_a_study_is_checked_run_and_shown(tmp_path, monkeypatch):
         "{model_class: nets.Line, datamodule_class: nets.Points, n_trials: 3, seed: 1,"
         " base_config: {trainer: {max_epochs: 2, accelerator: cpu}}, search_space: {lr: [uniform, 0.01, 0.1]}}"
     )
-    code, text = Terminal("tune", "digits.yaml").end()
+    code, text = Terminal("tune", "digits.yaml", "--metric", "val_acc").end()
     assert code == 0
     assert "Checking 1 of 3: untuned defaults" in text
+    assert "\x1b[33m  warning  'val_acc' is minimized" in text, "in colours"
     screen = pyte.Screen(80, 100)
     pyte.Stream(screen).feed(text.replace("\n", "\r\n"))
     stays = "\n".join(line.rstrip() for line in screen.display)
-    assert stays.startswith("Checked with 3 runs of two batches: no errors, no warnings.\n")
-    assert re.findall(r"^ +(\d) .* complete +val_loss", stays, re.MULTILINE) == ["0", "1", "2"]
+    assert stays.startswith("Study 'digits': minimize val_acc, 3 trials.\n")
+    assert re.findall(r"^ +(\d) .* complete +val_acc", stays, re.MULTILINE) == ["0", "1", "2"]
     assert "left" not in stays, "what was shown of the running trials is gone"
-    assert re.search(r"^Best: trial \d  val_loss = ", stays, re.MULTILINE)
+    assert re.search(r"^Best: trial \d  val_acc = ", stays, re.MULTILINE)
 
 
 def test_a_study_is_watched_until_ctrl_c_and_the_last_picture_stays(studies):

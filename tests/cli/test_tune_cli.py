@@ -94,7 +94,7 @@ def test_a_study_of_a_script_goes_on_and_is_replayed_by_the_command(tune, tmp_pa
     monkeypatch.setattr(sys, "argv", [str(script), "tune", *options])
     runpy.run_path(str(script), run_name="__main__")
     folder = str(tmp_path / "optuna_study")
-    assert main(["resume", folder, "--n_trials", "2"]) == 0
+    assert main(["resume", folder, "--n_trials", "2", "--check", "false"]) == 0
     assert main(["replay", folder, "1"]) == 0
     assert "identical" in capsys.readouterr().out
     assert main(["replay", folder, "1", "--script", str(script)]) == 0
