@@ -130,7 +130,6 @@ def lines(tmp_path, name):
         {"data": None, "model": HasData},
         {"cli": of_cli},
         pytest.param({"cli": of_own_cli}, marks=pytest.mark.slow),
-        pytest.param({"n_jobs": 2}, marks=pytest.mark.slow),
         pytest.param({"n_jobs": 2, "share_data": True}, marks=pytest.mark.slow),
         pytest.param({"trainer": {"devices": 2, "strategy": "ddp"}}, marks=pytest.mark.slow),
     ],
