@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from lightningtune.check.report import CheckReport, Severity
     from lightningtune.optimizer import OptunaDrivenOptimizer
 
-_STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
-_WIDEST = 100
-"""Characters of a line, however wide the terminal is."""
 _EPILOG = """\
 The untuned defaults and the corners of the space are trained for two batches
 each, in a temporary folder. The study is neither opened nor made.
@@ -74,16 +71,16 @@ def _run_check(optimizer: OptunaDrivenOptimizer) -> CheckReport:
 
 
 def _width() -> int:
-    return min(width() or 80, _WIDEST)
+    return min(width() or 80, 100)
 
 
 def _print(lines: Iterable[tuple[Severity | None, str]]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console, styles = Console(highlight=False), {"error": "red", "warning": "yellow", "note": "dim", None: ""}
     for severity, line in lines:
-        console.print(Text(line, style=_STYLES.get(severity or "", "")), soft_wrap=True)
+        console.print(Text(line, style=styles[severity]), soft_wrap=True)
 
 
 def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: str = "--check false") -> None:

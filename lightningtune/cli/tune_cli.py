@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import sys
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from lightningtune.optimizer import OptunaDrivenOptimizer
 
 TUNE = "tune"
-_OF_THE_CLI = ("base_config", "model_class", "datamodule_class", "cli")
-"""What the CLI says itself."""
-_SPACE = "space"
-"""What ``search_space`` is called on the command line."""
 _CHECK = "check"
+_HINTS = {**hints(), _CHECK: bool}
+_DEFAULTS = {**{field.name: field.default for field in dataclasses.fields(StudyFile)}, _CHECK: True}
+_DESCRIPTIONS = {
+    **descriptions(),
+    "study_name": "the study's name, and its folder's; optuna_study when not given.",
+    _CHECK: "check the study before it runs.",
+}
 
 
 class TuneCLI(LightningCLI):
@@ -62,12 +66,9 @@ class TuneCLI(LightningCLI):
     study: optuna.Study
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        call = CliCall.of(self, *args, **kwargs)
-        self._call = call
-        try:
+        self._call = CliCall.of(self, *args, **kwargs)
+        with contextlib.suppress(_Tuned):
             super().__init__(*args, **kwargs)
-        except _Tuned:
-            return
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -93,7 +94,7 @@ class TuneCLI(LightningCLI):
 
         def add_method_arguments(klass: type, method: str, *args: Any, **kwargs: Any) -> Any:
             if method == TUNE:  # what the user's CLI adds, it has added
-                self._options = _options(_names_of(parser))
+                self._options = _options(_get_names(parser))
                 klass = _with_tune(klass, self._options)
             return add(klass, method, *args, **kwargs)
 
@@ -120,24 +121,23 @@ class TuneCLI(LightningCLI):
         raise _Tuned
 
     def _tune(self, given: Namespace, is_command: bool) -> None:
-        study = self._study_of(given)
+        study = self._read_study(given)
         self.tuner = build_optimizer(study, Path(), self._call)
         check = self._options[_CHECK]
         if given[check]:
             check_first(self.tuner, study, f"--{check} false")
         script = Path(sys.argv[0]).absolute()
         if is_command and script.suffix == ".py":  # `lightningtune resume` can run it again
-            self.study = run_started(
-                self.tuner, StudyStart(dataclasses.replace(study, cli=str(script)), script.parent, Path.cwd())
-            )
+            start = StudyStart(dataclasses.replace(study, cli=str(script)), script.parent, Path.cwd())
+            self.study = run_started(self.tuner, start)
         else:
             self.study = self.tuner.optimize()
 
-    def _study_of(self, given: Namespace) -> StudyFile:
+    def _read_study(self, given: Namespace) -> StudyFile:
         """Return what a study file would hold for these options, the config of ``fit`` among it."""
         form = self._call.form()
         known = vars(form.defaults)
-        for name in _parameters_of_fit(self.trainer_class):
+        for name in _get_fit_parameters(self.trainer_class):
             if name not in known and given.get(name) is not None:
                 raise InvalidConfigError(f"{name} is for one fit, but each trial begins afresh. Leave it out.")
         config = Namespace()  # type: ignore[no-untyped-call]
@@ -157,12 +157,12 @@ class _Tuned(BaseException):
 
 def _options(taken: Collection[str] = ()) -> Mapping[str, str]:
     """Return the options of ``tune``, by the names of a study file; one that is taken has ``study_`` before it."""
-    names = [*(name for name in hints() if name not in _OF_THE_CLI), _CHECK]
-    options = {name: _SPACE if name == "search_space" else name for name in names}
+    of_the_cli = ("base_config", "model_class", "datamodule_class", "cli")
+    options = {name: "space" if name == "search_space" else name for name in _HINTS if name not in of_the_cli}
     return {name: f"study_{option}" if option in taken else option for name, option in options.items()}
 
 
-def _names_of(parser: LightningArgumentParser) -> Collection[str]:
+def _get_names(parser: LightningArgumentParser) -> Collection[str]:
     """Return the names at the top of what a parser takes so far, which a config of defaults need not fit yet."""
     files, parser.default_config_files = parser.default_config_files, []
     try:
@@ -171,7 +171,7 @@ def _names_of(parser: LightningArgumentParser) -> Collection[str]:
         parser.default_config_files = files
 
 
-def _parameters_of_fit(trainer_class: type[Trainer] | Callable[..., Trainer]) -> list[str]:
+def _get_fit_parameters(trainer_class: type[Trainer] | Callable[..., Trainer]) -> list[str]:
     """Return what stands in a config that ``fit`` has printed, beside what every subcommand has."""
     fit = inspect.signature(getattr(trainer_class, FIT, Trainer.fit))
     return [name for name in fit.parameters if name not in {"self", *LightningCLI.subcommands()[FIT]}]
@@ -179,25 +179,16 @@ def _parameters_of_fit(trainer_class: type[Trainer] | Callable[..., Trainer]) ->
 
 def _with_tune(trainer_class: type[Trainer] | Callable[..., Trainer], options: Mapping[str, str]) -> type[Trainer]:
     """Return the Trainer's class with a method that has the options of ``tune``, and does nothing."""
-    base: Any = trainer_class
-    if not inspect.isclass(trainer_class):
-        base = class_from_function(trainer_class)
-    defaults = {**{field.name: field.default for field in dataclasses.fields(StudyFile)}, _CHECK: True}
-    annotations = {**hints(), _CHECK: bool}
+    base: Any = trainer_class if inspect.isclass(trainer_class) else class_from_function(trainer_class)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        inspect.Parameter(option, keyword, default=defaults[name], annotation=annotations[name])
+        inspect.Parameter(option, keyword, default=_DEFAULTS[name], annotation=_HINTS[name])
         for name, option in options.items()
     ]
-    told = {
-        **descriptions(),
-        "study_name": "the study's name, and its folder's; optuna_study when not given.",
-        _CHECK: "check the study before it runs.",
-    }
-    said = {option: told[name] for name, option in options.items()}
-    for name in _parameters_of_fit(trainer_class):
+    described = {option: _DESCRIPTIONS[name] for name, option in options.items()}
+    for name in _get_fit_parameters(trainer_class):
         parameters.append(inspect.Parameter(name, keyword, default=None, annotation=Any))
-        said[name] = "stands in configs that fit has printed; only null."
+        described[name] = "stands in configs that fit has printed; only null."
 
     def tune(self: Trainer, **given: Any) -> None: ...
 
@@ -206,6 +197,6 @@ def _with_tune(trainer_class: type[Trainer] | Callable[..., Trainer], options: M
     tune.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     tune.__doc__ = "\n".join(
         ["Runs a study, in which each trial is a fit, or goes on with it.", "", "Args:"]
-        + [f"    {name}: {text}" for name, text in said.items()]
+        + [f"    {name}: {text}" for name, text in described.items()]
     )
     return type(base.__name__, (base,), {TUNE: tune, "__module__": base.__module__, "__doc__": base.__doc__})
