@@ -66,7 +66,17 @@ def style(figure: go.Figure, height: int = 360) -> go.Figure:
         trace.update(name="Infeasible Trial", legendgroup="infeasible", showlegend=index == 0)
     if infeasible:
         figure.update_layout(showlegend=True)
+    for axis in (*figure.select_xaxes({"type": "log"}), *figure.select_yaxes({"type": "log"})):
+        _label_log_axis(figure, axis)
     return figure.update_layout(template=_template(), title=None, plot_bgcolor=None, height=height)
+
+
+def _label_log_axis(figure: go.Figure, axis: Any) -> None:
+    """Write powers of ten, or 1, 2 and 5 times them where the axis is short. Plotly writes only digits in between."""
+    letter, name = axis.plotly_name[0], axis.plotly_name.replace("axis", "")
+    values = [value for trace in figure.data if (trace[f"{letter}axis"] or letter) == name for value in trace[letter]]
+    is_short = bool(values) and max(values) < 30 * min(values)
+    axis.update(tickformat="~g", dtick="D2" if is_short else 1)
 
 
 def mark_baseline(figure: go.Figure, value: float) -> None:

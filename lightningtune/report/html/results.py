@@ -101,6 +101,7 @@ class DrawableResults(StudyResults):
         self._require_complete(1, "A history")
         with _quiet():
             figure = optuna.visualization.plot_optimization_history(self.drawn_study, **self._target(index))
+        figure.update_traces({"line": {"shape": "hv"}}, {"mode": "lines"})
         baseline = self.baseline
         if baseline is not None and baseline.state == "complete" and baseline.values is not None:
             drawing.mark_baseline(figure, baseline.values[index])
@@ -174,7 +175,6 @@ class DrawableResults(StudyResults):
         params = self._ranked_params[:MOST_PARAMETERS]
         with _quiet():
             figure = optuna.visualization.plot_slice(self.drawn_study, params=params, **self._target(index))
-        figure.update_xaxes({"nticks": 4}, {"type": "log"})
         return drawing.style(figure).update_layout(width=None)
 
     def plot_contour(self, objective: int | str = 0) -> go.Figure:
