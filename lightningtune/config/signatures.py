@@ -171,9 +171,9 @@ def fit(hint: Any, value: Any, build: bool = True) -> Any:
     if type(value) is hint or (hint is Any and not isinstance(value, (list, dict))):
         return value
     parser = ArgumentParser(exit_on_error=False)
-    shown = list[hint] if value is None else hint  # at the top, None means "not given" to jsonargparse
+    parsed_as = list[hint] if value is None else hint  # at the top, None means "not given" to jsonargparse
     try:
-        parser.add_argument("--value", type=shown)
+        parser.add_argument("--value", type=parsed_as)
     except ValueError:  # an annotation that jsonargparse does not know, as a TypeVar
         parser.add_argument("--value", type=Any)
     if value is None:
