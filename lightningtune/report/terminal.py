@@ -16,7 +16,7 @@ from lightningtune.contract import Objective
 from lightningtune.files import dump_yaml
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.progress import RunningTrial, StudyProgress
-from lightningtune.study.results import StudyResults, TrialResult, column_of
+from lightningtune.study.results import StudyResults, TrialResult, metric_column
 from lightningtune.study.selection import PARAMS
 from lightningtune.wording import (
     about,
@@ -207,7 +207,7 @@ def draw_trials(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], width
         [
             str(row["number"]),
             row["state"],
-            *(number(row[column_of(metric)]) for metric in metrics),
+            *(number(row[metric_column(metric)]) for metric in metrics),
             *(f"{row[c]:.4g}" if isinstance(row[c], float) else "" if row[c] is None else str(row[c]) for c in columns),
             str(row["epochs"]),
             clock(row["duration"]),

@@ -19,7 +19,7 @@ from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.search.parameters import Parameter
 from lightningtune.search.spaces import ProbingStudy, SearchSpace, SimpleSearchSpace
 from lightningtune.study.opening import data_seed, quiet_optuna
-from lightningtune.study.provenance import name_of, names_of, script, versions
+from lightningtune.study.provenance import class_names, full_name, script, versions
 from lightningtune.study.reporter import SEED
 from lightningtune.study.tally import (
     has_value,
@@ -71,7 +71,7 @@ def _base_name(target: Any) -> str | None:
     """Name a class or a function without the arguments that are bound to it: they are values, and may change."""
     while isinstance(target, functools.partial):
         target = target.func
-    return name_of(target if target is None or hasattr(target, "__qualname__") else type(target))
+    return full_name(target if target is None or hasattr(target, "__qualname__") else type(target))
 
 
 def _read_parameters(space: SearchSpace) -> tuple[tuple[str, ...], set[str]]:
@@ -168,13 +168,13 @@ def define(
         "study_name": study.study_name,
         "metric": list(objective.monitor),
         "direction": [direction.name.lower() for direction in study.directions],
-        "score": objective.score if isinstance(objective.score, str) else name_of(objective.score),
+        "score": objective.score if isinstance(objective.score, str) else full_name(objective.score),
         "n_trials": n_trials,
         "seed": study.user_attrs[SEED],
         "data_seed": data_seed(study),
         "sampler": type(study.sampler).__name__,
         "pruner": type(study.pruner).__name__,
-        **names_of(schema),
+        **class_names(schema),
         "script": None if file is None else str(file),
         "search_space": space.to_dict() if isinstance(space, SimpleSearchSpace) else repr(space),
         **({} if subject.is_complete else {"parameters": [*subject.parameters]}),

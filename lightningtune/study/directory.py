@@ -267,7 +267,7 @@ class StudyDirectory:
         return {int(name) for name in names if name.isdigit()}
 
 
-def output_of(directory: Path, rank: int = 0) -> Path:
+def output_path(directory: Path, rank: int = 0) -> Path:
     """Return the file that a trial's process prints to."""
     return directory / (f"output_rank{rank}.log" if rank else "output.log")
 

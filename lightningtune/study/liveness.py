@@ -19,7 +19,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -181,7 +181,7 @@ class ProcessMonitor:
         self._tally.update()
         unfinished = [self._tally.trials[number] for number in sorted(self._tally.unfinished)]
         running = [trial for trial in unfinished if trial.state is TrialState.RUNNING]
-        hosts = self._read_hosts()
+        hosts = _read_hosts(self._study)
         self._measure_silence(running, hosts)
         # a host may have died after it failed a trial and before it queued that again
         reasons = {StopReason.KILLED, StopReason.INTERRUPTED} if interrupted else {StopReason.KILLED}
@@ -198,7 +198,7 @@ class ProcessMonitor:
     def has_others(self) -> bool:
         """Whether another host works on the study, or may do so."""
         me = Worker.this()
-        return any(worker != me and not self._has_ended(worker) for worker in self._read_hosts())
+        return any(worker != me and not self._has_ended(worker) for worker in _read_hosts(self._study))
 
     def given_up(self) -> list[int]:
         """Return the trials that were cut short too often to be queued again."""
@@ -214,11 +214,6 @@ class ProcessMonitor:
             for trial in found
             if trial.state is TrialState.FAIL and trial.user_attrs.get(REASON) in reasons and WORKER in trial.user_attrs
         ]
-
-    def _read_hosts(self) -> dict[Worker, Any]:
-        """Return the hosts that have worked on the study, with their heartbeats."""
-        stored = [value for name, value in self._study.user_attrs.items() if name.startswith(HEARTBEAT)]
-        return {worker: value.get("word") for value in stored if (worker := read_worker(value)) is not None}
 
     def _why_over(self, trial: FrozenTrial, hosts: Mapping[Worker, Any]) -> str | None:
         """Say why a running trial is over; None while it is not, or where it is none of this library's."""
@@ -287,9 +282,8 @@ def find_idle_hosts(study: optuna.Study) -> list[Worker]:
 
     A notebook lives on when its study has ended. Of a process of another machine not even that is known.
     """
-    heartbeats = [value for name, value in study.user_attrs.items() if name.startswith(HEARTBEAT)]
-    known = [*_read_workers(heartbeats), *_read_holders(study)]
-    return [worker for worker in dict.fromkeys(known) if not is_dead(worker) and worker != Worker.this()]
+    known = dict.fromkeys([*_read_hosts(study), *_read_holders(study)])
+    return [worker for worker in known if not is_dead(worker) and worker != Worker.this()]
 
 
 def await_heartbeats(
@@ -313,13 +307,17 @@ def await_heartbeats(
     return []
 
 
+def _read_hosts(study: optuna.Study) -> dict[Worker, Any]:
+    """Return the hosts that have worked on a study, with their heartbeats."""
+    stored = [value for name, value in study.user_attrs.items() if name.startswith(HEARTBEAT)]
+    return {worker: value.get("word") for value in stored if (worker := read_worker(value)) is not None}
+
+
 def _read_holders(study: optuna.Study) -> list[Worker]:
+    """Return the processes that hold running trials; one for each trial."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return _read_workers(trial.user_attrs.get(WORKER) for trial in running)
-
-
-def _read_workers(stored: Iterable[Any]) -> list[Worker]:
-    return [worker for value in stored if (worker := read_worker(value)) is not None]
+    workers = (read_worker(trial.user_attrs.get(WORKER)) for trial in running)
+    return [worker for worker in workers if worker is not None]
 
 
 def pause(study: optuna.Study) -> None:

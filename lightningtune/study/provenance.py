@@ -48,9 +48,9 @@ def provenance_here(schema: Schema, timeout: float = 3.0) -> Provenance:
     try:
         folder = Path.cwd() if file is None else file.parent
     except OSError:  # the working directory has been removed
-        return Provenance(versions(), classes=names_of(schema))
+        return Provenance(versions(), classes=class_names(schema))
     commit, is_dirty = _git(folder, file, timeout)
-    return Provenance(versions(), commit, is_dirty, names_of(schema))
+    return Provenance(versions(), commit, is_dirty, class_names(schema))
 
 
 @functools.cache
@@ -60,19 +60,19 @@ def versions() -> Mapping[str, str]:
     return {"lightningtune": __version__, "python": platform.python_version(), **packages}
 
 
-def names_of(schema: Schema) -> Mapping[str, str | None]:
+def class_names(schema: Schema) -> Mapping[str, str | None]:
     """Name what builds the model and the data."""
-    return {name: name_of(part) for name, part in schema.parts.items()}
+    return {name: full_name(part) for name, part in schema.parts.items()}
 
 
-def name_of(target: Any) -> str | None:
+def full_name(target: Any) -> str | None:
     """Name a class or a function so that another one has another name; None for none.
 
     What a script defines has the same name whether the script is run or imported. A notebook's kernel does not know its
     file, so its classes stay those of ``__main__``.
 
     Example:
-        >>> name_of(dict)
+        >>> full_name(dict)
         'builtins.dict'
     """
     if target is None:

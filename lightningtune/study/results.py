@@ -225,7 +225,7 @@ class StudyResults(Readable):
             ``memory``, has the column ``metric.memory``.
         """
         names = [*dict.fromkeys(name for trial in self.trials for name in trial.params)]
-        columns = [*map(column_of, self.metrics)]
+        columns = [*map(metric_column, self.metrics)]
         rows = []
         for trial in self.trials:
             scores, facts = self.repetitions(trial.number), trial.facts
@@ -262,11 +262,11 @@ _COLUMNS = frozenset(
 """What a row, or an export, has beside metrics and sampled parameters."""
 
 
-def column_of(metric: str) -> str:
+def metric_column(metric: str) -> str:
     """Return the column that a metric has in `StudyResults.rows`.
 
     Example:
-        >>> column_of("val_acc"), column_of("memory")
+        >>> metric_column("val_acc"), metric_column("memory")
         ('val_acc', 'metric.memory')
     """
     return f"metric.{metric}" if metric in _COLUMNS or metric.startswith("params.") else metric

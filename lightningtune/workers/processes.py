@@ -18,7 +18,7 @@ import cloudpickle
 
 from lightningtune.contract import Reporter, SilentReporter, StopReason, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, TrialError
-from lightningtune.study.directory import output_of
+from lightningtune.study.directory import output_path
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.attendance import Attendance
 from lightningtune.workers.child import Job, prepare_here, train_as_rank
@@ -120,7 +120,7 @@ class TrialProcesses:
                 slot,
                 variables,
                 threads,
-                output_of(spec.directory, rank),
+                output_path(spec.directory, rank),
                 cloudpickle.dumps(functools.partial(train_as_rank, spec=spec, rank=rank)),
             )
             for rank, variables in enumerate(variables_of_ranks(ranks))
@@ -145,7 +145,7 @@ class TrialProcesses:
             Exception: what it raised.
         """
         task = cloudpickle.dumps(functools.partial(prepare_here, spec=spec))
-        job = Job(slot, variables_of_ranks(ranks)[0], slot.threads, output_of(spec.directory), task)
+        job = Job(slot, variables_of_ranks(ranks)[0], slot.threads, output_path(spec.directory), task)
         result = self._result([job], SilentReporter(), None, self._preparing)
         if not isinstance(result, TrialOutcome):
             return result

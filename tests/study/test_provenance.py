@@ -12,7 +12,7 @@ import pytest
 
 from lightningtune import __version__
 from lightningtune.config.schema import Schema
-from lightningtune.study.provenance import name_of, provenance_here, versions
+from lightningtune.study.provenance import full_name, provenance_here, versions
 
 ASK = """
 import dataclasses, json
@@ -108,21 +108,21 @@ def test_a_git_that_does_not_answer_is_not_waited_for(repository, tmp_path, monk
 
 
 def test_a_name_is_the_same_in_every_run():
-    assert name_of(None) is None
-    assert name_of(test_a_name_is_the_same_in_every_run).endswith(
+    assert full_name(None) is None
+    assert full_name(test_a_name_is_the_same_in_every_run).endswith(
         "test_provenance.test_a_name_is_the_same_in_every_run"
     )
-    assert name_of(functools.partial(int, base=2)) == "functools.partial(<class 'int'>, base=2)"
-    assert name_of(object()) == "<object object>"
+    assert full_name(functools.partial(int, base=2)) == "functools.partial(<class 'int'>, base=2)"
+    assert full_name(object()) == "<object object>"
 
 
 NAME = """
-from lightningtune.study.provenance import name_of
+from lightningtune.study.provenance import full_name
 
 class Net:
     class Inner: ...
 
-print(name_of(Net.Inner))
+print(full_name(Net.Inner))
 """
 
 
