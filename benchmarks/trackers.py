@@ -1,6 +1,6 @@
 """What the loggers of trials cost: ``python benchmarks/trackers.py``, or with ``--quick`` to try it.
 
-What LightningTune adds is measured: the names, the watch before each call, the parameters, the closing with the score
+What LightningTune adds is measured: the names, the guard around each call, the parameters, the closing with the score
 and the state. It is the CPU time inside all calls of a logger, less what the logger itself takes for those that
 Lightning makes, for trials of 10 validations and 28 training batches that are logged; divided by the second that a
 trial is said to take. What the logger itself takes stands beside it. The first trial, which imports, is left out.
@@ -56,10 +56,10 @@ def seconds_of(logger, trials, folder):
     """Return the CPU seconds of a trial that are added to its logger's, and the logger's own."""
     spent, own, taken = Spent(), Spent(), []
 
-    def call(watch, name, method, *args, **kwargs):
-        is_lightnings = not watch.is_closing and not own.depth
-        return kept[trackers.Watch, "call"](
-            watch, name, own.timed(method) if is_lightnings else method, *args, **kwargs
+    def call(guarded, name, method, *args, **kwargs):
+        is_lightnings = name != "finalize" and not own.depth
+        return kept[trackers.GuardedLogger, "call"](
+            guarded, name, own.timed(method) if is_lightnings else method, *args, **kwargs
         )
 
     kept = {(owner, name): getattr(owner, name) for owner, name in CALLS}
@@ -82,7 +82,7 @@ def seconds_of(logger, trials, folder):
 
 
 CALLS = [
-    (trackers.Watch, "call"),
+    (trackers.GuardedLogger, "call"),
     (trackers.Trackers, "__init__"),
     (trackers.Trackers, "_construct"),
     (trackers.Trackers, "adopt"),

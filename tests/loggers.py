@@ -92,15 +92,6 @@ class Fails(Records):
             raise ConnectionError("no route\nto the server.")
 
 
-class NowhereToBe(Records):
-    """Logs, but cannot say where."""
-
-    @property
-    def save_dir(self):
-        TOLD.append((self._folder, "save_dir", None))
-        raise ConnectionError("no route to the server")
-
-
 class Kinds:
     """Holds a logger, and makes one."""
 

@@ -22,7 +22,7 @@ from lightningtune.study.reporter import PRUNED_BY
 from lightningtune.training.build import Blueprint
 from lightningtune.training.failures import failure
 from lightningtune.training.run import prepare_data
-from lightningtune.training.tracker_stand_in import with_local_loggers
+from lightningtune.training.tracker_guard import with_local_loggers
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import run_inline
 from lightningtune.workers.preparation import Preparation

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import Strategy
 
 from lightningtune.files import put
-from lightningtune.training.metrics_table import flush_tables
+from lightningtune.training.logger_files import flush_tables
 from lightningtune.training.resumption import BEST, LAST, ResumePoint
 
 LastNeeded = Literal["when due", "always", "never"]

@@ -12,7 +12,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.config.base import FIT, SEED, is_block, load_base_config, walk
@@ -29,6 +29,7 @@ from lightningtune.training.messages import refusal
 from lightningtune.training.quiet import quiet_lightning
 from lightningtune.training.sections import NAMED, ConfigSection
 from lightningtune.training.shared_data import has_preparation, load
+from lightningtune.training.tracker_names import FILE_LOGGERS
 from lightningtune.training.trackers import Trackers
 from lightningtune.training.trainers import check_trainer, launched_by_us, settings_left_alone
 
@@ -283,7 +284,7 @@ def _place_of(settings: Mapping[str, Any]) -> str | None:
     given = settings.get("logger")
     loggers = [*given] if isinstance(given, Iterable) else [given]
     first = loggers[0] if loggers else None
-    if isinstance(first, (CSVLogger, TensorBoardLogger)):
+    if isinstance(first, FILE_LOGGERS):
         return first.log_dir
     place: str | None = first.save_dir if isinstance(first, Logger) else settings.get("default_root_dir")
     return place

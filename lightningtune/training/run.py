@@ -22,12 +22,11 @@ from lightningtune.training.facts import collect_facts, reset_peaks
 from lightningtune.training.failures import failure
 from lightningtune.training.folders import OwnFolders
 from lightningtune.training.loops import get_callbacks, set_callbacks
-from lightningtune.training.metrics_table import go_on_with_table
 from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
 from lightningtune.training.random_state import own_random_state
 from lightningtune.training.resumption import ResumePoint, digest_training, find_resume_point
 from lightningtune.training.shared_data import prepare
-from lightningtune.training.tracker_stand_in import with_local_loggers
+from lightningtune.training.tracker_guard import with_local_loggers
 from lightningtune.training.trackers import Trackers, best_values, refuse_default_logger
 from lightningtune.training.trainers import refuse_processes
 from lightningtune.training.weights import InitialWeights
@@ -115,9 +114,7 @@ def _start(spec: TrialSpec, fit: Fit, keep: KeepCheckpoints | None, trackers: Tr
         if keep is not None:
             keep.begin(start)
         if start is not None:
-            step = start.state.global_step
-            go_on_with_table(fit.trainer, start.checkpoint.with_name("metrics.csv"), spec.directory, step)
-            trackers.go_on(fit.trainer, step)
+            trackers.go_on(start.state.global_step)
     return start
 
 

@@ -1,4 +1,4 @@
-"""A logger that fails, and its trial goes on: what its public methods and properties raise is caught."""
+"""What keeps a tracker that fails from failing its trial: guarded calls, and a logger that stands in."""
 
 from __future__ import annotations
 
@@ -7,113 +7,104 @@ import inspect
 import logging
 import os
 import traceback
-import types
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+from jsonargparse import Namespace
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightningtune.contract import Notice
 from lightningtune.errors import redact
-from lightningtune.training.tracker_stand_in import Nothing
+from lightningtune.training.tracker_names import is_local
 
 log = logging.getLogger(__name__)
 
 _IN_A_ROW = 3
 """Failures of one method after which a logger is left alone: a call that waits for a network may take minutes."""
-_WATCH = "_lightningtune_watch"
-_FOLDERS = ("save_dir", "root_dir", "log_dir")
-"""Properties that read as the trial's folder where they fail: Lightning's callbacks write there."""
-_TEXTS = {"name": "", "version": "", "group_separator": "/"}
-"""What others read as: with an empty name and version, `ModelCheckpoint` has ``checkpoints`` right in that folder."""
 
 
-class Watch:
-    """Stands between a trial and one of its loggers.
+class GuardedLogger:
+    """Catches what the public methods of a logger raise.
+
+    Each method is replaced, on the object, by a guarded call of it: the logger stays of its class, which Lightning and
+    users ask for. Properties cannot be replaced on an object; `begin` reads them before the fit.
 
     Args:
-        name: the logger's class.
-        folder: the trial's.
-        tell: is told of the first failure.
-        begin: called once, when the logger is first used by the rank that logs.
+        logger: of one trial.
+        tell: called with the first failure.
     """
 
-    def __init__(self, name: str, folder: Path, tell: Callable[[Notice], None], begin: Callable[[], None]) -> None:
-        self._name = name
-        self._folder = os.fspath(folder)
+    def __init__(self, logger: Logger, tell: Callable[[Notice], None]) -> None:
+        self.logger = logger
+        self.finalize = logger.finalize
         self._tell = tell
-        self._begin = begin
         self._failures: Counter[str] = Counter()
-        self._has_told = False
-        self.has_begun = False
-        self.is_given_up = False
-        self.is_closing = False
+        self._has_told = self._is_given_up = False
+        for name in dir(type(logger)):
+            if not name.startswith("_") and inspect.isfunction(inspect.getattr_static(type(logger), name)):
+                setattr(logger, name, functools.partial(self.call, name, getattr(logger, name)))
+        setattr(logger, "finalize", _ignore_status)  # noqa: B010 - mypy refuses to assign to a method
+
+    def begin(self) -> bool:
+        """Read the properties that Lightning and users ask for; return whether the logger can be used."""
+        # a CSVLogger begins by removing the table that a trial may go on with
+        names = ["save_dir", "log_dir", "root_dir", "name", "version"]
+        for name in names if isinstance(self.logger, CSVLogger) else ["experiment", *names]:
+            try:
+                _read(self.logger, name)
+            except Exception as error:  # a tracker, its server and the network may fail in any way
+                self._is_given_up = True
+                self._say(name, error)
+                return False
+        return True
 
     def call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the logger; where it fails, say so, and return None.
-
-        Args:
-            name: what is called.
-            method: the same.
-            *args: its own.
-            **kwargs: its own.
-        """
-        if self.is_given_up:
+        """Call a method of the logger; where it fails, say so once, and return None."""
+        if self._is_given_up:
             return None
         try:
             result = method(*args, **kwargs)
         except Exception as error:  # a tracker, its server and the network may fail in any way
             self._failures[name] += 1
-            self.is_given_up |= name == "experiment" or self._failures[name] >= _IN_A_ROW
+            self._is_given_up = self._failures[name] >= _IN_A_ROW
             self._say(name, error)
             return None
         self._failures[name] = 0
-        if not self.has_begun and is_logging_rank():
-            self.has_begun = True
-            self._begin()
         return result
 
-    def read(self, name: str, get: Callable[[], Any]) -> Any:
-        """Read a property; where it fails, say so, and return what Lightning can do without it.
-
-        Args:
-            name: what is read.
-            get: reads it.
-        """
-        instead = self._folder if name in _FOLDERS else _TEXTS[name]
-        if self._failures[name] >= _IN_A_ROW:
-            return instead
-        try:
-            value = get()
-        except Exception as error:  # as a call may
-            self._failures[name] += 1
-            self._say(name, error)
-            return instead
-        self._failures[name] = 0
-        return value
-
-    @property
-    def stand_in(self) -> Any:
-        """What ``experiment`` is while the logger is left alone."""
-        return Nothing(self._folder)
-
     def _say(self, name: str, error: Exception) -> None:
+        kind = type(self.logger).__name__
         told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        log.info("%s.%s failed.\n%s", self._name, name, redact(told))
+        log.info("%s.%s failed.\n%s", kind, name, redact(told))
         if not self._has_told:
             self._has_told = True
-            left = "goes on without it" if self.is_given_up else "goes on"
-            self._tell(Notice(f"{self._name} failed in {name}", f"{described(error)}. The trial {left}."))
+            left = "goes on without it" if self._is_given_up else "goes on"
+            self._tell(Notice(f"{kind} failed in {name}", f"{describe(error)}. The trial {left}."))
 
 
-def described(error: Exception) -> str:
-    r"""Return an error in one line, which is no longer than a page is wide and shows no password.
+def _ignore_status(status: str = "") -> None:
+    """Take the place of ``finalize``: Lightning calls it before anybody knows how the trial has ended."""
+
+
+def _read(logger: Logger, name: str) -> None:
+    try:
+        getattr(logger, name, None)
+    except Exception as error:
+        # two trials that begin at a time may both have found that MLflow's experiment is not there yet
+        if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+            raise
+        getattr(logger, name)
+
+
+def describe(error: Exception) -> str:
+    r"""Return an error in one line of limited length, without passwords.
 
     Example:
-        >>> described(OSError("no route\nto the host"))
+        >>> describe(OSError("no route\nto the host"))
         'OSError: no route to the host'
     """
     message = redact(" ".join(str(error).split())).rstrip(".")
@@ -126,86 +117,110 @@ def is_logging_rank() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-def guard(logger: Logger, watch: Watch) -> None:
-    """Have a watch stand before a logger, which is still of its class, and ``logger.experiment`` what it was.
+class Nothing:
+    """Stands in for an experiment, and for all that is read from one: any use of it does nothing.
 
-    ``finalize`` waits until `watch.is_closing`: Lightning calls it before anybody knows how the trial has ended.
+    It is false and empty, NaN as a number, and a folder as text or as a path: a file may be written there.
+
+    Example:
+        >>> run = Nothing("runs/mine/trials/0007")
+        >>> run.config.update({"lr": 0.1})["anything"].url is run, bool(run), [*run]
+        (True, False, [])
+        >>> run.summary["steps"] += 1
+        >>> os.path.join(run.dir, "net.pt")
+        'runs/mine/trials/0007/net.pt'
     """
-    setattr(logger, _WATCH, watch)
-    logger.__class__ = _guarded(type(logger))
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        vars(self)["_folder"] = os.fspath(folder)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # by which Python asks what it can do, such as be copied
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do nothing."""
+        return self
+
+    def _ignore(self, *args: Any) -> None: ...
+
+    def _is_not(self, *args: Any) -> bool:
+        return False
+
+    __setattr__ = __delattr__ = __setitem__ = __delitem__ = __exit__ = _ignore
+    __getitem__ = __enter__ = __neg__ = __abs__ = __round__ = __call__
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __call__
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __call__
+    __bool__ = __contains__ = __lt__ = __le__ = __gt__ = __ge__ = _is_not
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+    def __len__(self) -> int:
+        return 0
+
+    __int__ = __index__ = __len__
+
+    def __float__(self) -> float:
+        return float("nan")
+
+    def __fspath__(self) -> str:
+        return str(vars(self)["_folder"])
+
+    __str__ = __fspath__
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
 
 
-def watch_of(logger: Logger) -> Watch:
-    """Return the watch of a guarded logger."""
-    watch: Watch = getattr(logger, _WATCH)
-    return watch
+class StandIn(DummyLogger):
+    """Stands in for a logger that cannot be used; Lightning's callbacks may write to its folder, the trial's."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = os.fspath(folder)
+
+    @property
+    def experiment(self) -> Any:
+        """What takes any call."""
+        return Nothing(self._folder)
+
+    @property
+    def save_dir(self) -> str:
+        """The trial's folder."""
+        return self._folder
+
+    root_dir = log_dir = save_dir
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Nothing(self._folder)
 
 
-@functools.lru_cache(maxsize=32)
-def _guarded(kind: type[Logger]) -> type[Logger]:
-    """Return a subclass that differs in nothing but that its public methods and properties do not raise.
+def with_local_loggers(config: Mapping[str, Any], logger: Any, directory: Path) -> dict[str, Any]:
+    """Return a config in which loggers of files write to one folder, and trackers are replaced by a `StandIn`.
 
-    It is called a local class, as it is one: jsonargparse, that finds classes by short names, passes those by.
+    Args:
+        config: of a dry run, or of a preparation of data.
+        logger: the trainer's ``logger``, which may be a default that the config does not hold.
+        directory: that folder.
     """
-    local = f"{_guarded.__name__}.<locals>.{kind.__name__}"
-    members: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": local, "__doc__": kind.__doc__}
-    for name in dir(kind):
-        member = inspect.getattr_static(kind, name)
-        if name == "finalize":
-            members[name] = _at_the_end(member)
-        elif name == "experiment" and isinstance(member, _PROPERTIES):
-            members[name] = _experiment(member)
-        elif (name in _FOLDERS or name in _TEXTS) and isinstance(member, _PROPERTIES):
-            members[name] = _read(name, member)
-        elif not name.startswith("_") and inspect.isfunction(member):
-            members[name] = _caught(member)
-    guarded: type[Logger] = types.new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(members))
-    return guarded
+    if logger is None or isinstance(logger, bool):  # then it is made in the trial's own folder
+        return dict(config)
+    blocks = [_local(block, str(directory)) for block in (logger if isinstance(logger, list) else [logger])]
+    trainer = {**(config.get("trainer") or {}), "logger": blocks if isinstance(logger, list) else blocks[0]}
+    return {**config, "trainer": trainer}
 
 
-def _caught(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: Logger, *args: Any, **kwargs: Any) -> Any:
-        return watch_of(self).call(method.__name__, method, self, *args, **kwargs)
-
-    return call
-
-
-def _at_the_end(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def finalize(self: Logger, *args: Any, **kwargs: Any) -> None:
-        watch = watch_of(self)
-        if watch.is_closing:
-            watch.call("finalize", method, self, *args, **kwargs)
-
-    return finalize
-
-
-_PROPERTIES = (property, functools.cached_property)
-
-
-def _read(name: str, member: Any) -> property:
-    def read(self: Logger) -> Any:
-        return watch_of(self).read(name, functools.partial(member.__get__, self))
-
-    return property(read, getattr(member, "fset", None), doc=member.__doc__)
-
-
-def _experiment(member: Any) -> property:
-    def experiment(self: Logger) -> Any:
-        watch = watch_of(self)
-        found = watch.call("experiment", _once_more, member, self)
-        return watch.stand_in if watch.is_given_up else found
-
-    return property(experiment, getattr(member, "fset", None), doc=member.__doc__)
-
-
-def _once_more(member: Any, logger: Logger) -> Any:
-    """Return the experiment; two trials that begin at a time may both have found that it is not there yet."""
-    get: Callable[[Logger], Any] = member.__get__
-    try:
-        return get(logger)
-    except Exception as error:
-        if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":  # MLflow's
-            raise
-        return get(logger)
+def _local(block: Any, folder: str) -> dict[str, Any]:
+    if not is_local(block):
+        path = f"{StandIn.__module__}.{StandIn.__name__}"
+        return {"class_path": path, "init_args": {"folder": folder}}
+    given: Any = block.as_dict() if isinstance(block, Namespace) else block
+    full: Mapping[str, Any] = {"class_path": given} if isinstance(given, str) else given
+    return {**full, "init_args": {**(full.get("init_args") or {}), "save_dir": folder}}

@@ -19,6 +19,8 @@ from lightningtune.training.folders import own_folder
 
 STATE = "lightningtune.state"
 """Under which a tracker is told how a trial has ended."""
+FILE_LOGGERS = (CSVLogger, TensorBoardLogger)
+"""Loggers that write files below their ``save_dir``, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +61,16 @@ class TrialName:
 
 
 def with_folders(trainer: Mapping[str, Any], directory: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Return a trainer's section in which every logger that needs a ``save_dir`` has one.
-
-    Args:
-        trainer: that section of a config.
-        directory: the trial's folder.
+    """Return a trainer's section in which every logger that needs a ``save_dir`` has the trial's folder.
 
     Example:
         >>> with_folders({"logger": "TensorBoardLogger"}, "trials/0007")
         {'logger': {'class_path': 'TensorBoardLogger', 'init_args': {'save_dir': 'trials/0007'}}}
     """
-    given = trainer.get("logger")
-    if not isinstance(given, (str, Mapping, list)):
-        return trainer
-    folder = os.fspath(directory)
-    completed = (
-        [_with_folder(block, folder) for block in given] if isinstance(given, list) else _with_folder(given, folder)
-    )
-    return {**trainer, "logger": completed}
+    given, folder = trainer.get("logger"), os.fspath(directory)
+    if isinstance(given, list):
+        return {**trainer, "logger": [_with_folder(block, folder) for block in given]}
+    return {**trainer, "logger": _with_folder(given, folder)} if isinstance(given, (str, Mapping)) else trainer
 
 
 def _with_folder(block: Any, folder: str) -> Any:
@@ -90,42 +84,33 @@ def _with_folder(block: Any, folder: str) -> Any:
 def is_local(block: Any) -> bool:
     """Whether a block of a config is of a logger that writes files below its ``save_dir``, and nothing else."""
     kind = find_block_class(block, Logger)
-    return (
-        kind is not None
-        and issubclass(kind, (CSVLogger, TensorBoardLogger))
-        and "save_dir" in signature_of(kind).defaults
-    )
-
-
-_RUN: Mapping[type[Logger], tuple[str, ...]] = {
-    CSVLogger: ("version",),
-    TensorBoardLogger: ("version",),
-    WandbLogger: ("version", "id"),
-    MLFlowLogger: ("run_id",),
-}
-"""Arguments that say which run a logger writes to."""
+    return kind is not None and issubclass(kind, FILE_LOGGERS) and "save_dir" in signature_of(kind).defaults
 
 
 def refuse_shared_runs(trainer: Mapping[str, Any]) -> None:
     """Refuse a logger that would write all trials into one run, where each hides the one before.
 
-    Args:
-        trainer: that section of a config.
-
     Raises:
         InvalidConfigError: naming the argument.
     """
     for block in as_list(trainer.get("logger")):
-        kind = find_block_class(block, Logger)
+        kind = find_block_class(block, Logger) or Logger
         given = (block.get("init_args") or {}) if isinstance(block, Mapping) else {}
-        for base, names in _RUN.items():
-            is_apart = base in (CSVLogger, TensorBoardLogger) and given.get("save_dir") is None  # in the trial's folder
-            shared = [name for name in names if given.get(name) is not None and not is_apart]
-            if shared and kind is not None and issubclass(kind, base):
+        for argument in _find_run_arguments(kind, given):
+            if given.get(argument) is not None:
                 raise InvalidConfigError(
                     f"trainer.logger: each trial has a run of its own, but {kind.__name__} is given "
-                    f"{shared[0]}={given[shared[0]]!r} for all of them. Leave it out: a run is named after its trial."
+                    f"{argument}={given[argument]!r} for all of them. Leave it out: a run is named after its trial."
                 )
+
+
+def _find_run_arguments(kind: type[Logger], given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the arguments that say which run a logger writes to."""
+    if issubclass(kind, FILE_LOGGERS):
+        return () if given.get("save_dir") is None else ("version",)  # without, it writes to the trial's folder
+    if issubclass(kind, WandbLogger):
+        return "version", "id"
+    return ("run_id",) if issubclass(kind, MLFlowLogger) else ()
 
 
 def refuse_logger_objects(base_config: Any) -> None:
@@ -151,26 +136,24 @@ _IMPORTED: Mapping[type[Logger], tuple[str, ...]] = {
     WandbLogger: ("wandb",),
     MLFlowLogger: ("mlflow", "mlflow.store.tracking.sqlalchemy_store"),
 }
+"""What loggers import when a trial begins to log."""
 
 
-def modules_of_trackers(trainer: Mapping[str, Any]) -> list[str]:
+def list_imports(trainer: Mapping[str, Any]) -> list[str]:
     """Return the modules that the loggers of a trainer's section import when a trial begins to log.
 
     Example:
-        >>> modules_of_trackers({"logger": [{"class_path": "WandbLogger"}, "CSVLogger"]})
+        >>> list_imports({"logger": [{"class_path": "WandbLogger"}, "CSVLogger"]})
         ['wandb']
     """
     given = trainer.get("logger")
-    kinds = (
-        [TensorBoardLogger]
-        if given is True
-        else [kind for block in as_list(given) if (kind := find_block_class(block, Logger))]
-    )
-    needed = [modules for kind in kinds for base, modules in _IMPORTED.items() if issubclass(kind, base)]
+    blocks = ["TensorBoardLogger"] if given is True else as_list(given)
+    kinds = [find_block_class(block, Logger) for block in blocks]
+    needed = [_IMPORTED[base] for kind in kinds if kind for base in _IMPORTED if issubclass(kind, base)]
     return [module for modules in needed for module in modules]
 
 
-def names_for(kind: type[Logger], given: Mapping[str, Any], name: TrialName, run: str | None) -> dict[str, Any]:
+def fill_in_names(kind: type[Logger], given: Mapping[str, Any], name: TrialName, run: str | None) -> dict[str, Any]:
     """Return the arguments of a logger that its config leaves open; one that is as by default counts as left open.
 
     Args:
@@ -182,33 +165,29 @@ def names_for(kind: type[Logger], given: Mapping[str, Any], name: TrialName, run
     defaults = signature_of(kind).defaults
     is_open = {key: key not in given or given[key] == default for key, default in defaults.items()}
     ours: dict[str, Any] = {}
-    if issubclass(kind, (TensorBoardLogger, CSVLogger)):
+    always: dict[str, Any] = {}
+    if issubclass(kind, FILE_LOGGERS):
         is_own = Path(given["save_dir"]).absolute() == name.directory
         ours = {"name": "" if is_own else name.study, "version": "" if is_own else name.directory.name}
         ours |= {"default_hp_metric": False} if issubclass(kind, TensorBoardLogger) else {}
     elif issubclass(kind, WandbLogger):
-        # Lightning, whose save_dir has a default, never comes to dir
+        # Lightning ignores dir, since its save_dir has a default
         ours = {"name": name.trial, "id": run, "save_dir": given.get("dir") or os.fspath(name.directory)}
         ours |= {} if os.environ.get("WANDB_PROJECT") else {"project": name.study}
-        group = {} if os.environ.get("WANDB_RUN_GROUP") or given.get("group") else {"group": name.study}
-        return {key: value for key, value in ours.items() if is_open[key]} | group
+        if not os.environ.get("WANDB_RUN_GROUP") and not given.get("group"):
+            always = {"group": name.study}
     elif issubclass(kind, MLFlowLogger):
         ours = {"experiment_name": name.study, "run_name": name.trial, "run_id": run}
-        if is_open["save_dir"] and not given.get("tracking_uri"):
-            given = {**given, "tracking_uri": None}
-            is_open["tracking_uri"] = True
-            ours |= _store(name.root)
         tags = {"lightningtune.study": name.study, "lightningtune.trial": name.trial, **(given.get("tags") or {})}
-        return {key: value for key, value in ours.items() if is_open[key]} | {"tags": tags}
+        always = {"tags": tags}
+        server = os.environ.get("MLFLOW_TRACKING_URI")
+        if is_open["save_dir"] and not given.get("tracking_uri"):
+            # without a server, runs go to a database in the study's folder
+            always["tracking_uri"] = server or f"sqlite:///{name.root / 'mlflow.db'}"
+            ours |= {} if server else {"artifact_location": (name.root / "mlartifacts").as_uri()}
     elif "save_dir" in defaults:
         is_given = not is_open["save_dir"] and given["save_dir"]
         return {"save_dir": own_folder(given["save_dir"] if is_given else name.directory, name.directory)}
-    return {key: value for key, value in ours.items() if is_open.get(key)}
-
-
-def _store(root: Path) -> dict[str, Any]:
-    """Return where MLflow's runs go: to its server where one is set, else to a database in the study's folder."""
-    server = os.environ.get("MLFLOW_TRACKING_URI")
-    if server:
-        return {"tracking_uri": server}
-    return {"tracking_uri": f"sqlite:///{root / 'mlflow.db'}", "artifact_location": (root / "mlartifacts").as_uri()}
+    else:
+        return {}
+    return {key: value for key, value in ours.items() if is_open.get(key)} | always

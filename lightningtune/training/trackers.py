@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import sys
@@ -12,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -20,22 +18,16 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightningtune.contract import Notice, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import InvalidConfigError
 from lightningtune.files import write_text
-from lightningtune.training.tensorboard import go_on_with_events
-from lightningtune.training.tracker_guard import Watch, described, guard, watch_of
-from lightningtune.training.tracker_names import STATE, TrialName, names_for
-from lightningtune.training.tracker_stand_in import StandIn
+from lightningtune.training.logger_files import go_on_with_events, go_on_with_table
+from lightningtune.training.tracker_guard import GuardedLogger, StandIn, describe, is_logging_rank
+from lightningtune.training.tracker_names import FILE_LOGGERS, STATE, TrialName, fill_in_names
 
 _RUNS = "trackers.json"
 """The file in a trial's folder that says which runs of trackers are the trial's."""
-_FILES = (CSVLogger, TensorBoardLogger)
-"""Loggers that write where they are told; what the trial's parameters are, stands in its config beside them."""
 
 
 class Trackers:
-    """Makes the loggers of a trial, and closes them; one that fails is told of once, and the trial goes on.
-
-    Args:
-        spec: what is trained.
+    """Makes the loggers of a trial, and closes them; of each that fails a notice is kept, and the trial goes on.
 
     Attributes:
         failures: what went wrong.
@@ -45,10 +37,13 @@ class Trackers:
         self.failures: list[Notice] = []
         self._spec = spec
         self._name = TrialName.of(spec)
-        self._before = _read(spec.checkpoint.with_name(_RUNS)) if spec.checkpoint is not None else {}
+        self._before = _read_runs(spec.checkpoint.with_name(_RUNS)) if spec.checkpoint is not None else {}
         self._runs: dict[str, str] = {}
         self._made: Counter[str] = Counter()
-        self._loggers: list[Logger] = []
+        self._keys: dict[int, str] = {}
+        """Under which name the run of a logger is remembered: the first of a class, the second."""
+        self._loggers: list[GuardedLogger] = []
+        """Those that have begun, which are on rank 0."""
         self._run_of_others = _current_wandb_run()
 
     @property
@@ -57,71 +52,71 @@ class Trackers:
         return [(self._construct, Logger, True)]
 
     def _construct(self, kind: type[Logger], *args: Any, **kwargs: Any) -> Logger:
+        self._made[kind.__name__] += 1
+        key = f"{kind.__name__} {self._made[kind.__name__]}"
         try:
-            run = self._before.get(self._key(kind))
-            named = {**kwargs, **names_for(kind, kwargs, self._name, run)}
+            named = {**kwargs, **fill_in_names(kind, kwargs, self._name, self._before.get(key))}
             # MLflow makes its database's tables where they are not there yet, and two at a time spoil each other's
             with _in_turn(self._name.root) if issubclass(kind, MLFlowLogger) else contextlib.nullcontext():
-                return kind(*args, **named)
+                logger = kind(*args, **named)
         except Exception as error:  # a package is missing, a server does not answer
-            notice = Notice(f"{kind.__name__} cannot be made", f"{described(error)}. The trial goes on without it.")
+            notice = Notice(f"{kind.__name__} cannot be made", f"{describe(error)}. The trial goes on without it.")
             self.failures.append(notice)
             return StandIn(self._name.directory)
-
-    def _key(self, kind: type[Logger]) -> str:
-        """Return under which name a run is remembered: the first of a class, the second."""
-        self._made[kind.__name__] += 1
-        return f"{kind.__name__} {self._made[kind.__name__]}"
+        self._keys[id(logger)] = key
+        return logger
 
     def adopt(self, setting: Any) -> Any:
-        """Guard loggers.
-
-        Args:
-            setting: the Trainer's ``logger``.
-
-        Returns:
-            What the Trainer is to be given for it.
-        """
+        """Guard and begin the loggers of a Trainer's ``logger``; return what the Trainer is to be given for it."""
         if setting is True:
-            setting = _default(self._name.directory)
+            setting = _default_logger(self._name.directory)
         listed = [setting] if isinstance(setting, Logger) else setting
         if not listed or not isinstance(listed, Iterable):
             return setting
-        found, count = list(listed), Counter[str]()
-        for logger in found:
-            name = type(logger).__name__
-            count[name] += 1
-            if isinstance(logger, Logger) and not isinstance(logger, DummyLogger):
-                begin = functools.partial(self._begin, logger, f"{name} {count[name]}")
-                guard(logger, Watch(name, self._name.directory, self.failures.append, begin))
-                self._loggers.append(logger)
-        return found
+        return [self._guard(each) if isinstance(each, Logger) else each for each in listed]
 
-    def _begin(self, logger: Logger, key: str) -> None:
+    def _guard(self, logger: Logger) -> Logger:
+        if isinstance(logger, DummyLogger):
+            return logger
+        guarded = GuardedLogger(logger, self.failures.append)
+        if is_logging_rank():
+            if not guarded.begin():
+                return StandIn(self._name.directory)
+            self._loggers.append(guarded)
+            self._tell_params(guarded)
+        return logger
+
+    def _tell_params(self, guarded: GuardedLogger) -> None:
         """Tell a tracker what is tuned, and remember which run it has made of the trial."""
-        if isinstance(logger, _FILES):
+        logger = guarded.logger
+        if isinstance(logger, FILE_LOGGERS):  # the trial's config stands beside its files
             return
         if self._spec.params:
             logger.log_hyperparams({"tuned": dict(self._spec.params)})
-        if isinstance(logger, (MLFlowLogger, WandbLogger)) and logger.version:
+        key = self._keys.get(id(logger))
+        if key and isinstance(logger, (MLFlowLogger, WandbLogger)) and logger.version:
             self._runs[key] = str(logger.version)
             if isinstance(logger, MLFlowLogger) and self._before.get(key) == logger.version:
                 for tag in ("mlflow.runName", "lightningtune.trial"):  # it still has those of the trial before
-                    watch_of(logger).call("set_tag", logger.experiment.set_tag, logger.version, tag, self._name.trial)
-            watch_of(logger).call("save", write_text, self._spec.directory / _RUNS, json.dumps(self._runs))
+                    guarded.call("set_tag", logger.experiment.set_tag, logger.version, tag, self._name.trial)
+            guarded.call("save", write_text, self._spec.directory / _RUNS, json.dumps(self._runs))
 
-    def go_on(self, trainer: Trainer, global_step: int) -> None:
-        """Have TensorBoard show what was logged before the trial was cut short.
+    def go_on(self, global_step: int) -> None:
+        """Have files of loggers go on with what was logged before the trial was cut short.
 
         Args:
-            trainer: before its fit, on rank 0.
             global_step: what was logged from this step on is logged again.
         """
-        before = self._spec.checkpoint
-        for logger in trainer.loggers:
-            is_own = isinstance(logger, TensorBoardLogger) and Path(logger.log_dir) == self._spec.directory
-            if is_own and before is not None and before.parent != self._spec.directory:
-                watch_of(logger).call("go_on", go_on_with_events, logger, before.parent, global_step)
+        assert self._spec.checkpoint is not None
+        before = self._spec.checkpoint.parent
+        for guarded in self._loggers:
+            logger = guarded.logger
+            if not isinstance(logger, FILE_LOGGERS) or Path(logger.log_dir) != self._spec.directory:
+                continue
+            if isinstance(logger, CSVLogger):
+                guarded.call("go_on", go_on_with_table, logger, before, global_step)
+            elif before != self._spec.directory:
+                guarded.call("go_on", go_on_with_events, logger, before, global_step)
 
     def close(self, outcome: TrialOutcome, values: Values | None) -> None:
         """Close all loggers with the trial's true state.
@@ -132,13 +127,11 @@ class Trackers:
         """
         monitored = zip(self._spec.objective.monitor, values or (), strict=False)
         scores = {f"score/{metric}": value for metric, value in monitored}
-        for logger in self._loggers:
-            watch = watch_of(logger)
-            watch.is_closing = True
-            if watch.has_begun:
-                watch.call("finalize", self._close, logger, outcome, scores)
+        for guarded in self._loggers:
+            guarded.call("finalize", self._close, guarded, outcome, scores)
 
-    def _close(self, logger: Logger, outcome: TrialOutcome, scores: Mapping[str, float]) -> None:
+    def _close(self, guarded: GuardedLogger, outcome: TrialOutcome, scores: Mapping[str, float]) -> None:
+        logger = guarded.logger
         state, has_failed = outcome.reason.value, outcome.error is not None
         status = "failed" if has_failed else "success"
         if isinstance(logger, TensorBoardLogger) and scores:
@@ -149,7 +142,7 @@ class Trackers:
             status = "KILLED" if outcome.reason is StopReason.INTERRUPTED else status
         elif isinstance(logger, WandbLogger):
             logger.experiment.summary.update({STATE: state, **scores})
-        logger.finalize(status)
+        guarded.finalize(status)
         if isinstance(logger, WandbLogger) and logger.experiment is not self._run_of_others:
             logger.experiment.finish(exit_code=int(has_failed))
 
@@ -170,10 +163,6 @@ def best_values(outcome: TrialOutcome, history: Sequence[Values], mode: str) -> 
 
 def refuse_default_logger(error: AttributeError, trainer: Mapping[str, Any]) -> None:
     """Refuse the logger that trials have by default, where the user's code asks it for what another one has.
-
-    Args:
-        error: what a fit raised.
-        trainer: that section of its config.
 
     Raises:
         InvalidConfigError: naming the setting.
@@ -204,7 +193,7 @@ def _in_turn(folder: Path) -> Iterator[None]:
         yield
 
 
-def _default(directory: Path) -> Logger:
+def _default_logger(directory: Path) -> Logger:
     """Return what Lightning makes of ``logger=True``, in the trial's own folder."""
     try:
         return TensorBoardLogger(directory, name="", version="", default_hp_metric=False)
@@ -225,7 +214,7 @@ def leave_trackers() -> None:
             teardown()
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read_runs(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

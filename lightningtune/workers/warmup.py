@@ -17,7 +17,7 @@ from lightningtune.contract import Objective, SilentReporter, TrialSpec
 from lightningtune.errors import InvalidConfigError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
-from lightningtune.training.tracker_names import modules_of_trackers
+from lightningtune.training.tracker_names import list_imports
 
 
 class _Nothing(LightningModule):
@@ -58,7 +58,7 @@ def warm_up(blueprint: Blueprint) -> None:
     """
     with contextlib.suppress(InvalidConfigError):  # the search space may give what it lacks
         blueprint.check(blueprint.config)
-    for module in modules_of_trackers(blueprint.config.get("trainer") or {}):
+    for module in list_imports(blueprint.config.get("trainer") or {}):
         with contextlib.suppress(Exception):  # that a tracker fails, whatever it raises, is for the trial to tell
             importlib.import_module(module)
     own = {"seed_everything": 0, "trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": _IN_MEMORY}}

@@ -10,8 +10,8 @@ from lightningtune.config.signatures import REQUIRED, signature_of
 from lightningtune.errors import InvalidConfigError
 from lightningtune.training.tracker_names import (
     TrialName,
-    modules_of_trackers,
-    names_for,
+    fill_in_names,
+    list_imports,
     refuse_shared_runs,
     with_folders,
 )
@@ -29,7 +29,7 @@ def names(kind, run=None, **given):
     """As jsonargparse calls a class: with the defaults of everything that is left open."""
     known = {key: value for key, value in signature_of(kind).defaults.items() if key != "tracking_uri"}
     defaults = {key: None if value is REQUIRED else value for key, value in known.items()}
-    return names_for(kind, {**defaults, **given}, NAME, run)
+    return fill_in_names(kind, {**defaults, **given}, NAME, run)
 
 
 def test_wandb_is_grouped_by_the_study():
@@ -118,8 +118,8 @@ def test_what_leaves_the_run_open_is_not_refused():
 
 
 def test_it_is_known_what_trackers_import():
-    assert modules_of_trackers({"logger": True}) == ["torch.utils.tensorboard"]
-    assert modules_of_trackers({"logger": ["CSVLogger", False, 3]}) == []
-    assert modules_of_trackers({}) == []
+    assert list_imports({"logger": True}) == ["torch.utils.tensorboard"]
+    assert list_imports({"logger": ["CSVLogger", False, 3]}) == []
+    assert list_imports({}) == []
     own = {"class_path": "lightning.pytorch.loggers.MLFlowLogger", "init_args": {}}
-    assert modules_of_trackers({"logger": own})[0] == "mlflow"
+    assert list_imports({"logger": own})[0] == "mlflow"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightningtune.training.tracker_stand_in import Nothing, StandIn
+from lightningtune.training.tracker_guard import Nothing, StandIn
 
 
 def test_nothing_is_done_at_any_depth(tmp_path):
