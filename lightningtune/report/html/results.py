@@ -12,7 +12,7 @@ import datetime
 import html
 import itertools
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -266,18 +266,18 @@ class DrawableResults(StudyResults):
         """The study in memory, as it is drawn. Trials that are not drawn are failed ones there, to keep the numbers."""
         placeholder = create_trial(state=TrialState.FAIL)
         return self._build_study(
-            [trial if trial.number in self.drawn else placeholder for trial in self.optuna_trials], self.drawn
+            [self._copy(trial) if trial.number in self.drawn else placeholder for trial in self.optuna_trials]
         )
 
-    def _build_study(self, trials: Sequence[FrozenTrial], copied: Collection[int]) -> optuna.Study:
-        """Return a study in memory. Attributes are left out, for Optuna would show them all beside the mouse."""
+    def _build_study(self, trials: Sequence[FrozenTrial]) -> optuna.Study:
         with _quiet():
             study = optuna.create_study(directions=[*self.directions])  # type: ignore[list-item]
             study.set_metric_names([_escape(metric) for metric in self.metrics])
-            study.add_trials([self._copy(trial) if trial.number in copied else trial for trial in trials])
+            study.add_trials(trials)
         return study
 
     def _copy(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return a trial to draw. Attributes are left out, for Optuna would show them all beside the mouse."""
         names = self._drawn_names
         drawn = {name: _make_drawable(kind, trial.params[name]) for name, kind in trial.distributions.items()}
         copy = create_trial(
@@ -320,8 +320,7 @@ class DrawableResults(StudyResults):
         if objective not in self._importances:
             study = self.drawn_study
             if len(self.trials) > self.most_drawn:
-                sample = _sample(self._complete, self.most_drawn)
-                study = self._build_study(sample, {trial.number for trial in sample})
+                study = self._build_study([self._copy(trial) for trial in _sample(self._complete, self.most_drawn)])
             # Optuna takes a target for better where it is lower, whatever the study's direction
             sign = 1 if self.directions[objective] == "minimize" else -1
             with _quiet():

@@ -303,3 +303,10 @@ def test_the_results_are_what_they_were():
 
 def test_they_can_be_kept_and_drawn_later(drawn):
     assert pickle.loads(pickle.dumps(drawn)).plot_optimization_history().data
+
+
+@pytest.mark.parametrize(("high", "step"), [(1e-1, 1), (1e-4, "D2")])
+def test_log_axes_have_few_labels(high, step):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    study.optimize(lambda trial: trial.suggest_float("lr", 1e-5, high, log=True), n_trials=20)
+    assert figures(study).plot_slice().layout.xaxis.dtick == step
