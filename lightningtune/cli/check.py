@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightningtune.cli.output import print_json, show, width
 from lightningtune.cli.studies import STORAGE_SECONDS, add_json
-from lightningtune.cli.study_file import StudyFile, with_given_storage
+from lightningtune.cli.study_file import StudyFile, fill_in_storage
 from lightningtune.cli.study_options import StudyParser
 from lightningtune.errors import ConfigurationError, LightningTuneError
 from lightningtune.wording import counted
@@ -36,7 +36,7 @@ def check_parser() -> StudyParser:
 def _check(given: Namespace) -> int:
     headline = "No study"
     try:
-        study = with_given_storage(given.read_study())
+        study = fill_in_storage(given.read_study())
         headline = f"Study '{study.study_name}'"
 
         # deferred import: keeps --help fast

@@ -94,15 +94,15 @@ def _find_parts(given: Namespace, folder: Path) -> tuple[str | None, _Part, _Par
     if given.cli is None:
         model = import_named("MODEL", given.model)
         check_target("model_class", model)
-        part = _Part("model", _from(folder, given.model), model)
+        part = _Part("model", _name_from(folder, given.model), model)
         name = given.data or _find_datamodule(model, given.model)
         if name is None:
             return None, part, None
         data = import_named("--data", name)
         check_target("datamodule_class", data)
-        return None, part, _Part("data", _from(folder, name), data)
+        return None, part, _Part("data", _name_from(folder, name), data)
     call = catch_cli(find_script("--cli", given.cli) or import_named("--cli", given.cli))
-    cli = _from(folder, given.cli)
+    cli = _name_from(folder, given.cli)
     parts: dict[str, _Part] = {}
     for section, argument in (("model", "model_class"), ("data", "datamodule_class")):
         target = call.arguments.get(argument)
@@ -132,14 +132,14 @@ def _find_datamodule(model: Any, name: str) -> str | None:
     return f"{place if is_defined_there else model.__module__}{mark}{found[0]}"
 
 
-def _from(folder: Path, name: str) -> str:
+def _name_from(folder: Path, name: str) -> str:
     """Return a name as the study file's folder has it: the path of a script leads from there."""
     script, mark, rest = name.partition(":")
     return f"{os.path.relpath(script, folder)}{mark}{rest}" if script.endswith(".py") else name
 
 
 def _draft(cli: str | None, model: _Part, data: _Part | None) -> tuple[str, str]:
-    """Return the text of a study file, and what to tell whoever asked for it."""
+    """Return the text of a study file, and a summary of it."""
     from lightningtune.search.tunable import search_space_of  # deferred import: keeps --help fast
 
     parts = [model] if data is None else [model, data]
@@ -160,7 +160,7 @@ def _draft(cli: str | None, model: _Part, data: _Part | None) -> tuple[str, str]
         subject += (
             "# datamodule_class: package.module:Data  # fill in: a LightningDataModule, or what returns dataloaders"
         )
-    logged = logged_metrics(model.target)
+    logged = find_logged_metrics(model.target)
     chosen = choose_metric(logged)
     if chosen is None:
         missing.append(f"metric: nothing that a validation logs was found in {model.name}")
@@ -316,7 +316,7 @@ def guess_space(target: Callable[..., Any], section: str = "model") -> list[Gues
 
 def _guess(section: str, name: str, hint: Any, default: Any) -> Guess:
     kind, value = _plain_type(hint, default), _REQUIRED if default is _REQUIRED else None
-    note = "no default" if default is _REQUIRED else f"default {_shown(default)}"
+    note = "no default" if default is _REQUIRED else f"default {_format_default(default)}"
     if _has(_FIXED, name):
         return Guess(section, name, None, False, f"the task or the data decides it; {note}", value)
     if kind in (int, float):
@@ -389,14 +389,14 @@ def _all_choices(hint: Any, kind: Any) -> dict[str, Any] | None:
     return {"type": "categorical", "choices": choices} if len(choices) > 1 else None
 
 
-def _shown(value: Any) -> str:
+def _format_default(value: Any) -> str:
     if isinstance(value, (bool, NoneType)):
         return _flow(value)
     text = value.name if isinstance(value, enum.Enum) else " ".join(repr(value).split())
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-def logged_metrics(model: Any) -> list[str]:
+def find_logged_metrics(model: Any) -> list[str]:
     """Return the names that a model's source hands to ``log`` and ``log_dict`` as text, its own before its bases'."""
     names: list[str] = []
     for owner in model.__mro__ if inspect.isclass(model) else (model,):

@@ -13,7 +13,7 @@ from lightningtune.cli.check import check_first
 from lightningtune.cli.output import print_json, show, tell
 from lightningtune.cli.parsing import CommandParser, jobs, positive
 from lightningtune.cli.studies import STORAGE, add_check, add_json, add_study, open_study
-from lightningtune.cli.study_file import with_given_storage
+from lightningtune.cli.study_file import fill_in_storage
 from lightningtune.cli.study_options import StudyParser
 from lightningtune.errors import redact
 
@@ -52,7 +52,7 @@ def _tune(given: Namespace) -> int:
             study = dataclasses.replace(study, storage=None)
         sys.stdout.write(study.to_yaml())
         return 0
-    study = with_given_storage(study)
+    study = fill_in_storage(study)
     from lightningtune.cli.building import build_optimizer
     from lightningtune.cli.start import StudyStart, get_exit_code, run_started
 

@@ -33,7 +33,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where a study is stored."""
     what = f"where it is stored, unless that is the journal in its folder (default: ${STORAGE})"
-    parser.add_argument("--storage", metavar="URL", default=given_storage(), help=what)
+    parser.add_argument("--storage", metavar="URL", default=get_default_storage(), help=what)
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:
@@ -48,7 +48,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     suggest(option, one_of("true", "false"))
 
 
-def given_storage() -> str | None:
+def get_default_storage() -> str | None:
     """Return the storage that the environment names, or None."""
     return os.environ.get(STORAGE) or None
 
@@ -77,7 +77,7 @@ def open_study(study: str, storage: str | None, wait: float | None = STORAGE_SEC
             try:
                 return find_study(study, storage, storages.OUTAGE_SECONDS if wait is None else wait)
             except ConfigurationError as error:
-                if storage is None or storage != given_storage():
+                if storage is None or storage != get_default_storage():
                     raise
                 raise ConfigurationError(f"{error} The storage is that of {STORAGE}.") from None
 

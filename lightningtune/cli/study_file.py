@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from lightningtune.cli.studies import given_storage
+from lightningtune.cli.studies import get_default_storage
 from lightningtune.config.base import FILE_ENDINGS, TOP_NAMES, place_at, with_files
 from lightningtune.errors import InvalidConfigError, did_you_mean
 from lightningtune.files import dump_yaml, load_yaml, read_mapping
@@ -171,16 +171,16 @@ def read_study(
     for name, value in values.items():
         if not fits(hints()[name], value):
             raise InvalidConfigError(
-                f"{name} must be {allowed(hints()[name])}, but got {_shown(value)}.{_remedy(name, value)}"
+                f"{name} must be {describe_type(hints()[name])}, but got {_format_value(value)}.{_remedy(name, value)}"
             )
     if values.get("study_name") is None:
         values["study_name"] = "optuna_study" if path is None else Path(path).stem
     return StudyFile(**values)
 
 
-def with_given_storage(study: StudyFile) -> StudyFile:
+def fill_in_storage(study: StudyFile) -> StudyFile:
     """Return a study file with the storage of the environment, where it names none itself."""
-    return study if study.storage is not None else dataclasses.replace(study, storage=given_storage())
+    return study if study.storage is not None else dataclasses.replace(study, storage=get_default_storage())
 
 
 def _check_name(path: Any, name: str) -> None:
@@ -193,7 +193,7 @@ def _check_name(path: Any, name: str) -> None:
     )
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """Return a value as it stands in YAML, where Python writes it otherwise."""
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
@@ -215,7 +215,7 @@ def read_value(name: str, text: str) -> Any:
     for read in (value, text):
         if fits(hint, read):
             return read
-    raise InvalidConfigError(f"must be {allowed(hint)}, but got {text!r}.{_remedy(name, text)}")
+    raise InvalidConfigError(f"must be {describe_type(hint)}, but got {text!r}.{_remedy(name, text)}")
 
 
 def read_yaml(text: str) -> Any:
@@ -254,17 +254,17 @@ _NAMES = MappingProxyType(
 )
 
 
-def allowed(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
     """Say in words what an annotation of `StudyFile` asks for.
 
     Example:
-        >>> allowed(str | list[str]), allowed(int | None), allowed(Literal["a", "b"])
+        >>> describe_type(str | list[str]), describe_type(int | None), describe_type(Literal["a", "b"])
         ('text or a list of text', 'an integer or null', "'a' or 'b'")
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is list:
-        return "a list" if inner[0] is Any else f"a list of {allowed(inner[0])}"
+        return "a list" if inner[0] is Any else f"a list of {describe_type(inner[0])}"
     if origin is dict:
         return "a mapping"
-    words = [repr(one) if origin is Literal else allowed(one) for one in inner] or [_NAMES[hint]]
+    words = [repr(one) if origin is Literal else describe_type(one) for one in inner] or [_NAMES[hint]]
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

@@ -19,7 +19,7 @@ from lightningtune.cli.check import check_first
 from lightningtune.cli.main import COULD_NOT, INTERRUPTED, describe_error
 from lightningtune.cli.output import tell
 from lightningtune.cli.start import StudyStart, get_exit_code, run_started
-from lightningtune.cli.study_file import StudyFile, descriptions, hints, read_study, read_value, with_given_storage
+from lightningtune.cli.study_file import StudyFile, descriptions, fill_in_storage, hints, read_study, read_value
 from lightningtune.config.base import FIT
 from lightningtune.errors import InvalidConfigError, LightningTuneError
 from lightningtune.files import load_yaml
@@ -148,7 +148,7 @@ class TuneCLI(LightningCLI):
         options = {name: given.get(option) for name, option in self._options.items() if name != _CHECK}
         texts = {name: read_value(name, value) for name, value in options.items() if isinstance(value, str)}
         study = read_study(None, {name: value for name, value in {**options, **texts}.items() if value is not None})
-        return with_given_storage(dataclasses.replace(study, base_config=without_defaults(written or {})))
+        return fill_in_storage(dataclasses.replace(study, base_config=without_defaults(written or {})))
 
 
 class _Tuned(BaseException):

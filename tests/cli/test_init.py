@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightningtune.cli.init import choose_metric, guess_space, logged_metrics
+from lightningtune.cli.init import choose_metric, find_logged_metrics, guess_space
 from lightningtune.cli.main import main
 from lightningtune.files import load_yaml
 from lightningtune.search.parameters import parse_parameter
@@ -225,8 +225,8 @@ def test_either_a_model_or_a_cli_is_named(line, capsys):
 
 
 def test_metrics_are_read_from_the_source():
-    assert logged_metrics(nets.Line) == ["val_loss", "val_acc", "size"]
-    assert logged_metrics(nets.loaders) == []
+    assert find_logged_metrics(nets.Line) == ["val_loss", "val_acc", "size"]
+    assert find_logged_metrics(nets.loaders) == []
     assert choose_metric(["val_acc", "val/loss"]) == ("val/loss", "minimize")
     assert choose_metric(["valid_f1"]) == ("valid_f1", "maximize")
     assert choose_metric(["interval_loss"]) is None

@@ -12,7 +12,7 @@ from lightningtune import ConfigurationError, OptunaDrivenOptimizer
 from lightningtune.arguments import OPTUNA_KWARGS
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.main import main
-from lightningtune.cli.study_file import StudyFile, allowed, descriptions, fits, hints, read_study, read_value
+from lightningtune.cli.study_file import StudyFile, describe_type, descriptions, fits, hints, read_study, read_value
 from lightningtune.cli.study_options import StudyParser
 from lightningtune.config.base import place_at
 from lightningtune.errors import InvalidConfigError
@@ -222,7 +222,7 @@ def test_a_value_may_begin_as_an_option_does():
 def test_every_annotation_can_be_said_and_holds_its_default():
     for field in dataclasses.fields(StudyFile):
         assert fits(hints()[field.name], field.default)
-        assert allowed(hints()[field.name])
+        assert describe_type(hints()[field.name])
 
 
 # building it
