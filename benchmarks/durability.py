@@ -23,8 +23,6 @@ from torch import nn
 from lightningtune import OptunaDrivenOptimizer
 from lightningtune.training.checkpoints import KeepCheckpoints
 
-EPOCHS = 40
-KILLED_AFTER = 30
 MAY_BE_LOST = 30.0
 """Seconds: the most that is ever unsaved; where holding the best costs little, it is 50 times a write, and an epoch."""
 
@@ -97,16 +95,16 @@ def share_of_checkpoints(width, seconds, epochs):
             setattr(KeepCheckpoints, name, method)
 
 
-def compare_shares(epochs):
-    for width, seconds, count in ((1024, 0.1, 10 * epochs), (3072, 3.0, epochs)):
+def compare_shares(short, long):
+    for width, seconds, count in ((1024, 0.1, short), (3072, 3.0, long)):
         share = share_of_checkpoints(width, seconds, count)
         weights = f"{(width**2) / 1e6:.0f} million parameters, Adam"
         show(f"share of checkpoints, epochs of {seconds:g} s that all improve", share, 0.02, weights)
 
 
-def run(directory, isolate):
+def run(directory, isolate, epochs):
     """Be the command that is killed: note when the study begins, and run it."""
-    study = optimizer(directory, 1024, 0.1, EPOCHS, isolate=isolate)
+    study = optimizer(directory, 1024, 0.1, epochs, isolate=isolate)
     Path(directory, "began").write_text(str(time.time()))
     study.optimize()
 
@@ -118,19 +116,19 @@ def epochs_in(directory):
     return [(float(when), int(epoch), int(process)) for when, epoch, process in map(str.split, lines)]
 
 
-def go_on_after_kill(isolate, host):
+def go_on_after_kill(isolate, host, epochs):
     """Kill a study's host, or its trial; return the seconds until the trial trained again, and those that were lost.
 
     Of a host that was killed, the first are counted from the moment that the next one is up.
     """
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, __file__, "--only", str(isolate), "--directory", directory]
+        command = [sys.executable, __file__, "--only", str(isolate), "--directory", directory, "--epochs", str(epochs)]
         with subprocess.Popen(command) as process:
-            while not (epochs := epochs_in(directory)) or epochs[-1][1] < KILLED_AFTER:
+            while not (trained := epochs_in(directory)) or trained[-1][1] < 3 * epochs // 4:
                 assert process.poll() is None, "the study has ended before it was killed"
                 time.sleep(0.01)
             time.sleep(0.05)
-            os.kill(process.pid if host else epochs[-1][2], signal.SIGKILL)
+            os.kill(process.pid if host else trained[-1][2], signal.SIGKILL)
             killed = time.time()
         if host:
             subprocess.run(command, check=True)
@@ -140,16 +138,16 @@ def go_on_after_kill(isolate, host):
         every = epochs_in(directory)
         before = [epoch for epoch in every if epoch[0] < killed]
         when, epoch, _ = next(epoch for epoch in every if epoch[0] > killed)
-        assert every[-1][1] == EPOCHS - 1
+        assert every[-1][1] == epochs - 1
         assert epoch > 0
         lost = killed - next(began for began, number, _ in reversed(before) if number == epoch)
         return when - killed_or_up, lost
 
 
-def compare_kills(repetitions):
+def compare_kills(repetitions, epochs):
     ways = {"the host, one process": (False, True), "the host, isolated": (True, True), "the trial": (True, False)}
     for what, (isolate, host) in ways.items():
-        found = [go_on_after_kill(isolate, host) for _ in range(repetitions)]
+        found = [go_on_after_kill(isolate, host, epochs) for _ in range(repetitions)]
         again, lost = (statistics.median(figures) for figures in zip(*found, strict=True))
         show(f"killed: {what}; seconds until it trains again", again, 1.0)
         show(
@@ -163,8 +161,8 @@ def compare_kills(repetitions):
 def main(quick):
     print(machine())
     torch.set_num_threads(1)
-    compare_shares(3 if quick else 20)
-    compare_kills(1 if quick else 5)
+    compare_shares(*((5, 1) if quick else (200, 20)))
+    compare_kills(*((1, 8) if quick else (5, 40)))
 
 
 if __name__ == "__main__":
@@ -172,8 +170,9 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="few repetitions: shows that it runs, not the figures")
     parser.add_argument("--only", help="be the study that is killed, isolated or not")
     parser.add_argument("--directory", help="of --only")
+    parser.add_argument("--epochs", type=int, help="of --only")
     arguments = parser.parse_args()
     if arguments.only:
-        run(arguments.directory, arguments.only == "True")
+        run(arguments.directory, arguments.only == "True", arguments.epochs)
     else:
         main(arguments.quick)

@@ -1,6 +1,7 @@
 """The floors of docs/architecture.md: a file imports only from lower floors, or from its own room."""
 
 import ast
+import graphlib
 import sys
 from pathlib import Path
 
@@ -83,3 +84,18 @@ def test_the_contract_is_the_standard_librarys():
 
 def test_every_room_stands_on_a_floor():
     assert {room(path) for path in FILES} == set(ROOMS)
+
+
+def module_name(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_file_imports_itself_through_others():
+    modules = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+    imported = {}
+    for name, path in modules.items():
+        names = {part for module in imports(path) for part in (module, module.rpartition(".")[0])}
+        imported[name] = names & modules.keys() - {name, "lightningtune"}
+    order = graphlib.TopologicalSorter(imported)
+    order.prepare()  # raises CycleError, which names the circle
+    assert order.is_active()
