@@ -1,4 +1,4 @@
-"""What users hand to `OptunaDrivenOptimizer`, checked before anything is done with it."""
+"""Check the arguments of `OptunaDrivenOptimizer` before anything else happens."""
 
 from __future__ import annotations
 
@@ -34,11 +34,7 @@ OPTUNA_KWARGS = ("catch", "gc_after_trial", "show_progress_bar")
 
 
 def check_injected(sampler: Any, pruner: Any) -> None:
-    """Refuse what is not a sampler or a pruner of Optuna's, a class in place of an object among it.
-
-    Raises:
-        ConfigurationError: naming it.
-    """
+    """Refuse what is no Optuna sampler or pruner, such as a class or a name."""
     for name, value, base in (
         ("sampler", sampler, optuna.samplers.BaseSampler),
         ("pruner", pruner, optuna.pruners.BasePruner),
@@ -53,11 +49,7 @@ def check_injected(sampler: Any, pruner: Any) -> None:
 
 
 def check_integers(at_least: Mapping[str, tuple[Any, int]]) -> None:
-    """Check counts and seeds: name to (value, least allowed value); ``n_jobs`` may be -1 too.
-
-    Raises:
-        ConfigurationError: naming the first that is wrong.
-    """
+    """Check integers, given as name to (value, lowest allowed value); ``n_jobs`` may be -1 too."""
     for name, (value, least) in at_least.items():
         is_integer = isinstance(value, int) and not isinstance(value, bool)
         if not is_integer or (value < least and (name, value) != ("n_jobs", -1)):
@@ -70,9 +62,6 @@ def check_seeds(seeds: int | Sequence[int]) -> Sequence[int]:
 
     Returns:
         All of them.
-
-    Raises:
-        ConfigurationError: when one is not a seed, or comes twice.
     """
     chosen: Sequence[Any] = [seeds] if isinstance(seeds, (int, str, float)) else seeds
     check_integers({f"seeds[{i}]": (seed, 0) for i, seed in enumerate(chosen)})
@@ -82,11 +71,7 @@ def check_seeds(seeds: int | Sequence[int]) -> Sequence[int]:
 
 
 def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
-    """Refuse a keyword that neither Optuna's functions nor the optimizer take, and a value that it cannot have.
-
-    Raises:
-        ConfigurationError: naming it, and the nearest of both.
-    """
+    """Refuse unknown keywords, with the nearest known one, and wrong values."""
     for name in given:
         if name not in OPTUNA_KWARGS:
             hint = did_you_mean(name, (*OPTUNA_KWARGS, *own))
@@ -103,11 +88,7 @@ def check_optuna_kwargs(given: Mapping[str, Any], own: Iterable[str]) -> None:
 
 
 def check_seconds(name: str, value: Any, may_be_zero: bool = False) -> None:
-    """Check a limit of time; None is none.
-
-    Raises:
-        ConfigurationError: naming it.
-    """
+    """Check a time limit; None means none."""
     if value is None or (_is_number(value) and 0 <= value < math.inf and (value or may_be_zero)):
         return
     allowed = "from 0" if may_be_zero else "above 0"
@@ -119,22 +100,14 @@ def _is_number(value: Any) -> bool:
 
 
 def check_flags(given: Mapping[str, Any]) -> None:
-    """Check switches, by name.
-
-    Raises:
-        ConfigurationError: naming the first that is neither True nor False.
-    """
+    """Check flags, given by name."""
     for name, value in given.items():
         if not isinstance(value, bool):
             raise ConfigurationError(f"{name} must be True or False, but got {value!r}.")
 
 
 def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Callable[..., None]]]:
-    """Tell Lightning's callbacks from Optuna's.
-
-    Raises:
-        ConfigurationError: for what is neither.
-    """
+    """Split callbacks into Lightning's and Optuna's."""
     if not isinstance(callbacks, Sequence):
         raise ConfigurationError(f"callbacks must be a list, but got {callbacks!r}.")
     for callback in callbacks:
@@ -151,7 +124,7 @@ def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Calla
     for callback in lightning:
         try:
             copy.deepcopy(callback)
-        except Exception as error:  # whatever a callback of the user's holds
+        except Exception as error:  # user code may raise anything
             kind = type(callback).__name__
             held = next((name for name, value in vars(callback).items() if not _can_be_copied(value)), None)
             raise ConfigurationError(
@@ -164,7 +137,7 @@ def sort_callbacks(callbacks: Sequence[Any]) -> tuple[list[Callback], list[Calla
 def _can_be_copied(value: Any) -> bool:
     try:
         copy.deepcopy(value)
-    except Exception:  # copying runs whatever code the value has
+    except Exception:  # user code may raise anything
         return False
     return True
 
@@ -174,17 +147,13 @@ def _takes_study_and_trial(callback: Any) -> bool:
         inspect.signature(callback).bind(None, None)
     except TypeError:
         return False
-    except ValueError:  # its parameters cannot be told
+    except ValueError:  # some builtins have no signature
         return callable(callback)
     return True
 
 
 def check_target(what: str, target: Any) -> None:
-    """Refuse a ``model_class`` or ``datamodule_class`` that cannot be one.
-
-    Raises:
-        ConfigurationError: saying what would be right; for a class of ``pytorch_lightning``, what to import instead.
-    """
+    """Refuse a ``model_class`` or ``datamodule_class`` that cannot be one."""
     base = LightningModule if what == "model_class" else LightningDataModule
     if callable(target):
         _check_names(what, target)
@@ -203,10 +172,10 @@ def check_target(what: str, target: Any) -> None:
 
 
 def _check_names(what: str, target: Callable[..., Any]) -> None:
-    """Refuse what cannot be given its arguments by name, as a config gives them."""
+    """Refuse positional-only parameters: a config passes arguments by name."""
     try:
         parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # it tells nobody
+    except (TypeError, ValueError):  # some builtins have no signature
         return
     nameless = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY]
     if nameless:
@@ -222,11 +191,7 @@ def what_to_train(
     datamodule_class: Callable[..., Any] | None,
     cli: CliLike | None,
 ) -> tuple[dict[str, Any], Schema, type[Blueprint]]:
-    """Return the base config, what its sections build, and what builds trials: from classes, or by a LightningCLI.
-
-    Raises:
-        ConfigurationError: when one of them cannot be what it is given as, or they contradict each other.
-    """
+    """Return the base config, what its sections build, and what builds trials: from classes, or by a LightningCLI."""
     refuse_logger_objects(base_config)
     if cli is None:
         check_target("model_class", model_class)
@@ -235,7 +200,7 @@ def what_to_train(
     for name, target in (("model_class", model_class), ("datamodule_class", datamodule_class)):
         if target is not None:
             raise ConfigurationError(f"{name} and cli both say what to train. Leave {name} out: the CLI has its own.")
-    # imported where it is used: Lightning's module changes settings of jsonargparse
+    # deferred import: Lightning's CLI module changes settings of jsonargparse
     from lightningtune.training.lightning_cli import CliBlueprint, CliSchema, read_cli_config
 
     cli_schema = CliSchema.of(cli)
@@ -243,11 +208,7 @@ def what_to_train(
 
 
 def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str, Any]) -> SearchSpace:
-    """Return the given space, or those that the model's and the datamodule's classes declare.
-
-    Raises:
-        ConfigurationError: when there is none.
-    """
+    """Return the given space, or those that the model's and the datamodule's classes declare."""
     if given is not None:
         return as_search_space(given)
     spaces = []
@@ -266,10 +227,7 @@ def space_of(given: SearchSpaceLike | None, schema: Schema, config: Mapping[str,
 
 
 def without_failures(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a callback of optuna-integration's that does not raise; any other as it is, for it may mean to.
-
-    Args:
-        callback: of a class of its own or of a user's subclass; is called with the study and a trial.
+    """Wrap a tracker callback of optuna-integration so that it never raises; others may mean to.
 
     Example:
         >>> without_failures(print) is print

@@ -192,8 +192,7 @@ class OptunaDrivenOptimizer:
             raise ConfigurationError(f"baseline must be True, False or a point of the space, but got {baseline!r}.")
         check_injected(sampler, pruner)
         self._directions = read_directions(direction, metric)
-        self._objective = make_objective(metric, None, self._directions, score, non_finite)
-        self._directory = StudyDirectory.named(experiment_dir, study_name)
+        objective = make_objective(metric, None, self._directions, score, non_finite)
         self._study_name, self._seed = study_name, seed
         self._sampler, self._pruner = sampler, pruner
         self._stored_in, self._load_if_exists, self._timeout = storage, load_if_exists, timeout
@@ -202,33 +201,33 @@ class OptunaDrivenOptimizer:
         self._isolate = isolate or n_jobs != 1
         if self._isolate and self._shows_bar:
             raise ConfigurationError("show_progress_bar is for trials in this process; verbose shows progress too.")
-        self._trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
-        for callback in self._trainer_callbacks:
-            refuse_other_mode(callback, self._objective)
-        self._config, self._schema, blueprint = what_to_train(base_config, model_class, datamodule_class, cli)
-        trainer = self._config.get("trainer", {})
+        directory = StudyDirectory.named(experiment_dir, study_name)
+        trainer_callbacks, self._study_callbacks = sort_callbacks(callbacks or ())
+        for callback in trainer_callbacks:
+            refuse_other_mode(callback, objective)
+        config, schema, blueprint_class = what_to_train(base_config, model_class, datamodule_class, cli)
+        trainer = config.get("trainer", {})
         self._slots, placed = plan_slots(trainer, n_jobs, self._isolate, devices_per_trial, trials_per_device)
         if placed != trainer:
-            self._config["trainer"] = placed
-        self._space = space_of(search_space, self._schema, self._config)
-        self._blueprint = blueprint(self._schema, self._config, share_data)
+            config["trainer"] = placed
+        space = space_of(search_space, schema, config)
+        blueprint = blueprint_class(schema, config, share_data)
         with opening.quiet_optuna():
-            check_space(self._space, self._schema, self._config, self._blueprint)
-            check_config(base_config, self._schema, self._config, self._blueprint)
-            check_sampler(sampler, self._space, self._directions)
-            self._baseline = stored_point(self._space, baseline) if isinstance(baseline, Mapping) else baseline
-        prints = self._shows_bar or prints_itself(trainer, self._trainer_callbacks)
-        console = view_console(verbose, is_shared=bool(prints) and not self._isolate)
-        self._view = LiveView(self._objective.monitor, console)
+            check_space(space, blueprint)
+            check_config(base_config, blueprint)
+            check_sampler(sampler, space, self._directions)
+            self._baseline = stored_point(space, baseline) if isinstance(baseline, Mapping) else baseline
+        prints = self._shows_bar or prints_itself(trainer, trainer_callbacks)
+        self._view = LiveView(objective.monitor, view_console(verbose, is_shared=bool(prints) and not self._isolate))
         self._tell = Events([self._view])
         self._study: optuna.Study | None = None
         self._checked: frozenset[str] = frozenset()
         self._plan = StudyPlan(
-            space=self._space,
-            blueprint=self._blueprint,
-            objective=self._objective,
-            directory=self._directory,
-            callbacks=self._trainer_callbacks,
+            space=space,
+            blueprint=blueprint,
+            objective=objective,
+            directory=directory,
+            callbacks=trainer_callbacks,
             save_checkpoints=save_checkpoints,
             save_top_k=save_top_k,
             max_failures=max_failures,
@@ -244,7 +243,7 @@ class OptunaDrivenOptimizer:
             >>> optimizer.directory.name
             'optuna_study'
         """
-        return self._directory.root
+        return self._plan.directory.root
 
     @property
     def study(self) -> optuna.Study:
@@ -257,25 +256,26 @@ class OptunaDrivenOptimizer:
             >>> optimizer.study.study_name
             'optuna_study'
         """
+        plan = self._plan
         if self._study is None:
-            self._directory.create()
+            plan.directory.create()
             with opening.quiet_optuna():
-                self._storage = open_storage(self._stored_in, self._directory.journal)
+                self._storage = open_storage(self._stored_in, plan.directory.journal)
                 study = opening.open_study(
                     self._study_name,
                     self._storage,
                     self._directions,
-                    self._objective.monitor,
+                    plan.objective.monitor,
                     self._load_if_exists,
                     self._sampler,
                     self._pruner,
                     self._seed,
                 )
-                subject = Subject.of(self._schema, self._space, self._config)
+                subject = Subject.of(plan.blueprint.schema, plan.space, plan.blueprint.config)
                 check_subject(study, subject, self._how_to_remove())
             if self._stored_in is None:
-                self._directory.check_belongs(study.user_attrs[SEED], len(study.get_trials(deepcopy=False)))
-            self._study, self._blueprint.data_seed = study, opening.data_seed(study)
+                plan.directory.check_belongs(study.user_attrs[SEED], len(study.get_trials(deepcopy=False)))
+            self._study, plan.blueprint.data_seed = study, opening.data_seed(study)
         return self._study
 
     @property
@@ -349,28 +349,30 @@ class OptunaDrivenOptimizer:
             >>> len(study.trials), study.best_trial.number in (0, 1)
             (2, True)
         """
-        study = self.study
+        study, plan = self.study, self._plan
         how_to_remove = self._how_to_remove()
-        check_continuable(study, self._space.parameters or (), how_to_remove)
-        asked_for = define(study, self._objective, self.n_trials, self._schema, self._space, self._config)
-        if (changed := changes_since(self._directory.read_definition(), asked_for, study)) is not None:
+        check_continuable(study, plan.space.parameters or (), how_to_remove)
+        asked_for = define(
+            study, plan.objective, plan.n_trials, plan.blueprint.schema, plan.space, plan.blueprint.config
+        )
+        if (changed := changes_since(plan.directory.read_definition(), asked_for, study)) is not None:
             self._tell.note(changed)
-        recovery = Recovery(study, self._directory, self.n_trials, self._tell.note)
+        recovery = Recovery(study, plan.directory, plan.n_trials, self._tell.note)
         recovery.begin()
         start_over(study)
         done = count_finished(study)
-        line = headline(self._study_name, self._objective, done, self.n_trials)
-        self._tell(StudyBegan(self.results(), done, self.n_trials, line))
-        report = ReportWriter(self._directory)
+        line = headline(self._study_name, plan.objective, done, plan.n_trials)
+        self._tell(StudyBegan(self.results(), done, plan.n_trials, line))
+        report = ReportWriter(plan.directory)
         try:
             self._run(study, done, recovery, report, asked_for)
         except (KeyboardInterrupt, SystemExit):
             report.write(study)
-            self._tell.note(f"Interrupted. {describe_progress(study, self.n_trials)}; run again to go on.")
+            self._tell.note(f"Interrupted. {describe_progress(study, plan.n_trials)}; run again to go on.")
             raise
         report.write(study)
         results = self.results()
-        self._tell(StudyEnded(summary(results, self._directory), is_empty=not results.best_trials))
+        self._tell(StudyEnded(summary(results, plan.directory), is_empty=not results.best_trials))
         return study
 
     def results(self) -> DrawableResults:
@@ -381,7 +383,7 @@ class OptunaDrivenOptimizer:
             >>> results.best.state, results.baseline.number
             ('complete', 0)
         """
-        return drawable_results(self.study, self._directory)
+        return drawable_results(self.study, self._plan.directory)
 
     def get_best_config(self, number: int | None = None) -> dict[str, Any]:
         """Return the config that a trial was trained with; it runs as it is.
@@ -401,7 +403,7 @@ class OptunaDrivenOptimizer:
             1
         """
         number = self.results().choose(number)
-        return self._directory.read_config(number, read_config_sum(self.study, number))
+        return self._plan.directory.read_config(number, read_config_sum(self.study, number))
 
     def best_model(self, number: int | None = None) -> LightningModule:
         """Build the model of a trial with its best weights, ready to evaluate.
@@ -423,13 +425,13 @@ class OptunaDrivenOptimizer:
             False
         """
         number = (results := self.results()).choose(number)
-        config, checkpoint = self.get_best_config(number), self._directory.checkpoint(number)
+        config, checkpoint = self.get_best_config(number), self._plan.directory.checkpoint(number)
         if checkpoint is None:
             kept = f"with save_checkpoints={self._plan.save_checkpoints} and save_top_k={self._plan.save_top_k}"
-            raise TrialError(f"There is no '{self._directory.trial(number) / 'best.ckpt'}', {kept}.")
-        values = None if callable(self._objective.score) else results.trials[number].values
+            raise TrialError(f"There is no '{self._plan.directory.trial(number) / 'best.ckpt'}', {kept}.")
+        values = None if callable(self._plan.objective.score) else results.trials[number].values
         try:
-            return trained_model(self._blueprint, config, checkpoint, values).eval()
+            return trained_model(self._plan.blueprint, config, checkpoint, values).eval()
         except (InvalidConfigError, RuntimeError) as error:
             raise TrialError(f"The model's class is not what trial {number} trained: {error}") from error
 
@@ -467,12 +469,12 @@ class OptunaDrivenOptimizer:
             own = config["seed_everything"]
             seeds = opening.derive_seed(self.study, number) if own is False else own
         chosen = check_seeds(seeds)
-        ranks = self._blueprint.check_trainer(config)
+        ranks = self._plan.blueprint.check_trainer(config)
         with self._processes() if ranks > 1 else contextlib.nullcontext() as processes:
 
             def train(spec: TrialSpec) -> TrialOutcome:
                 if processes is None:
-                    return run_inline(spec, self._blueprint, SilentReporter())
+                    return run_inline(spec, self._plan.blueprint, SilentReporter())
                 return processes.run(spec, self._slots[0], SilentReporter(), ranks)
 
             return tuple(
@@ -504,7 +506,13 @@ class OptunaDrivenOptimizer:
         """
         check_tolerance(tolerance)
         return replay(
-            self.study, number, self._directory, self._blueprint, self._objective, self._trainer_callbacks, tolerance
+            self.study,
+            number,
+            self._plan.directory,
+            self._plan.blueprint,
+            self._plan.objective,
+            self._plan.callbacks,
+            tolerance,
         )
 
     def _processes(self) -> TrialProcesses:
@@ -513,10 +521,10 @@ class OptunaDrivenOptimizer:
         Raises:
             ConfigurationError: when something cannot travel there, naming it.
         """
-        for callback in self._trainer_callbacks:
+        for callback in self._plan.callbacks:
             check_travels(f"callbacks: {type(callback).__name__}", callback)
-        check_travels("score", self._objective.score)
-        return TrialProcesses(self._blueprint)
+        check_travels("score", self._plan.objective.score)
+        return TrialProcesses(self._plan.blueprint)
 
     def _run(
         self,
@@ -530,9 +538,9 @@ class OptunaDrivenOptimizer:
         with contextlib.ExitStack() as context:
             # a fork server may have to import for seconds, meanwhile the checks go on
             processes = context.enter_context(self._processes()) if self._isolate and not is_over else None
-            ranks = self._blueprint.check_trainer(self._config)
-            if not is_over or not self._directory.read_definition():  # else nothing runs as it is asked for
-                self._directory.write_definition(asked_for)
+            ranks = self._plan.blueprint.check_trainer(self._plan.blueprint.config)
+            if not is_over or not self._plan.directory.read_definition():  # else nothing runs as it is asked for
+                self._plan.directory.write_definition(asked_for)
             self._prepare(study)
             if is_over:
                 return
@@ -555,9 +563,9 @@ class OptunaDrivenOptimizer:
         """Correct what an abrupt end left, and queue the untuned defaults of a new study."""
         plan = self._plan
         FolderUpkeep(study, plan.directory, TrialTally(study), plan.save_top_k).repair(self._tell.note)
-        notes, point = [*notices(self._objective, self._config)], None
+        notes, point = [*notices(self._plan.objective, self._plan.blueprint.config)], None
         if is_new(study):
-            point, note = plan_baseline(self._baseline, self._space, self._schema, self._config, self._blueprint)
+            point, note = plan_baseline(self._baseline, plan.space, plan.blueprint)
             notes += [] if note is None else [note]
         for note in notes:
             if note.detail not in self._checked:
@@ -566,4 +574,4 @@ class OptunaDrivenOptimizer:
             opening.queue_baseline(study, point)
 
     def _how_to_remove(self) -> str:
-        return self._directory.how_to_remove({"storage": self._stored_in})
+        return self._plan.directory.how_to_remove({"storage": self._stored_in})

@@ -1,4 +1,4 @@
-"""What is checked before the first epoch: that the space can be sampled, and its points can be built."""
+"""Check before the first epoch that the space can be sampled and its points can be built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 
 from lightningtune.config.base import LIMITS
-from lightningtune.config.schema import Place, Schema, check_names, get_at
+from lightningtune.config.schema import Place, check_names, get_at
 from lightningtune.config.values import as_python, briefly, is_kept, plain
 from lightningtune.contract import Notice, Objective
 from lightningtune.errors import ConfigurationError, InvalidConfigError, SearchSpaceError, did_you_mean
@@ -26,12 +26,9 @@ from lightningtune.training.build import Blueprint
 _PROBES = 5
 
 
-def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], blueprint: Blueprint) -> None:
-    """Sample a few points, and each end of each range, and parse the configs they make.
-
-    Raises:
-        ConfigurationError: naming the path, the type or the value that does not fit.
-    """
+def check_space(space: SearchSpace, blueprint: Blueprint) -> None:
+    """Parse the configs of a few sampled points and of both ends of each range."""
+    schema, config = blueprint.schema, blueprint.config
     check_names(schema, config)
     points = list(_probes(space))
     for parameter in space.parameters or ():
@@ -45,57 +42,48 @@ def check_space(space: SearchSpace, schema: Schema, config: Mapping[str, Any], b
                     raise
                 raise InvalidConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from None
             for path in parameter.paths:
-                _check_kept(schema.locate(merged, path), value, schema, merged, blueprint)
+                _check_kept(schema.locate(merged, path), value, merged, blueprint)
     for point in points:
         merged = schema.merge(config, point)
         blueprint.check(merged)
         for path, value in point.items() if space.parameters is None else ():
-            _check_kept(schema.locate(merged, path), value, schema, merged, blueprint)
+            _check_kept(schema.locate(merged, path), value, merged, blueprint)
     for path in (path for parameter in space.parameters or () for path in parameter.paths):
-        _check_given(path, points[0], schema, config, blueprint)
+        _check_given(path, points[0], blueprint)
 
 
-def check_config(given: Any, schema: Schema, config: Mapping[str, Any], blueprint: Blueprint) -> None:
-    """Check that what a base config holds as Python's objects is what the classes get.
-
-    Args:
-        given: the base config as the user gives it; a file has no such objects.
-        schema: what the sections build.
-        config: the base config as it was read.
-        blueprint: builds configs.
-
-    Raises:
-        InvalidConfigError: naming the first value that is not.
-    """
+def check_config(given: Any, blueprint: Blueprint) -> None:
+    """Check that Python objects in a base config reach the classes unchanged."""
     sections = vars(given) if isinstance(given, argparse.Namespace) else given
     if not isinstance(sections, Mapping):
         return
-    if not {*sections} & {*schema.sections} and len(sections) == 1:  # a config of a LightningCLI's whole command
+    names = blueprint.schema.sections
+    if not {*sections} & {*names} and len(sections) == 1:  # the config of a whole LightningCLI command
         sections = next(iter(sections.values()))
-    for name in schema.sections:
+    for name in names:
         section = as_python(sections.get(name)) if isinstance(sections, Mapping) else None
         if isinstance(section, Mapping) and "class_path" not in section:
             for argument, value in section.items():
-                _check_kept((name, argument), value, schema, config, blueprint)
+                _check_kept((name, argument), value, blueprint.config, blueprint)
         else:
-            _check_kept((name,), section, schema, config, blueprint)
+            _check_kept((name,), section, blueprint.config, blueprint)
 
 
-def _check_kept(place: Place, given: Any, schema: Schema, config: Mapping[str, Any], blueprint: Blueprint) -> None:
-    """Check that a class gets a value as the user gives it, or as its annotation has it."""
+def _check_kept(place: Place, given: Any, config: Mapping[str, Any], blueprint: Blueprint) -> None:
+    """Check that a class gets a value as given, or converted by its annotation."""
     if isinstance(given, Mapping) and "class_path" in given:
         inner = given.get("init_args")
         for name, value in inner.items() if isinstance(inner, Mapping) else ():
-            _check_kept((*place, "init_args", name), value, schema, config, blueprint)
+            _check_kept((*place, "init_args", name), value, config, blueprint)
         return
-    found = schema.annotation(config, place)
+    found = blueprint.schema.annotation(config, place)
     if found is None or not isinstance(given, _MAY_CHANGE):
         return
     got: Any = blueprint.arguments(config, str(place[0]))
     try:
         for key in place[1:]:
             got = got[key]
-    except (LookupError, TypeError):  # only **kwargs takes it, as it stands in the config
+    except (LookupError, TypeError):  # it goes to **kwargs as it is
         got = get_at(config, place)
     owner, hint = found
     if is_kept(given, got, hint):
@@ -115,18 +103,17 @@ def _check_kept(place: Place, given: Any, schema: Schema, config: Mapping[str, A
 
 
 _MAY_CHANGE = (Enum, tuple, list, Mapping, os.PathLike, datetime.date, datetime.time, datetime.timedelta)
-"""What a file holds as something else, or may hold such values."""
+"""Types that a file cannot hold, or containers of them."""
 
 
-def _check_given(
-    path: str, point: Mapping[str, Any], schema: Schema, config: Mapping[str, Any], blueprint: Blueprint
-) -> None:
-    """Check what the base config itself gives at a path that varies: it is what the untuned defaults have."""
+def _check_given(path: str, point: Mapping[str, Any], blueprint: Blueprint) -> None:
+    """Check the base config's own value at a tuned path: the untuned defaults use it."""
+    schema, config = blueprint.schema, blueprint.config
     try:
         given = get_at(config, schema.locate(config, path))
-    except (LookupError, InvalidConfigError):  # it gives nothing, or the place is one that the space makes
+    except (LookupError, InvalidConfigError):  # no value there, or only the space creates that place
         return
-    if given is None:  # a place that the space is to fill
+    if given is None:  # the space fills it
         return
     others = {other: value for other, value in point.items() if not other.startswith(f"{path}.")}
     try:
@@ -137,7 +124,7 @@ def _check_given(
 
 
 def notices(objective: Objective, config: Mapping[str, Any]) -> Iterator[Notice]:
-    """Yield what is probably not meant, about the "config" or a "metric"."""
+    """Yield what is probably a mistake, about the "config" or a "metric"."""
     if not LIMITS & {*config.get("trainer", {})}:
         yield Notice("config", "trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
     reversed_direction = looks_reversed(objective)
@@ -150,7 +137,7 @@ def _probes(space: SearchSpace) -> Iterator[dict[str, Any]]:
     for _ in range(_PROBES):
         try:
             yield space.suggest(study.ask())
-        except optuna.TrialPruned:  # the user's way to say that a point is of no interest
+        except optuna.TrialPruned:  # the user rejects this point
             continue
         except ConfigurationError:
             raise
@@ -158,22 +145,17 @@ def _probes(space: SearchSpace) -> Iterator[dict[str, Any]]:
             raise SearchSpaceError(f"{space!r} raised {type(error).__name__}: {error}") from error
 
 
-def baseline_point(
-    space: SearchSpace, schema: Schema, config: Mapping[str, Any], blueprint: Blueprint
-) -> dict[str, Any]:
+def baseline_point(space: SearchSpace, blueprint: Blueprint) -> dict[str, Any]:
     """Express the untuned defaults, the base config as it is, as a point of the space.
 
     Returns:
         Parameter name to what Optuna stores for it.
-
-    Raises:
-        NoDefault: when there is no such point, saying why.
     """
     try:
-        blueprint.check(config)
-        return space.defaults(lambda path: schema.lookup(config, path))
+        blueprint.check(blueprint.config)
+        return space.defaults(lambda path: blueprint.schema.lookup(blueprint.config, path))
     except ConfigurationError as error:
-        if space.parameters is None:  # a function may choose by names of its own
+        if space.parameters is None:  # a function may suggest names that the config lacks
             raise NoDefault("the search space is a function, and they cannot be told from it") from error
         raise NoDefault(str(error).rstrip(".")) from error
     except NoDefault:
@@ -184,20 +166,9 @@ def baseline_point(
 
 
 def plan_baseline(
-    given: bool | Mapping[str, Any],
-    space: SearchSpace,
-    schema: Schema,
-    config: Mapping[str, Any],
-    blueprint: Blueprint,
+    given: bool | Mapping[str, Any], space: SearchSpace, blueprint: Blueprint
 ) -> tuple[Mapping[str, Any] | None, Notice | None]:
     """Decide which point is tried first, as the untuned defaults.
-
-    Args:
-        given: a point of the space, as Optuna stores it, or whether there is to be one.
-        space: the space.
-        schema: what the sections build.
-        config: the base config.
-        blueprint: builds configs.
 
     Returns:
         The point, and what the user should know of it; None for either where there is none.
@@ -205,7 +176,7 @@ def plan_baseline(
     if given is False:
         return None, None
     try:
-        point = given if isinstance(given, Mapping) else baseline_point(space, schema, config, blueprint)
+        point = given if isinstance(given, Mapping) else baseline_point(space, blueprint)
     except NoDefault as reason:
         return None, Notice("space", f"The untuned defaults are not tried first: {reason}. See baseline=.")
     beyond = _outside(space, point)
@@ -219,9 +190,6 @@ def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]
     """Express a point that the user gave, by parameter name, as Optuna stores it.
 
     A number may lie outside its range, as an untuned default may.
-
-    Raises:
-        SearchSpaceError: naming the one that is missing, unknown or none of the choices.
     """
     point: dict[str, Any] = {}
 
@@ -267,14 +235,10 @@ def _inside(parameter: Parameter, value: float) -> bool:
 
 
 def check_sampler(sampler: optuna.samplers.BaseSampler | None, space: SearchSpace, directions: Sequence[str]) -> None:
-    """Have a copy of a sampler sample a few points: it may need a package, or not be able to sample this space.
-
-    Raises:
-        ConfigurationError: saying why.
-    """
+    """Sample a few points with a copy of the sampler: it may lack a package, or not support this space."""
     try:
         probed = copy.deepcopy(sampler)
-    except Exception:  # it holds what cannot be copied, and stays unprobed
+    except Exception:  # it cannot be copied, so it is not tried
         return
     if probed is None:
         return
@@ -293,5 +257,5 @@ def check_sampler(sampler: optuna.samplers.BaseSampler | None, space: SearchSpac
     except ConfigurationError:
         raise
     except Exception as error:
-        if space.parameters is not None:  # a function may raise for reasons of its own
+        if space.parameters is not None:  # a function may raise for other reasons
             raise ConfigurationError(f"{name} cannot sample this search space: {error}") from None

@@ -28,10 +28,7 @@ from servers import Postgres
 
 from lightningtune.study.reporter import DETAIL, REASON
 from lightningtune.study.succession import ATTEMPT, ATTEMPTS, line_of, successors
-from lightningtune.study.tally import (
-    TrialTally,
-    count_finished,
-)
+from lightningtune.study.tally import TrialTally, count_finished
 
 SCRIPT = Path(__file__).with_name("chaos_study.py")
 TRIALS, EPOCHS = 15, 16

@@ -18,9 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightningtune import OptunaDrivenOptimizer
-from lightningtune.study.tally import (
-    TrialTally,
-)
+from lightningtune.study.tally import TrialTally
 
 FOLDER, TRIALS, EPOCHS, PACE = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 BATCHES = 4

@@ -122,8 +122,9 @@ BLUEPRINT = Blueprint(SCHEMA, BASE)
 def resolved(config, space):
     """Read a base config; everything that is checked before the first trial is checked."""
     read = load_base_config(config)
-    check_space(space, SCHEMA, read, BLUEPRINT)
-    check_config(config, SCHEMA, read, BLUEPRINT)
+    blueprint = Blueprint(SCHEMA, read)
+    check_space(space, blueprint)
+    check_config(config, blueprint)
     return read
 
 

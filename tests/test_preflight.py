@@ -15,7 +15,7 @@ from lightningtune.training.build import Blueprint
 def given(space, config=None, model=Line):
     config = config or {}
     schema = Schema(model, Points, L.Trainer)
-    return as_search_space(space), schema, config, Blueprint(schema, config)
+    return as_search_space(space), Blueprint(schema, config)
 
 
 def needs_width(width: int, lr: float = 0.1):

@@ -112,7 +112,7 @@ def _check_config(plan: StudyPlan, baseline: bool | Mapping[str, Any]) -> Iterat
     for notice in notices(plan.objective, config):
         yield Finding("warning", notice.subject, notice.detail)
     with quiet_optuna():
-        _, note = plan_baseline(baseline, plan.space, schema, config, plan.blueprint)
+        _, note = plan_baseline(baseline, plan.space, plan.blueprint)
     if note is not None:
         yield Finding("note", note.subject, note.detail)
     callbacks = [*as_list((config.get("trainer") or {}).get("callbacks")), *plan.callbacks]

@@ -93,9 +93,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     from lightningtune.check.report import describe_extent
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage
-    from lightningtune.study.tally import (
-        is_over,
-    )
+    from lightningtune.study.tally import is_over
 
     storage = asked_for.storage or ""
     if "://" in storage and not storage.startswith("sqlite"):  # whose file the check does not make

@@ -13,9 +13,7 @@ from lightningtune.cli.study_file import StudyFile
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.reporter import STUDY_FILE
 from lightningtune.study.storage import expand_storage
-from lightningtune.study.tally import (
-    is_over,
-)
+from lightningtune.study.tally import is_over
 
 if TYPE_CHECKING:
     import optuna

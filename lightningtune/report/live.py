@@ -1,4 +1,4 @@
-"""The live view of a running study: one line for each finished trial, and below them, where it can, what runs now."""
+"""The live view of a running study: a line for each finished trial, and in a terminal what runs now."""
 
 from __future__ import annotations
 
@@ -40,27 +40,21 @@ from lightningtune.wording import parameters, printable
 log = logging.getLogger(__name__)
 
 _REFRESHES = 2
-"""Times in a second that a terminal is drawn anew."""
+"""Redraws of a terminal per second."""
 _NOTEBOOK_SECONDS = 1.0
 """Seconds between two updates of a notebook that no event asks for."""
 _STAYING = 50
 """Lines of finished trials that a notebook shows."""
 _QUIET = 300.0
-"""Seconds after which a log that is no terminal is told how far the study is."""
+"""Seconds between two lines on the progress of long trials, outside a terminal."""
 _KEPT = "\n\t"
-"""What does not print and is printed all the same, in a text of several lines."""
+"""Control characters that are kept in a text of several lines."""
 _LOG_LEVELS = {Level.NOTE: logging.INFO, Level.WARNING: logging.WARNING, Level.ERROR: logging.ERROR}
 _STYLES = {"complete": "green", "pruned": "yellow", "interrupted": "yellow"}
 
 
 def view_console(verbose: bool, is_shared: bool) -> Console:
-    """Return the console of a view.
-
-    Args:
-        verbose: whether anything is shown.
-        is_shared: whether trials print to the same terminal, a progress bar for one: lines that are kept alive and
-            theirs would be drawn over each other, so each trial is a plain line.
-    """
+    """Return the console of a view."""
     return Console(highlight=False, quiet=not verbose, force_interactive=False if is_shared else None)
 
 
@@ -77,15 +71,10 @@ def progress_bar(total: int, done: int) -> Iterator[Callable[[Event], None]]:
 
 
 class LiveView:
-    """Prints to a console, and keeps some lines alive at its bottom where that is a terminal.
+    """Prints events to a console, and redraws the lines on running trials where it is a terminal.
 
     In a notebook all trials are one output, which is updated; in a log, long trials have a line now and then. What
     cannot be shown, since the terminal is gone for example, ends nothing: from then on nothing is shown.
-
-    Args:
-        metrics: the names of the tuned metrics.
-        console: where to print; a quiet console shows nothing.
-        clock: tells seconds.
     """
 
     def __init__(self, metrics: tuple[str, ...], console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -125,7 +114,7 @@ class LiveView:
         with self._unfailing():
             if self._live is not None:
                 self._live.stop()
-                if self._urgent:  # it went with the lines that were alive
+                if self._urgent:  # it was erased with the redrawn lines
                     self._say(self._urgent, "bold yellow")
             if self._notebook is not None:
                 if self._urgent:
@@ -180,18 +169,18 @@ class LiveView:
             self._refresh()
 
     def _show_at_once(self, text: str) -> None:
-        """Show a text from within a signal handler, where nothing else may be touched."""
+        """Show a text from within a signal handler, without any lock."""
         if self.console.quiet:
             return
         if self._live is not None or self._notebook is not None:
-            self._urgent = text  # the next refresh shows it: what is written beside the lines would move them
+            self._urgent = text  # the next redraw shows it: printing now would garble the lines
             return
-        with contextlib.suppress(OSError):  # the terminal may be what has gone
+        with contextlib.suppress(OSError):  # the terminal may be gone
             os.write(2, f"\n{text}\n".encode())
 
     @contextlib.contextmanager
     def _unfailing(self) -> Iterator[None]:
-        """Show nothing more where something could not be shown; rich raises SystemExit for a broken pipe."""
+        """Go quiet after a failure to print; rich raises SystemExit for a broken pipe."""
         try:
             with _bearing(self.console.file):
                 yield
@@ -203,18 +192,18 @@ class LiveView:
                 log.warning("The study is not shown any more: %s", redact(why))
 
     def _log(self, text: str, level: int = logging.INFO) -> None:
-        """Log what is shown, where nothing is; elsewhere it would stand there twice, and is for who debugs."""
+        """Log a text, at debug level where it is printed too."""
         log.log(level if self.console.quiet else logging.DEBUG, "%s", printable(text, _KEPT))
 
     def _describe_result(self, trial: TrialResult) -> str:
-        """Say what a trial came to, or why it came to nothing, in a line."""
+        """Return a trial's values, or why it has none, in a line."""
         if trial.state == "complete" and trial.values is not None:
             return named(self._metrics, trial.values) + ("" if trial.is_feasible else ", infeasible")
         detail = trial.detail.removeprefix(f"{trial.outcome} ")  # the line has that word already
         return printable(" ".join(detail.split()))
 
     def _say(self, text: str, style: str) -> None:
-        """Print a text in full, in a notebook among the trials."""
+        """Print a text in full; in a notebook it stands among the trials."""
         text = printable(text, _KEPT)
         with self._unfailing():
             if self._notebook is not None:
@@ -235,7 +224,7 @@ class LiveView:
         if self._notebook is not None:
             self._notebook.update()
         elif self._live is not None and self._clock() - self._drawn >= 1 / _REFRESHES:
-            self._drawn = self._clock()  # of many trials that end in a second, rich's own thread shows the rest
+            self._drawn = self._clock()  # rich's own thread draws events that come faster
             self._live.refresh()
 
     def _draw(self) -> Sequence[Text]:
@@ -244,7 +233,7 @@ class LiveView:
 
     def _now(self) -> Group:
         lines: Sequence[Text] = []
-        with self._unfailing():  # in rich's own thread, which an error would end
+        with self._unfailing():  # an error would end rich's thread
             lines = self._draw()
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
@@ -253,12 +242,12 @@ class LiveView:
 
 @contextlib.contextmanager
 def _bearing(file: Any) -> Iterator[None]:
-    """Let a file take what it has no letters for, as question marks."""
+    """Write characters that the file's encoding lacks as question marks."""
     errors = getattr(file, "errors", None)
     if errors not in ("strict", "surrogateescape") or not hasattr(file, "reconfigure"):
         yield
         return
-    with contextlib.suppress(OSError, ValueError):  # it writes what it holds, and may have gone
+    with contextlib.suppress(OSError, ValueError):  # it flushes, and may be gone
         file.reconfigure(errors="replace")
     try:
         yield
@@ -268,12 +257,7 @@ def _bearing(file: Any) -> Iterator[None]:
 
 
 class NotebookOutput:
-    """Shows lines that stay, and below them lines that change, until it is closed.
-
-    Args:
-        changing: asks for the lines that change.
-        each: seconds between two updates that nobody asks for.
-    """
+    """One output of a notebook's cell: lines that stay, and below them lines that change."""
 
     def __init__(self, changing: Callable[[], Sequence[Text]], each: float = _NOTEBOOK_SECONDS) -> None:
         from IPython.display import display, update_display
@@ -297,11 +281,11 @@ class NotebookOutput:
             self._staying.append(line.plain.rstrip())
 
     def update(self) -> None:
-        """Show the lines as they are."""
+        """Draw the lines now."""
         self._show()
 
     def close(self) -> None:
-        """Leave what stays."""
+        """Stop drawing, and leave the lines that stay."""
         self._updates.close()
         self._show(is_last=True)
 

@@ -1,4 +1,4 @@
-"""What a running study says of itself in a few lines: how far it is, what is best, what runs."""
+"""A running study in a few lines: how far it is, what is best, what runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lightningtune.wording import clock, counted, parameters, printable
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 12
-"""Values of a trial that its curve shows."""
+"""Values that a trial's curve shows."""
 _SHOWN = 10
 """Running trials that have a line."""
 
@@ -50,12 +50,7 @@ class Running:
 
 
 class ProgressLines:
-    """Draws how far a study is, from its events.
-
-    Args:
-        metrics: the names of the tuned metrics.
-        clock: tells seconds.
-    """
+    """Draws how far a study is, from its events."""
 
     def __init__(self, metrics: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics, self._clock = metrics, clock
@@ -107,7 +102,7 @@ class ProgressLines:
         self._done = event.done
         if self._count(trial) and trial.outcome != "interrupted":
             self._ended += 1
-            if trial.continues is None:  # else it was the rest of one
+            if trial.continues is None:  # else it was only the rest of a training
                 self._latest_seconds.append(trial.duration if begun is None else self._clock() - begun.since)
         self._best = self._describe_best(event.best)
 
@@ -140,7 +135,7 @@ class ProgressLines:
         return True
 
     def _describe_time_left(self) -> str:
-        """By the pace of this session; what other hosts have ended in it counts as if so many more ran at a time."""
+        """Predict by the pace of this session; trials of other hosts count as if more ran at a time."""
         if not self._latest_seconds:
             return ""
         running = [self._clock() - trial.since for trial in [*self._running.values()]]
@@ -180,7 +175,7 @@ class ProgressLines:
 
 
 def _moment(trial: Running) -> str:
-    """Say when its latest values were reported: after which epoch, or at which validation where that is not sure."""
+    """Name the epoch of the latest values, or the validation where the epoch is unknown."""
     epochs, limit = epochs_in(trial.step + 1, trial.trainer), max_epochs_of(trial.trainer)
     if epochs is None:
         return f"validation {trial.step + 1}"
@@ -188,11 +183,7 @@ def _moment(trial: Running) -> str:
 
 
 def saved_by_pruning(complete: Sequence[float], pruned: Sequence[float]) -> int:
-    """Return how many epochs more the pruned trials would have had, had each been as long as the median complete one.
-
-    Args:
-        complete: the epochs of each completed trial.
-        pruned: those of each pruned one.
+    """Return the epochs that pruning saved, measured by the median complete trial.
 
     Example:
         >>> saved_by_pruning([10, 10, 4], [3, 1])
@@ -205,7 +196,7 @@ def saved_by_pruning(complete: Sequence[float], pruned: Sequence[float]) -> int:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Draw a curve in one line, its lowest value lowest; what is not finite is a gap.
+    """Draw a curve in one line; values that are not finite are gaps.
 
     Example:
         >>> sparkline([0.1, 0.5, float("nan"), 0.9])

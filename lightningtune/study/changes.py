@@ -21,11 +21,7 @@ from lightningtune.search.spaces import ProbingStudy, SearchSpace, SimpleSearchS
 from lightningtune.study.opening import data_seed, quiet_optuna
 from lightningtune.study.provenance import class_names, full_name, script, versions
 from lightningtune.study.reporter import SEED
-from lightningtune.study.tally import (
-    has_value,
-    is_new,
-    is_over,
-)
+from lightningtune.study.tally import has_value, is_new, is_over
 
 SUBJECT = "lightningtune:subject"
 """Study attribute that holds what the study tunes."""

@@ -1,4 +1,4 @@
-"""What a trial's validations and files say of how long it has trained, where it could not say so itself."""
+"""How long a trial trained, from its files and validations, where it could not record it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lightningtune.study.directory import StudyDirectory
 
 
 def trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]:
-    """Return what the config of a trial says of its Trainer; nothing where it cannot be read."""
+    """Return the trainer section of a trial's config; empty where it cannot be read."""
     try:
         section = read_mapping(directory.config(number)).get("trainer")
-    except InvalidConfigError:  # it has not been written yet, or the study has no folder here
+    except InvalidConfigError:  # not written yet, or the folder is on another machine
         return {}
     return section if isinstance(section, Mapping) else {}
 
 
 def last_sign(directory: StudyDirectory, number: int) -> float | None:
-    """Return when a trial has last written a file of its training, in seconds since 1970; None where it has none."""
+    """Return when a trial last wrote a file, in seconds since 1970; None without any file."""
     times = []
     for name in ("config.yaml", "metrics.csv", "last.ckpt", "best.ckpt"):
         with contextlib.suppress(OSError):
@@ -30,17 +30,13 @@ def last_sign(directory: StudyDirectory, number: int) -> float | None:
 
 
 def epochs_in(validations: int, trainer: Mapping[str, Any]) -> int | None:
-    """Return how many epochs so many validations are; None where validations are not at the end of epochs.
-
-    Args:
-        validations: of one trial.
-        trainer: that section of its config, which says when it validates.
+    """Return how many epochs have that many validations; None unless each epoch ends with one.
 
     Example:
         >>> epochs_in(3, {"max_epochs": 20, "check_val_every_n_epoch": 2}), epochs_in(3, {"val_check_interval": 0.25})
         (None, None)
     """
-    # an interval of 1 is a batch, and one of 1.0 an epoch; with several epochs between, training may report, too
+    # 1 means each batch and 1.0 each epoch; with several epochs between validations, training may report too
     interval, limit = trainer.get("val_check_interval"), max_epochs_of(trainer)
     is_whole = interval is None or (isinstance(interval, float) and interval == 1.0)
     if not trainer or not is_whole or trainer.get("check_val_every_n_epoch", 1) != 1:
@@ -49,10 +45,6 @@ def epochs_in(validations: int, trainer: Mapping[str, Any]) -> int | None:
 
 
 def max_epochs_of(trainer: Mapping[str, Any]) -> int | None:
-    """Return to how many epochs a trial is trained; None where its config does not say.
-
-    Args:
-        trainer: that section of the config.
-    """
+    """Return the limit of epochs; None where the config has none."""
     limit = trainer.get("max_epochs")
     return limit if isinstance(limit, int) and limit > 0 else None

@@ -1,4 +1,4 @@
-"""Asking for trials and telling their outcomes, several at a time, from one thread: Optuna sees one of each."""
+"""Ask for trials and tell their outcomes. Several run at a time, but one thread talks to Optuna."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class HostedStudy(SharedStudy):
-    """A study whose trials are asked for and told by `ask_and_tell`; ``stop`` works as within ``optimize``."""
+    """A study that `ask_and_tell` runs; ``stop`` works as within ``optimize``."""
 
     stopped = False
 
@@ -43,17 +43,17 @@ def ask_and_tell(
 ) -> None:
     """Keep ``n_jobs`` trials running until no more are wanted.
 
-    Every call to the sampler is made here, in the order of the trials' numbers, so that with a seed the parameters of a
-    trial depend only on the outcomes that were told before it was asked for.
+    Only this function calls the sampler, in the order of the trials' numbers. So with a seed, a trial's parameters
+    depend only on the outcomes that were told before it was asked for.
 
     Args:
-        study: asks, and is told.
+        study: is asked and told.
         start: starts a trial.
-        record: keeps its outcome, and returns what is to be told.
-        end: ends every running trial now; called when this function is left by an exception.
-        is_wanted: whether another trial is to be asked for, given how many run.
+        record: keeps an outcome, and returns the one to tell.
+        end: ends all running trials; called when an exception leaves this function.
+        is_wanted: whether to ask for another trial, given how many run.
         n_jobs: trials at a time.
-        timeout: seconds after which no further trial is asked for.
+        timeout: seconds after which no trial is asked for.
         catch: errors of a trial that do not end the study.
         callbacks: called after each trial.
 
@@ -73,7 +73,7 @@ def ask_and_tell(
                 trial = study.ask()
                 try:
                     future = start(trial)
-                except BaseException as error:  # it has been asked for, so it is told with those that run
+                except BaseException as error:  # it was asked for, so it must be told too
                     future = Future()
                     future.set_result(TrialOutcome.failed(error, StopReason.INTERRUPTED))
                     raise
@@ -89,7 +89,7 @@ def ask_and_tell(
                     callback(study, told)
                 if outcome.error is not None and not isinstance(outcome.error, catch):
                     raise outcome.error
-                # an error holds all that its trial has made, which the next one is not to wait beside
+                # an error holds its trial's model and data: free them before the next trial
                 del future, outcome
     except BaseException:
         end()
@@ -99,7 +99,7 @@ def ask_and_tell(
 
 
 def _ended_of(running: dict[Future[TrialOutcome], optuna.Trial]) -> Iterator[Future[TrialOutcome]]:
-    """Wait until one has ended, and yield those that have, by their trials' numbers, and hold none."""
+    """Wait until any has ended, and yield those that have, by number. Keep no reference to them."""
     ended = sorted(wait(running, return_when=FIRST_COMPLETED).done, key=lambda future: running[future].number)
     while ended:
         yield ended.pop(0)
@@ -111,7 +111,7 @@ def _end(
     future: Future[TrialOutcome],
     record: Callable[[optuna.Trial, TrialOutcome], TrialOutcome],
 ) -> None:
-    """Tell how a trial has ended, or that it failed where not even that can be kept: none stays running."""
+    """Tell how a trial ended, or fail it where the outcome cannot be recorded: no trial stays running."""
     try:
         _tell(study, trial, record(trial, future.result()))
     except Exception as error:

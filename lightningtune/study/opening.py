@@ -20,9 +20,7 @@ from lightningtune.study.sampling import (
     EnqueuingStudy,
     move_on,
 )
-from lightningtune.study.tally import (
-    has_value,
-)
+from lightningtune.study.tally import has_value
 
 log = logging.getLogger(__name__)
 

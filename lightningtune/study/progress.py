@@ -1,4 +1,4 @@
-"""How far a study is: what runs now and for how long, how fast trials end, and when the last may."""
+"""How far a study is: what runs, how fast trials end, and when the last one may."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ from lightningtune.study.epochs import epochs_in, max_epochs_of, trainer_section
 from lightningtune.study.identity import WORKER, is_dead, read_worker
 from lightningtune.study.reporter import BASELINE
 from lightningtune.study.results import StudyResults, collect_results
-from lightningtune.study.tally import (
-    count_finished,
-)
+from lightningtune.study.tally import count_finished
 
 LATEST = 20
-"""Of so many trials that ended last the mean tells how long one takes."""
+"""Latest trials whose mean duration predicts the next."""
 
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial that runs now, or whose process has died and nobody has noticed yet.
+    """A trial that runs, or whose process died unnoticed.
 
     Attributes:
         number: its number.
@@ -75,13 +73,13 @@ class StudyProgress:
 
     @property
     def rate(self) -> float | None:
-        """Trials that end in an hour, with as many at a time as now; None where nothing runs, or none has ended."""
+        """Trials per hour at the current pace; None where nothing runs or none has ended."""
         alive = self._alive
         return 3600 * len(alive) / self.trial_seconds if alive and self.trial_seconds else None
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the last trial ends, if trials go on to take as long; None where that cannot be told."""
+        """Seconds until the last trial ends, at the current pace; None where unknown."""
         alive = self._alive
         if not alive or self.trial_seconds is None or self.total is None:
             return None
@@ -89,11 +87,11 @@ class StudyProgress:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has all its trials, and none runs."""
+        """Whether all trials are done and none runs."""
         return self.total is not None and self.done >= self.total and not self.running
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it in short, under the names that ``lightningtune status --json`` prints."""
+        """Return what ``lightningtune status --json`` prints."""
         results = self.results
         return {
             "study_name": results.study_name,
@@ -115,31 +113,20 @@ class StudyProgress:
         return tuple(trial for trial in self.running if not trial.is_dead)
 
 
-def time_left(left: int, each: float, running: Sequence[float], at_a_time: float) -> float:
-    """Return the seconds until the last trial ends, if trials go on to take as long.
-
-    Args:
-        left: trials that have not ended, those that run among them.
-        each: seconds that one takes.
-        running: for how many seconds those that run have done so.
-        at_a_time: how many run at a time, while there are as many.
+def time_left(trials_left: int, seconds_each: float, running_seconds: Sequence[float], at_a_time: float) -> float:
+    """Return the seconds until the last trial ends, at the current pace.
 
     Example:
         >>> time_left(4, 10.0, [5.0, 5.0], 2)
         15.0
     """
-    left = max(left, len(running))
-    trained = sum(min(seconds, each) for seconds in running)
-    return max(left * each - trained, 0.0) / max(min(at_a_time, left), 1)
+    left = max(trials_left, len(running_seconds))
+    trained = sum(min(seconds, seconds_each) for seconds in running_seconds)
+    return max(left * seconds_each - trained, 0.0) / max(min(at_a_time, left), 1)
 
 
 def metric_names(study: optuna.Study, definition: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a study's metrics are called; of a study that names none, ``value``, or ``value_0`` and so on.
-
-    Args:
-        study: the study.
-        definition: its ``study.yaml``.
-    """
+    """Return the names of a study's metrics; ``value``, or ``value_0`` and so on, without names."""
     names = study.metric_names or definition.get("metric")
     count = len(study.directions)
     if isinstance(names, list) and len(names) == count:
@@ -148,13 +135,7 @@ def metric_names(study: optuna.Study, definition: Mapping[str, Any]) -> tuple[st
 
 
 def progress_of(study: optuna.Study, directory: StudyDirectory, now: datetime | None = None) -> StudyProgress:
-    """Look at a study.
-
-    Args:
-        study: the study.
-        directory: its folder.
-        now: the time; that of this machine when not given.
-    """
+    """Look at a study."""
     asked_for = directory.read_definition()
     trials = study.get_trials(deepcopy=False)
     now = datetime.now() if now is None else now

@@ -1,4 +1,4 @@
-"""What a host takes over from the runs before it, and from hosts that die beside it, and what it says of that."""
+"""Queue trials again that were cut short, by earlier runs or by hosts that die, and tell the user."""
 
 from __future__ import annotations
 
@@ -26,22 +26,13 @@ from lightningtune.study.liveness import (
 from lightningtune.study.reporter import REASON, read_config_sum
 from lightningtune.study.storage import call_at_once
 from lightningtune.study.succession import CONTINUES, line_of
-from lightningtune.study.tally import (
-    count_finished,
-)
+from lightningtune.study.tally import count_finished
 
 log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Gives out again what was cut short: trials whose process has died, and those that were interrupted.
-
-    Args:
-        study: the study.
-        directory: its folder.
-        n_trials: its total.
-        tell: is told each thing in a sentence.
-    """
+    """Queues trials again whose process died or that the user interrupted."""
 
     def __init__(
         self, study: optuna.Study, directory: StudyDirectory, n_trials: int, tell: Callable[[str], None]
@@ -49,13 +40,13 @@ class Recovery:
         self._study, self._directory, self._n_trials, self._tell = study, directory, n_trials, tell
         self._watch = ProcessMonitor(study)
         self._turn = threading.Lock()
-        # from now on a request counts, however long the start takes
+        # a pause that is requested from now on counts, however long the start takes
         self._request_before = get_pause_request(study)
         self._told: set[int] = set()
         self._given_up: set[int] = set()
 
     def begin(self) -> None:
-        """Give out again what the runs before have left.
+        """Queue again what earlier runs have left.
 
         Where another host works on the study, whose sampler may have the same seed, this one's gets a random state.
         """
@@ -71,15 +62,15 @@ class Recovery:
             yield
 
     def look(self) -> None:
-        """Rescue the trials of hosts that have died; to be called after each trial, for the study may end with it."""
+        """Rescue trials of hosts that died. Called after each trial too: it may be the last."""
         try:
-            # to wait for the storage here would hold up the study's end
+            # never wait for the storage here: it would delay the end of the study
             call_at_once(self._study, lambda: self._look(interrupted=False), None)
-        except Exception as error:  # the storage may be away; the trials that run will say so
+        except Exception as error:  # the storage may be away; running trials report that
             log.warning("The study's other hosts could not be looked after: %s", redact(str(error)))
 
     def requeue(self, trial: FrozenTrial) -> Callable[[], None]:
-        """Give a trial out again whose process was killed.
+        """Queue a trial again if its process was killed.
 
         Returns:
             What says so, to be called when the trial's own end has been shown.
@@ -97,7 +88,7 @@ class Recovery:
         return tell
 
     def read_config(self, number: int) -> dict[str, Any] | None:
-        """Return the config of a trial that is to go on; None where there is none, or not as it was written."""
+        """Return the recorded config of a trial; None where it is missing or has changed."""
         written = read_config_sum(self._study, number)
         try:
             return self._directory.read_config(number, written)
@@ -107,13 +98,13 @@ class Recovery:
             return None
 
     def find_checkpoint(self, number: int) -> Path | None:
-        """Return the latest checkpoint of a trial, or of those that it goes on from itself."""
+        """Return the latest checkpoint of a trial and its predecessors."""
         line = reversed(line_of(self._study.get_trials(deepcopy=False), number))
         found = (self._directory.last_checkpoint(trial.number) for trial in line)
         return next((path for path in found if path is not None), None)
 
     def write_error(self, number: int, text: str) -> None:
-        """Write why a trial failed to its folder."""
+        """Write a trial's error to its folder."""
         try:
             self._directory.write_error(number, text)
         except OSError as error:  # the disk may be full; the trial is recorded all the same
@@ -123,16 +114,16 @@ class Recovery:
         with self._turn:
             self._tell_of(self._watch.rescue(interrupted))
             for number in self._watch.given_up():
-                if not (self._directory.trial(number) / "error.txt").exists():  # else an earlier run has told
+                if not (self._directory.trial(number) / "error.txt").exists():  # else an earlier run has told the user
                     self._tell_given_up(number)
 
     def _tell_of(self, again: Sequence[int]) -> None:
-        """Say which trials have been given out again."""
+        """Tell which trials are queued again."""
         if not again:
             return
         trials = self._study.get_trials(deepcopy=False)
         is_full = count_finished(self._study) >= self._n_trials
-        for number in sorted({*again} - self._told):  # another thread may give out the same
+        for number in sorted({*again} - self._told):  # another thread may queue the same
             self._told.add(number)
             before = trials[number].user_attrs[CONTINUES]
             what = "starts afresh with its parameters"
@@ -143,7 +134,7 @@ class Recovery:
             self._tell(f"Trial {before} was cut short; trial {number} {what}.")
 
     def _tell_given_up(self, number: int) -> None:
-        """Say once that a trial is given up; its folder says it where nothing else has said why it ended."""
+        """Tell once that a trial is given up, and write it to the folder if no error is there."""
         if number in self._given_up:
             return
         self._given_up.add(number)

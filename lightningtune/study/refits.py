@@ -1,4 +1,4 @@
-"""Refits: further trainings of a trial's config, each with its result in its own folder, whatever its logger."""
+"""Refits: more trainings of a trial's config. Each keeps its result in its own folder."""
 
 from __future__ import annotations
 
@@ -41,22 +41,13 @@ class Refit:
 def keep_result(
     study: StudyDirectory, number: int, seed: int, score: Values, checkpoint: Path | None, own: Path
 ) -> Refit:
-    """Write the result of a refit into its folder, and return the refit.
-
-    Args:
-        study: the study's folder.
-        number: the trial's.
-        seed: what the training was seeded with.
-        score: one value for each metric.
-        checkpoint: the checkpoint of its best validation; None where none was kept.
-        own: the refit's folder.
-    """
+    """Write the result of a refit to its folder, and return it."""
     write_text(own / RESULT, dump_json({"number": number, "seed": seed, "score": list(score)}))
     return Refit(number, seed, score, checkpoint, own, _is_repetition(study, number, own))
 
 
 def read_refits(study: StudyDirectory) -> tuple[Refit, ...]:
-    """Read the refits of a study, by trial and seed; one that cannot be read is left out."""
+    """Read the refits of a study, sorted by trial and seed; unreadable ones are left out."""
     found = []
     for path in sorted((study.root / "refit").glob(f"*/{RESULT}")):
         with contextlib.suppress(InvalidConfigError, ValueError, TypeError, KeyError):

@@ -22,16 +22,12 @@ from lightningtune.study.succession import CONTINUES
 
 
 def move_on(sampler: BaseSampler, seed: int) -> bool:
-    """Give a sampler another random state: one that starts again from its own seed would repeat its points.
-
-    Args:
-        sampler: the user's.
-        seed: decides the new state.
+    """Seed a sampler anew: with its own seed it would repeat its points in a study that goes on.
 
     Returns:
         Whether that is possible; a sampler of somebody's own may hide its random state.
     """
-    sampler.reseed_rng()  # also makes states that are made when they are first used; but it draws from the system
+    sampler.reseed_rng()  # creates states that are made on first use; takes no seed
     states = list(_random_states(sampler, set()))
     for number, state in enumerate(states):
         state.seed((seed + number) % 2**32)
@@ -39,7 +35,7 @@ def move_on(sampler: BaseSampler, seed: int) -> bool:
 
 
 def _random_states(holder: Any, seen: set[int]) -> Iterator[np.random.RandomState | random.Random]:
-    """Yield the random states that an object holds, itself or in what it holds."""
+    """Yield the random states that an object holds, directly or in its attributes."""
     if id(holder) in seen or isinstance(holder, (type, optuna.Study)):
         return
     seen.add(id(holder))
@@ -56,17 +52,13 @@ def _random_states(holder: Any, seen: set[int]) -> Iterator[np.random.RandomStat
 
 
 def is_exhausted(study: optuna.Study, space: SearchSpace) -> bool:
-    """Whether the sampler is one that tries each point once, and has no other left.
+    """Whether the sampler tries each point once and has none left.
 
     Optuna ends a study when that happens, but begins again when the study is run again, and does not see it through a
     `PartialFixedSampler`. So a copy of the sampler is asked what it would try next, in a copy of the study.
-
-    Args:
-        study: the study.
-        space: what is sampled.
     """
     base = _base_of(study.sampler)
-    if not isinstance(base, (GridSampler, BruteForceSampler)):  # most samplers: no trial is read
+    if not isinstance(base, (GridSampler, BruteForceSampler)):  # fast path: other samplers never run out
         return False
     trials = study.get_trials(deepcopy=False)
     if any(trial.state is TrialState.WAITING for trial in trials):
@@ -74,28 +66,30 @@ def is_exhausted(study: optuna.Study, space: SearchSpace) -> bool:
     dry = ProbingStudy(copy.deepcopy(study.sampler))
     for trial in trials:
         dry.add_trial(_without_outcome(trial))
-    # a grid has its points, whatever was queued beside them
+    # queued trials take no point of a grid
     is_grid = isinstance(base, GridSampler)
     tried = [trial.params for trial in trials if not (is_grid and "fixed_params" in trial.system_attrs)]
     while not dry.is_stopped:
         asked = dry.ask()
-        with contextlib.suppress(Exception):  # a trial will tell what the space raises
+        with contextlib.suppress(Exception):  # a real trial reports what the space raises
             space.suggest(asked)
         if not asked.params or asked.params not in tried:
             return False
-        if not is_grid:  # it proposes a point again only where it knows no other
+        if not is_grid:  # it repeats a point only when none is left
             return True
-        dry.tell(asked, state=TrialState.FAIL)  # a point of the grid that differs in what is fixed
+        dry.tell(
+            asked, state=TrialState.FAIL
+        )  # another point of the grid, with the same parameters once some are fixed
     return True
 
 
 def _without_outcome(trial: FrozenTrial) -> FrozenTrial:
-    """Return what these samplers read of a trial; how it ended does not matter to them."""
+    """Return a copy with what these samplers read: parameters and attributes, not the outcome."""
     state = TrialState.RUNNING if trial.state is TrialState.RUNNING else TrialState.FAIL
     attrs = trial.system_attrs
     try:
         return create_trial(state=state, params=trial.params, distributions=trial.distributions, system_attrs=attrs)
-    except ValueError:  # a baseline outside of the space
+    except ValueError:  # the baseline may lie outside its range
         return create_trial(state=state, system_attrs=attrs)
 
 
@@ -104,11 +98,6 @@ def tell(study: optuna.Study, trial: optuna.Trial, **outcome: Any) -> FrozenTria
 
     Optuna's `GridSampler` raises at the end of a trial that was queued, while one point of its grid is left. The trial
     has been told then.
-
-    Args:
-        study: the study.
-        trial: the trial.
-        **outcome: ``values`` or ``state``, as ``Study.tell`` takes them.
     """
     try:
         return study.tell(trial, **outcome, skip_if_finished=True)
@@ -119,7 +108,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, **outcome: Any) -> FrozenTria
 
 
 def _base_of(sampler: BaseSampler) -> BaseSampler:
-    """Return the sampler that proposes points; Optuna has no public way to the one within a `PartialFixedSampler`."""
+    """Unwrap `PartialFixedSampler`, for whose inner sampler Optuna has no public attribute."""
     while isinstance(sampler, PartialFixedSampler):
         sampler = sampler._base_sampler
     return sampler
@@ -134,11 +123,7 @@ class EnqueuingStudy(optuna.Study):
     def enqueue_trial(
         self, params: dict[str, Any], user_attrs: dict[str, Any] | None = None, skip_if_exists: bool = False
     ) -> None:
-        """Queue a trial with these parameters, as ``optuna.Study.enqueue_trial`` does.
-
-        Raises:
-            SearchSpaceError: naming a value that no config can hold.
-        """
+        """Queue a trial with these parameters, as ``optuna.Study.enqueue_trial`` does."""
         try:
             params = {name: plain(value, str(name)) for name, value in params.items()}
         except TypeError as error:
@@ -147,17 +132,9 @@ class EnqueuingStudy(optuna.Study):
 
 
 def check_queued(trial: optuna.Trial, is_fixed_space: bool, tell: Callable[[str], None]) -> None:
-    """Compare a point that was queued with what the search space has suggested.
+    """Compare a queued point with what the search space suggested.
 
     Optuna ignores a name that is never suggested, and samples the parameter that was meant.
-
-    Args:
-        trial: after the space has suggested all parameters.
-        is_fixed_space: whether the space suggests the same names in every trial.
-        tell: is told of what is ignored, and, unless the trial is of our own making, of what lies outside its range.
-
-    Raises:
-        SearchSpaceError: naming what is queued and is no parameter of such a space.
     """
     suggested = trial.distributions
     is_users = not {BASELINE, CONTINUES} & {*trial.user_attrs}

@@ -14,14 +14,7 @@ from lightningtune.study.tally import TrialTally
 
 
 class FolderUpkeep:
-    """Keeps the folder of a study as its trials say.
-
-    Args:
-        study: the study.
-        directory: its folder.
-        tally: of the study; brought up to date by whoever calls this.
-        top_k: of how many of the best trials the weights are kept.
-    """
+    """Keeps the folder of a study as its trials say."""
 
     def __init__(self, study: optuna.Study, directory: StudyDirectory, tally: TrialTally, top_k: int) -> None:
         self._study, self._directory, self._tally, self._top_k = study, directory, tally, top_k

@@ -30,11 +30,7 @@ from lightningtune.study.opening import open_study, queue_baseline
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, record_outcome, record_placement
 from lightningtune.study.storage import open_storage
 from lightningtune.study.succession import ATTEMPT, CONTINUES, ORIGIN, WORKER, successors
-from lightningtune.study.tally import (
-    count_finished,
-    is_new,
-    start_over,
-)
+from lightningtune.study.tally import count_finished, is_new, start_over
 
 STORAGES = ["memory", "journal", "sqlite"]
 on_each = pytest.mark.parametrize("where", STORAGES, indirect=True)

@@ -11,12 +11,7 @@ from lightningtune.search.spaces import RecordingTrial
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import BASELINE, record_outcome
 from lightningtune.study.results import collect_results, trial_result
-from lightningtune.study.tally import (
-    TrialTally,
-    get_constraint_attributes,
-    get_constraints,
-    is_feasible,
-)
+from lightningtune.study.tally import TrialTally, get_constraint_attributes, get_constraints, is_feasible
 
 
 @pytest.fixture

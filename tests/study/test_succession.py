@@ -12,12 +12,7 @@ from lightningtune.study.liveness import WORKER, claim
 from lightningtune.study.reporter import record_outcome
 from lightningtune.study.results import collect_results
 from lightningtune.study.succession import ATTEMPT, CONTINUES, ORIGIN, line_of, next_attempt, requeue, successors
-from lightningtune.study.tally import (
-    TrialTally,
-    count_finished,
-    get_constraints,
-    is_new,
-)
+from lightningtune.study.tally import TrialTally, count_finished, get_constraints, is_new
 
 
 @pytest.fixture

@@ -29,9 +29,7 @@ from lightningtune.study.opening import quiet_optuna
 from lightningtune.study.progress import metric_names
 from lightningtune.study.reporter import REASON, SEED, STUDY_FILE
 from lightningtune.study.results import StudyResults, collect_results
-from lightningtune.study.tally import (
-    get_constraint_attributes,
-)
+from lightningtune.study.tally import get_constraint_attributes
 from lightningtune.wording import counted, short_names
 
 if TYPE_CHECKING:
