@@ -15,7 +15,7 @@ import torch
 from nets import Line, Points, PrunesItself
 from reported import needs_optuna_5
 
-from lightningtune import ConfigurationError, NoResultError, TrialError
+from lightningtune import ConfigurationError, NoResultError, TrialError, tunable
 
 QUICK = {"trainer": {"max_epochs": 2, "accelerator": "cpu"}}
 
@@ -168,6 +168,11 @@ def test_a_class_that_was_edited_since_is_named(tune):
 
     with pytest.raises(TrialError, match="The model's class is not what trial"):
         tune(model_class=Edited).best_model()
+
+
+@tunable(search_space={"width": ("int", 2, 4)})
+class NamedShort(Line):
+    pass
 
 
 @pytest.mark.parametrize(("space", "tuned"), [({"lr": ("loguniform", 1e-3, 1.0)}, "lr"), (None, "width")])
