@@ -1,6 +1,7 @@
 """Values as people write them, at the four places: a choice, the base config, the queue of a study, the baseline."""
 
 import contextlib
+import copy
 import dataclasses
 import datetime
 import enum
@@ -122,7 +123,8 @@ BLUEPRINT = Blueprint(SCHEMA, BASE)
 def resolved(config, space):
     """Read a base config; everything that is checked before the first trial is checked."""
     read = load_base_config(config)
-    blueprint = Blueprint(SCHEMA, read)
+    blueprint = copy.copy(BLUEPRINT)  # a new one would make all parsers again, which is slow
+    blueprint.config = read
     check_space(space, blueprint)
     check_config(config, blueprint)
     return read

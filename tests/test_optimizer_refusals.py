@@ -182,7 +182,10 @@ def test_settings_that_break_the_contract_are_refused(tune, settings, message):
             {"base_config": {"model": {"clas_path": "nets.Line"}}, "model_class": None, "search_space": CLIP},
             "There is 'clas_path'. Did you mean 'class_path'?",
         ),
-        ({"base_config": {"model": {"class_path": "nets.Lin"}}, "model_class": None}, "nets.Lin"),
+        (
+            {"base_config": {"model": {"class_path": "nets.Lin"}}, "model_class": None},
+            "'nets' has no 'Lin'. Did you mean 'Line'",
+        ),
         ({"base_config": "missing.yaml"}, "missing.yaml.* does not exist"),
         ({"base_config": 3}, "base_config must be"),
         ({"model_class": None}, "model_class"),
