@@ -29,35 +29,67 @@ class LightningTuneError(Exception):
 
 
 class ConfigurationError(LightningTuneError, ValueError):
-    """What the user asked for cannot be done; no trial would succeed."""
+    """What was asked for cannot be done, and no trial would succeed; raised before the first epoch if possible.
+
+    Example:
+        ``n_jobs must be at most 1000, which is what one machine runs, but got 2000.``
+    """
 
 
 class SearchSpaceError(ConfigurationError):
-    """A search space is malformed, or names something that does not exist."""
+    """A search space is malformed, or names a parameter that does not exist; raised when it is given.
+
+    Example:
+        ``{"lr": ("loguniform", 0, 1)}``, whose lower end must be above 0.
+    """
 
 
 class InvalidConfigError(ConfigurationError):
-    """A config is malformed, or a path leads nowhere in it."""
+    """A config is malformed, or a path leads nowhere in it; raised when it is read or checked.
+
+    Example:
+        ``The file 'config.yml' does not exist. In its folder: config.yaml.``
+    """
 
 
 class MetricError(ConfigurationError):
-    """A metric is not logged, or its mode contradicts the study's direction."""
+    """A metric is not logged, or its mode contradicts the study's direction; raised by the first trial at the latest.
+
+    Example:
+        ``metric="val_los"`` where the model logs ``val_loss``.
+    """
 
 
 class SharedWeightsError(ConfigurationError):
-    """The models of several trials hold the same parameters, so that each trial would go on where another has ended."""
+    """Models of several trials hold the same parameters; raised by the second trial, which would train the first's on.
+
+    Example:
+        A ``model_class`` that is a function and returns the same backbone each time.
+    """
 
 
 class TrialError(LightningTuneError):
-    """One trial failed."""
+    """One trial failed; raised where its failure is not caught, and kept as the ``error`` of its outcome.
+
+    Example:
+        ``the trial's process was killed by SIGSEGV``
+    """
 
 
 class NonFiniteError(TrialError):
-    """The monitored metric or the training loss became NaN or infinite, and the policy is ``"fail"``."""
+    """The metric or the training loss became NaN or infinite; raised where the policy is ``"fail"``, and for a score.
+
+    Example:
+        A learning rate that is far too large, where non-finite values are to fail a trial.
+    """
 
 
 class NoResultError(LightningTuneError, LookupError):
-    """There is no completed trial, or no single best one."""
+    """There is no completed trial, or no single best one; raised where the best is asked for.
+
+    Example:
+        ``get_best_config()`` before the first trial has completed.
+    """
 
 
 _SECRETS = (

@@ -45,9 +45,8 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.failures import failure
 from lightningtune.training.run import load_data, prepare_data
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.inline import frozen_heap, run_inline
+from lightningtune.workers.inline import Preparation, frozen_heap, run_inline
 from lightningtune.workers.limits import InterruptibleReporter, Interruption, PausedError, TimedReporter, and_pauses
-from lightningtune.workers.preparation import Preparation
 from lightningtune.workers.processes import TrialProcesses
 
 StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]

@@ -33,8 +33,7 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.failures import failure
 from lightningtune.training.run import load_data, prepare_data
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.inline import run_inline
-from lightningtune.workers.preparation import Preparation
+from lightningtune.workers.inline import Preparation, run_inline
 from lightningtune.workers.processes import TrialProcesses
 
 _FAILURES = {StopReason.FAILED, StopReason.REFUSED, StopReason.OUT_OF_MEMORY, StopReason.NON_FINITE}

@@ -24,8 +24,7 @@ from lightningtune.training.failures import failure
 from lightningtune.training.run import prepare_data
 from lightningtune.training.tracker_guard import with_local_loggers
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.inline import run_inline
-from lightningtune.workers.preparation import Preparation
+from lightningtune.workers.inline import Preparation, run_inline
 from lightningtune.workers.processes import TrialProcesses
 
 MAX_SECONDS = 60.0

@@ -26,34 +26,27 @@ from lightningtune.training.build import Blueprint
 from lightningtune.training.failures import failure
 from lightningtune.training.run import load_data, prepare_data, train
 from lightningtune.training.trackers import leave_trackers
-from lightningtune.workers.devices import Slot
-from lightningtune.workers.messages import Result, pickle_result
-from lightningtune.workers.ranks import take_rank
+from lightningtune.workers.devices import Slot, take_rank
+from lightningtune.workers.travel import Result, pickle_result
 
 
 def load(payload: bytes) -> Blueprint:
     """Load what builds the trials of a study, and the data that they share.
 
-    Args:
-        payload: a `Blueprint`, pickled.
-
     Raises:
         ConfigurationError: saying what could not be loaded, and why.
     """
-    with explained(_NOT_LOADED):
+    with explain_failure(_NOT_LOADED):
         blueprint: Blueprint = pickle.loads(payload)
     if blueprint.share_data:
-        with explained(_NO_DATA):
+        with explain_failure(_NO_DATA):
             load_data(blueprint)
     return blueprint
 
 
 @contextlib.contextmanager
-def explained(text: str) -> Iterator[None]:
+def explain_failure(text: str) -> Iterator[None]:
     """Say what an error means.
-
-    Args:
-        text: has two ``{}``: for the error's line, and for its traceback.
 
     Raises:
         ConfigurationError: with the text.
@@ -97,11 +90,7 @@ class Job:
 
 
 class ConnectedReporter:
-    """Sends values to the host, and waits for its decision.
-
-    Args:
-        connection: to the host.
-    """
+    """Sends values to the host, and waits for its decision."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -131,12 +120,7 @@ def prepare_here(blueprint: Blueprint, connection: Connection, spec: TrialSpec) 
 
 
 def work(connection: Connection, load: Callable[[], Blueprint]) -> None:
-    """Do one job; what happens is sent to the host, whatever it is.
-
-    Args:
-        connection: to the host.
-        load: returns what builds the trial; what it prints goes where the trial's output goes.
-    """
+    """Do one job; what happens is sent to the host, whatever it is."""
     others = active_children()  # of the server, where this process was forked from one that has any
     try:
         job: Job = pickle.loads(connection.recv_bytes())
@@ -171,11 +155,7 @@ def _work_cold() -> None:
 
 
 def connect(handle: int) -> Connection:
-    """Return the connection that the host had this process inherit; nothing that this one starts does.
-
-    Args:
-        handle: a file descriptor, on Windows the handle of a pipe.
-    """
+    """Return the connection that the host had this process inherit; nothing that this one starts does."""
     if sys.platform == "win32":
         from multiprocessing.connection import PipeConnection
 
@@ -216,11 +196,11 @@ def _capture(output: Path) -> None:
     with output.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    own_streams()
+    open_own_streams()
     faulthandler.enable(sys.stderr, all_threads=False)
 
 
-def own_streams() -> None:
+def open_own_streams() -> None:
     """Have Python print where this process's standard output and standard error lead, whatever stood there before."""
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, errors="replace")
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="replace")

@@ -1,16 +1,18 @@
-"""Which devices a trial gets: a machine cut into slots, each of which runs one trial at a time."""
+"""Where trials run: a machine cut into slots, and the ranks of a trial of several processes."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightningtune.errors import ConfigurationError
-from lightningtune.workers.ranks import refuse_launcher
 
 MOST = 1000
 """Trials that one machine runs at a time: each is a process, with files and memory of its own."""
@@ -53,11 +55,7 @@ class Machine:
 
 
 def this_machine(accelerator: str) -> Machine:
-    """Look at this machine, without starting CUDA.
-
-    Args:
-        accelerator: the trainer's; "cpu" leaves accelerators alone.
-    """
+    """Look at this machine, without starting CUDA."""
     known = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -85,13 +83,13 @@ def plan_slots(
     """
     refuse_launcher()
     machine, devices = this_machine(str(trainer.get("accelerator", "auto"))), trainer.get("devices")
-    per_trial = devices_of_trial(machine, devices, devices_per_trial, n_jobs, isolate)
+    per_trial = count_devices(machine, devices, devices_per_trial, n_jobs, isolate)
     is_to_be_said = machine.devices and (per_trial > 1 or devices in ("auto", "-1", -1))
     slots = cut_slots(machine, n_jobs, per_trial, trials_per_device)
     return slots, {**trainer, "devices": per_trial} if is_to_be_said else trainer
 
 
-def devices_of_trial(machine: Machine, given: Any, asked: int | None, n_jobs: int, isolate: bool) -> int:
+def count_devices(machine: Machine, given: Any, asked: int | None, n_jobs: int, isolate: bool) -> int:
     """Return how many accelerators one trial has.
 
     Args:
@@ -105,7 +103,7 @@ def devices_of_trial(machine: Machine, given: Any, asked: int | None, n_jobs: in
         ConfigurationError: when the two contradict each other, or the trainer's name devices.
 
     Example:
-        >>> devices_of_trial(Machine((0, 1), 2, ("0", "1", "2", "3")), given=2, asked=None, n_jobs=-1, isolate=True)
+        >>> count_devices(Machine((0, 1), 2, ("0", "1", "2", "3")), given=2, asked=None, n_jobs=-1, isolate=True)
         2
     """
     if not machine.devices or given is None:
@@ -175,3 +173,70 @@ def _share(cores: tuple[int, ...], index: int, count: int) -> tuple[int, ...]:
         return (cores[index % len(cores)],)
     start, end = (i * len(cores) // count for i in (index, index + 1))
     return cores[start:end]
+
+
+_VARIABLES = (
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "RANK",
+    "LOCAL_RANK",
+    "GROUP_RANK",
+    "NODE_RANK",
+    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_USE_AGENT_STORE",
+)
+"""What launchers such as torchrun tell a process of its rank."""
+
+
+def get_rank_variables(count: int) -> list[dict[str, str]]:
+    """Return the variables by which torch's processes find each other; none for a trial of one process."""
+    if count == 1:
+        return [{}]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "NODE_RANK": "0"}
+    return [{**shared, "LOCAL_RANK": str(rank), "RANK": str(rank)} for rank in range(count)]
+
+
+def take_rank(variables: Mapping[str, str]) -> None:
+    """Make this process one rank of a trial, whatever a launcher has told the study's process of its own rank.
+
+    Lightning's functions for rank 0 alone, such as a logger's, go by a number that is read from the environment when it
+    is imported. Under Slurm that is the number of the task.
+    """
+    for name in _VARIABLES:
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+    rank_zero_only.rank = int(variables.get("RANK", 0))  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def only_rank() -> Iterator[None]:
+    """Make this process the only rank of a trial; afterwards its environment is what it was before."""
+    before = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    rank = getattr(rank_zero_only, "rank", 0)
+    take_rank({})
+    try:
+        yield
+    finally:
+        take_rank(before)
+        rank_zero_only.rank = rank  # type: ignore[attr-defined]
+
+
+def refuse_launcher() -> None:
+    """Refuse to run a study in each of several processes that a launcher has started for one training.
+
+    Raises:
+        ConfigurationError: naming the variables, and what to do.
+    """
+    told = {name: os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") if name in os.environ}
+    if len(told) < 2 or told.get("WORLD_SIZE", "1") == "1":
+        return
+    said = ", ".join(f"{name}={value}" for name, value in told.items())
+    raise ConfigurationError(
+        f"A launcher such as torchrun has started this process as one of {told['WORLD_SIZE']} ({said}). "
+        "LightningTune starts the processes of each trial by itself: run the script once, with python, and set the "
+        "trainer's devices and strategy. Where each process is to be a host of its own, unset these variables."
+    )

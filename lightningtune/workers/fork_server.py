@@ -12,11 +12,13 @@ import contextlib
 import ctypes
 import errno
 import gc
+import importlib
 import os
 import selectors
 import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import threading
@@ -25,37 +27,89 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
 
-from lightningtune.errors import ConfigurationError
+from lightningtune.config.schema import Schema
+from lightningtune.contract import Objective, SilentReporter, TrialSpec
+from lightningtune.errors import ConfigurationError, InvalidConfigError
 from lightningtune.training.build import Blueprint
-from lightningtune.workers.child import explained, load, own_streams, run_and_leave, work
-from lightningtune.workers.handles import NUMBER, kill_group
-from lightningtune.workers.warmup import warm_up
+from lightningtune.training.run import train
+from lightningtune.training.tracker_names import list_imports
+from lightningtune.workers.child import explain_failure, load, open_own_streams, run_and_leave, work
+
+
+class _Nothing(LightningModule):
+    """Learns nothing: no backward pass is run, since autograd's threads would not survive a fork."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("train_loss", 0.0)
+        self.optimizers().step()  # type: ignore[union-attr]
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.layer(batch[0]).sum())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+def _data() -> tuple[DataLoader[Any], DataLoader[Any]]:
+    data = TensorDataset(torch.zeros(2, 1))
+    return DataLoader(data), DataLoader(data)
+
+
+_IN_MEMORY = {"class_path": "CSVLogger", "init_args": {"save_dir": "memory://warm-up", "name": "", "version": ""}}
+"""The logger that trials have by default, in memory: a server may be killed at any time, and would leave its files."""
+
+
+def warm_up(blueprint: Blueprint) -> None:
+    """Run a fit of two steps on the CPU, and parse the base config: trials differ from it in few sections.
+
+    It writes no file.
+    """
+    with contextlib.suppress(InvalidConfigError):  # the search space may give what it lacks
+        blueprint.check(blueprint.config)
+    for module in list_imports(blueprint.config.get("trainer") or {}):
+        with contextlib.suppress(Exception):  # that a tracker fails, whatever it raises, is for the trial to tell
+            importlib.import_module(module)
+    own = {"seed_everything": 0, "trainer": {"max_epochs": 1, "accelerator": "cpu", "logger": _IN_MEMORY}}
+    spec = TrialSpec(0, own, Path(os.devnull), Objective(("val_loss",), ("min",)), save_checkpoints=False)
+    train(spec, Blueprint(Schema(_Nothing, _data, Trainer), own), SilentReporter())
+
 
 FORK = b"F"
+NUMBER = struct.Struct("i")
+"""How the fork server tells the number of a process, and its exit code."""
 SIGNALS_OF_HOST = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 """What ends a whole job, a scheduler's SIGTERM above all, is the host's to handle: its trials may end softly."""
 _PR_SET_PDEATHSIG = 1
 
 
-def serve(descriptor: int, host: int, is_forked: bool = False) -> NoReturn:
-    """Serve the host at the other end of a socket, until it closes it.
+def kill_group(number: int) -> None:
+    """Kill a process and all that it has started, as far as there are any."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(number, signal.SIGKILL)
 
-    Args:
-        descriptor: of the socket.
-        host: its process number.
-        is_forked: whether this process was forked from the host's, and is not a new interpreter.
-    """
+
+def serve(descriptor: int, host: int, is_forked: bool = False) -> NoReturn:
+    """Serve the host at the other end of a socket, until it closes it."""
     run_and_leave(lambda: _serve(descriptor, host, is_forked))
 
 
 def _serve(descriptor: int, host: int, is_forked: bool) -> None:
-    die_with_parent(host)  # while it loads; later it ends what it has forked first
+    # While it loads, it dies with the host at once. Afterwards `_Server` undoes this: when the host is gone, its socket
+    # says so, and the processes that it has forked are killed first.
+    die_with_parent(host)
     if is_forked:
-        _become_own()
+        _leave_host_behind()
     os.set_inheritable(descriptor, False)  # what the user's code starts would keep the socket open
     control = socket.socket(fileno=descriptor)
     torch.set_num_threads(1)  # threads of OpenMP would not survive a fork
@@ -90,9 +144,9 @@ def _folder_for_sockets() -> Path | None:
     return None if folder in others else folder
 
 
-def _become_own() -> None:
-    """Have nothing of the process that this one was forked from that a new interpreter would not have."""
-    os.setpgid(0, 0)
+def _leave_host_behind() -> None:
+    """Give up what a forked process has from the host and a new interpreter would not have."""
+    os.setpgid(0, 0)  # Ctrl-C in a terminal goes to the host's group only
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
@@ -104,14 +158,14 @@ def _become_own() -> None:
     os.dup2(nothing, 1)
     if nothing > 1:
         os.close(nothing)
-    own_streams()
+    open_own_streams()
 
 
 def _load(connection: Connection) -> Blueprint:
     surroundings, payload = connection.recv()
     surroundings.take_over()
     blueprint = load(payload)
-    with explained("The process that trials are forked from could not be warmed up: {}\n{}"):
+    with explain_failure("The process that trials are forked from could not be warmed up: {}\n{}"):
         warm_up(blueprint)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise ConfigurationError(
@@ -123,12 +177,7 @@ def _load(connection: Connection) -> Blueprint:
 
 
 class _Server:
-    """Forks, and tells how what it has forked ends; what goes wrong with one trial is no other trial's concern.
-
-    Args:
-        control: the socket.
-        work: what a forked process does with its connection.
-    """
+    """Forks, and tells how what it has forked ends; what goes wrong with one trial is no other trial's concern."""
 
     def __init__(self, control: socket.socket, work: Callable[[Connection], None]) -> None:
         self._control = control
@@ -142,7 +191,7 @@ class _Server:
         ignored = {*SIGNALS_OF_HOST, signal.SIGPIPE}
         self._before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
         self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        _live_on()
+        _outlive_parent()
 
     def run(self) -> None:
         """Serve until the host closes its end of the socket; then end every process."""
@@ -168,12 +217,12 @@ class _Server:
             return False
         if not message:
             return False
-        number = self._forked(descriptors)
+        number = self._fork_child(descriptors)
         with contextlib.suppress(OSError):  # the host is gone, as the next message will say
             self._control.sendall(NUMBER.pack(number))
         return True
 
-    def _forked(self, descriptors: list[int]) -> int:
+    def _fork_child(self, descriptors: list[int]) -> int:
         """Fork; return the process's number, or the negative number of an error."""
         try:
             connection, status = descriptors
@@ -237,14 +286,14 @@ def _ended(number: int) -> int | None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have Linux kill this process when its parent ends; elsewhere it ends at its next message."""
+    """Set PR_SET_PDEATHSIG: Linux kills this process when its parent ends; elsewhere it ends at its next message."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended just before
+        if os.getppid() != parent:  # the parent ended before the call, which then has no effect
             os._exit(1)
 
 
-def _live_on() -> None:
-    """Have Linux kill this process no more."""
+def _outlive_parent() -> None:
+    """Undo PR_SET_PDEATHSIG, so that this process outlives its parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)

@@ -1,17 +1,20 @@
-"""Trials in the caller's own process: debuggers, closures and notebooks work as they are."""
+"""Trials in the caller's own process, and the preparation of data that all trials share."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 
 from lightningtune.contract import Reporter, TrialOutcome, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import release_memory, train
-from lightningtune.workers.ranks import only_rank
+from lightningtune.training.shared_data import which_data
+from lightningtune.workers.devices import only_rank
 
 
 def run_inline(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter) -> TrialOutcome:
@@ -35,3 +38,29 @@ def frozen_heap() -> Iterator[None]:
     finally:
         release_memory()
         gc.unfreeze()
+
+
+class Preparation:
+    """Has the data of a study's trials prepared, once for each data that they ask for; from any thread."""
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self._blueprint = blueprint
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._done: dict[str, bool] = {}
+
+    def of(self, config: Mapping[str, Any], prepare: Callable[[], bool]) -> bool:
+        """Prepare the data of a config, unless that was done.
+
+        Returns:
+            Whether the trial may leave it out.
+        """
+        if not self._blueprint.has_preparation(config):
+            return False
+        which = which_data(config.get("data"))
+        with self._lock:
+            lock = self._locks.setdefault(which, threading.Lock())
+        with lock:
+            if which not in self._done:
+                self._done[which] = prepare()
+        return self._done[which]

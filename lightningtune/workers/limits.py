@@ -94,13 +94,7 @@ class Interruption:
 
 
 class InterruptibleReporter:
-    """A reporter that also ends a trial when the study is interrupted.
-
-    Args:
-        reporter: is told every value first.
-        interruption: of the study.
-        turn: held while the reporter is told: pruners are asked by one trial at a time.
-    """
+    """A reporter that also ends a trial when the study is interrupted."""
 
     def __init__(self, reporter: Reporter, interruption: Interruption, turn: threading.Lock) -> None:
         self._reporter = reporter
@@ -120,12 +114,7 @@ class InterruptibleReporter:
 
 
 class TimedReporter:
-    """A reporter that also ends a trial whose time is up.
-
-    Args:
-        reporter: is told every value first.
-        trial_timeout: seconds that the trial may take from now; None for no limit.
-    """
+    """A reporter that also ends a trial whose time is up."""
 
     def __init__(self, reporter: Reporter, trial_timeout: float | None) -> None:
         self._reporter = reporter

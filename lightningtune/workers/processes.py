@@ -1,34 +1,35 @@
-"""Trials in processes of their own: forked from a warm server, or started from nothing where that cannot be."""
+"""Trials in processes of their own, from the host's side: starting them, and watching them to their end."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import pickle
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import wait
+from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cloudpickle
 
-from lightningtune.contract import Reporter, SilentReporter, StopReason, TrialOutcome, TrialSpec
+from lightningtune.contract import Reporter, SilentReporter, StopReason, TrialOutcome, TrialSpec, Values
 from lightningtune.errors import ConfigurationError, TrialError
+from lightningtune.files import last_lines
 from lightningtune.study.directory import output_path
 from lightningtune.training.build import Blueprint
-from lightningtune.workers.attendance import Attendance
 from lightningtune.workers.child import Job, prepare_here, train_as_rank
-from lightningtune.workers.cold import Cold
-from lightningtune.workers.devices import Slot
-from lightningtune.workers.forking import ForkServer
-from lightningtune.workers.handles import KILL, Child
-from lightningtune.workers.messages import Result
-from lightningtune.workers.ranks import variables_of_ranks
-from lightningtune.workers.travel import check_travels
+from lightningtune.workers.devices import Slot, get_rank_variables
+from lightningtune.workers.limits import TimedReporter, timed_out
+from lightningtune.workers.starters import KILL, Child, Cold, ForkServer, count_memory_kills
+from lightningtune.workers.travel import Result, check_travels
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -123,7 +124,7 @@ class TrialProcesses:
                 output_path(spec.directory, rank),
                 cloudpickle.dumps(functools.partial(train_as_rank, spec=spec, rank=rank)),
             )
-            for rank, variables in enumerate(variables_of_ranks(ranks))
+            for rank, variables in enumerate(get_rank_variables(ranks))
         ]
         outcome = self._result(jobs, reporter, trial_timeout, self._running)
         assert isinstance(outcome, TrialOutcome)
@@ -131,11 +132,6 @@ class TrialProcesses:
 
     def prepare_data(self, spec: TrialSpec, slot: Slot, ranks: int = 1) -> bool:
         """Call ``prepare_data`` as the first of a trial's processes does.
-
-        Args:
-            spec: the trial's.
-            slot: where.
-            ranks: how many processes train the trial.
 
         Returns:
             Whether that has done it for all trials of the same data.
@@ -145,7 +141,7 @@ class TrialProcesses:
             Exception: what it raised.
         """
         task = cloudpickle.dumps(functools.partial(prepare_here, spec=spec))
-        job = Job(slot, variables_of_ranks(ranks)[0], slot.threads, output_path(spec.directory), task)
+        job = Job(slot, get_rank_variables(ranks)[0], slot.threads, output_path(spec.directory), task)
         result = self._result([job], SilentReporter(), None, self._preparing)
         if not isinstance(result, TrialOutcome):
             return result
@@ -159,7 +155,9 @@ class TrialProcesses:
         output, until_gone = [job.output for job in jobs], any(job.slot.devices for job in jobs)
         try:
             with self._children(jobs, among) as children:
-                result = Attendance(children, reporter, output, trial_timeout, until_gone, self._grace).result()
+                result = TrialProcessWatcher(
+                    children, reporter, output, trial_timeout, until_gone, self._grace
+                ).result()
         except TrialError as error:  # no process is started any more
             result = TrialOutcome.failed(error, StopReason.KILLED)
             was_ended = self._is_interrupted
@@ -232,3 +230,158 @@ _NO_THREAD = "can't start new thread"
 """What Python says where the system refuses a thread, which counts as a process there."""
 _PAUSE = 0.2
 """Seconds until a process that was refused is asked for again."""
+
+
+_AFTER_FAILURE, _AFTER_SUCCESS = 5.0, 60.0
+"""Seconds that the other processes of a trial have to end in, when one has ended."""
+_LOOK = 3600.0
+"""Seconds after which a wait is begun again: no system waits for months."""
+
+
+class TrialProcessWatcher:
+    """Watches the processes of one trial, one for each rank, from their beginning to their end."""
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        reporter: Reporter,
+        output: Sequence[Path],
+        trial_timeout: float | None = None,
+        until_gone: bool = True,
+        grace: float = 10.0,
+        count_kills: Callable[[], int] = count_memory_kills,
+    ) -> None:
+        self._ranks = len(children)
+        self._began = time.monotonic()
+        self._until_gone = until_gone
+        self._pending = dict(enumerate(children))
+        self._reporter = TimedReporter(reporter, trial_timeout)
+        self._output = output
+        self._trial_timeout = trial_timeout
+        self._results: dict[int, Result] = {}
+        self._count_kills = count_kills
+        self._kills = count_kills()
+        self._death: TrialOutcome | None = None
+        """The end of the first process that died unasked."""
+        self._is_ending = False
+        self._alarms: list[tuple[float, int]] = []
+        """When to send which signal, the soonest first."""
+        self._time_is_up = False
+        if trial_timeout is not None:
+            due = time.monotonic() + trial_timeout + grace
+            self._alarms = [(due, signal.SIGTERM), (due + grace, KILL)]
+
+    def result(self) -> Result:
+        """Wait for the end of every process, or for its last word.
+
+        Returns:
+            The result of rank 0. Where that failed, the cause: a rank whose code pruned the trial, else the first whose
+            process died, else the first that failed; the other ranks then fail because one of them is gone.
+        """
+        while self._pending and (self._until_gone or len(self._results) < self._ranks):
+            listened = {item: rank for rank, child in self._pending.items() for item in child.waitables}
+            for item in wait([*listened], self._until_next_alarm()):
+                self._attend(listened[item])
+            self._raise_alarms()
+        result = self._results[0]
+        if _is_failure(result):
+            failed = [*filter(_is_failure, self._results.values())]
+            result = next(filter(_is_pruned, failed), self._death or failed[0])
+        if self._time_is_up and self._trial_timeout is not None and isinstance(result, TrialOutcome):
+            stop = timed_out(self._trial_timeout)
+            return dataclasses.replace(
+                result,
+                reason=stop.reason,
+                detail=stop.detail,
+                error=TrialError(stop.detail),
+                score=None,
+                traceback=f"It {stop.detail}.\n{result.traceback}",
+            )
+        return result
+
+    def _attend(self, rank: int) -> None:
+        """Take what a process has sent, or its end."""
+        child = self._pending.get(rank)
+        if child is None:
+            return
+        code = child.exit_code()  # first, since what it has said before it ended is to be heard
+        for message in _receive(child):
+            if isinstance(message, tuple):
+                self._answer(rank, child, message)
+            elif isinstance(message, str):
+                self._reporter.notice(message)
+            else:
+                self._results[rank] = message
+        if code is not None:
+            del self._pending[rank]
+            if rank not in self._results:
+                died = self._results[rank] = self._describe_death(rank, code)
+                self._death = self._death or (None if self._is_ending else died)
+            if self._pending and not self._time_is_up:
+                seconds = _AFTER_FAILURE if _is_failure(self._results[rank]) else _AFTER_SUCCESS
+                self._alarms = [(time.monotonic() + seconds, KILL)]
+
+    def _answer(self, rank: int, child: Child, values_and_step: tuple[Values, int]) -> None:
+        try:
+            verdict = self._reporter.report(*values_and_step)
+        except Exception as error:  # the storage may be away, or a pruner may fail: it is this trial that fails
+            self._results[rank] = TrialOutcome.failed(error)
+            self._is_ending = True
+            child.signal(KILL)
+        else:
+            with contextlib.suppress(OSError):  # the process has ended; its exit code says how
+                child.connection.send(verdict)
+
+    def _until_next_alarm(self) -> float | None:
+        return min(max(0.0, self._alarms[0][0] - time.monotonic()), _LOOK) if self._alarms else None
+
+    def _raise_alarms(self) -> None:
+        while self._alarms and self._alarms[0][0] <= time.monotonic():
+            _, number = self._alarms.pop(0)
+            self._is_ending = True
+            self._time_is_up = self._time_is_up or not self._results
+            for child in self._pending.values():
+                child.signal(number)
+
+    def _describe_death(self, rank: int, code: int) -> TrialOutcome:
+        reason, detail = StopReason.KILLED, f"the trial's process ended with exit code {code}"
+        if code < 0:
+            detail = f"the trial's process was killed by {_name_signal(-code)}"
+        if code == -KILL and self._count_kills() > self._kills:
+            reason, detail = StopReason.OUT_OF_MEMORY, "the system ran out of memory and killed the trial's process"
+        said, crash = _read_last_lines(self._output[rank])
+        last = f". It printed last: {said[-1]}" if said else ""
+        text = "\n".join([f"{detail}. It printed last:" if said else detail, *said, *crash])
+        detail += last
+        seconds = time.monotonic() - self._began
+        return TrialOutcome(reason, detail, traceback=f"{text}\n", error=TrialError(detail), duration=seconds)
+
+
+def _name_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"
+
+
+def _is_failure(result: Result) -> bool:
+    """Whether a rank left the training in the middle, where the other ranks wait for it."""
+    return isinstance(result, TrialOutcome) and (result.error is not None or bool(result.traceback))
+
+
+def _is_pruned(result: Result) -> bool:
+    return isinstance(result, TrialOutcome) and result.reason is StopReason.PRUNED
+
+
+def _read_last_lines(output: Path) -> tuple[list[str], list[str]]:
+    """Return the last lines that a process has printed, and where it was when the interpreter crashed."""
+    lines = [line for line in last_lines(output, 100) if not line.startswith("Extension modules: ")]
+    crash = next((i for i, line in enumerate(lines) if line.startswith("Fatal Python error: ")), len(lines))
+    return lines[max(0, crash - 20) : crash], lines[crash:]
+
+
+def _receive(child: Child) -> Iterator[Any]:
+    """Yield what a process has sent, up to its end."""
+    with contextlib.suppress(EOFError, OSError):
+        while child.connection.poll():
+            yield child.connection.recv()

@@ -16,9 +16,9 @@ from nets import Line, Points
 from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.child import Job
-from lightningtune.workers.cold import Cold
+from lightningtune.workers.starters import Cold
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.forking import ForkServer
+from lightningtune.workers.starters import ForkServer
 
 class Mine(Exception):
     pass

@@ -12,9 +12,8 @@ from nets import Sees, payload
 
 from lightningtune import ConfigurationError, TrialError
 from lightningtune.workers.child import Job
-from lightningtune.workers.cold import Cold
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.handles import KILL
+from lightningtune.workers.starters import KILL, Cold
 
 pytestmark = pytest.mark.slow  # each starts processes that import torch
 

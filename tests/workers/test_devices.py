@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightningtune import ConfigurationError
-from lightningtune.workers.devices import Machine, Slot, cut_slots, devices_of_trial, plan_slots, this_machine
+from lightningtune.workers.devices import Machine, Slot, count_devices, cut_slots, plan_slots, this_machine
 
 FOUR = Machine(tuple(range(16)), 16, ("0", "1", "2", "3"))
 
@@ -73,8 +73,8 @@ def test_more_than_there_is_is_refused(machine, asked, message):
     ],
 )
 def test_a_trial_has_the_devices_that_its_trainer_uses(given, asked, n_jobs, isolate, count):
-    assert devices_of_trial(FOUR, given, asked, n_jobs, isolate) == count
-    assert devices_of_trial(Machine((0, 1), 2), given, None, n_jobs, isolate) == 1, "on the CPU they are processes"
+    assert count_devices(FOUR, given, asked, n_jobs, isolate) == count
+    assert count_devices(Machine((0, 1), 2), given, None, n_jobs, isolate) == 1, "on the CPU they are processes"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_trial_has_the_devices_that_its_trainer_uses(given, asked, n_jobs, iso
 )
 def test_devices_that_contradict_slots_are_refused(given, asked, message):
     with pytest.raises(ConfigurationError, match=message):
-        devices_of_trial(FOUR, given, asked, n_jobs=2, isolate=True)
+        count_devices(FOUR, given, asked, n_jobs=2, isolate=True)
 
 
 def test_a_slot_says_what_its_process_may_see():

@@ -18,8 +18,7 @@ from nets import Points, payload
 from lightningtune.contract import StopReason
 from lightningtune.workers.child import Job
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.forking import ForkServer, is_fit_to_fork
-from lightningtune.workers.handles import KILL
+from lightningtune.workers.starters import KILL, ForkServer, is_fit_to_fork
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60

@@ -13,7 +13,7 @@ from family import children_of, have_ended
 from nets import Points, Sees, payload
 
 from lightningtune import ConfigurationError, TrialError
-from lightningtune.workers.forking import ForkServer
+from lightningtune.workers.starters import ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60

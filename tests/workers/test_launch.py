@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from lightningtune.workers.launch import locals_of_this_thread
+from lightningtune.workers.starters import get_thread_locals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 _PR_SET_NAME = 15
@@ -29,7 +29,7 @@ _PR_SET_NAME = 15
 def test_what_has_been_done_decides_whether_a_process_is_fit_to_fork(before, is_safe):
     script = f"""
 import _thread, ctypes, multiprocessing, threading, torch
-from lightningtune.workers.launch import is_fit_to_fork
+from lightningtune.workers.starters import is_fit_to_fork
 
 at_work, end = threading.Event(), threading.Event()
 
@@ -58,7 +58,7 @@ class Session:
             os.write(self.told, b"given up")
 
 
-@pytest.mark.parametrize(("keep", "told"), [(list, b"given up"), (locals_of_this_thread, b"")], ids=["left", "kept"])
+@pytest.mark.parametrize(("keep", "told"), [(list, b"given up"), (get_thread_locals, b"")], ids=["left", "kept"])
 def test_what_the_main_thread_holds_is_not_given_up_in_the_server(keep, told):
     read, write = os.pipe()
     held = threading.local()

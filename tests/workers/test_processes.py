@@ -22,10 +22,9 @@ from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, Stop, StopReason, TrialSpec
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
-from lightningtune.workers.cold import Cold
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.forking import ForkServer
 from lightningtune.workers.processes import TrialProcesses
+from lightningtune.workers.starters import Cold, ForkServer
 
 SLOT = Slot(threads=1)
 Beside = functools.partial(ForkServer, is_fit_to_fork=lambda: True)

@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightningtune import ConfigurationError
-from lightningtune.workers.ranks import only_rank, refuse_launcher, take_rank, variables_of_ranks
+from lightningtune.workers.devices import get_rank_variables, only_rank, refuse_launcher, take_rank
 
 TOLD = {
     "RANK": "1",
@@ -36,7 +36,7 @@ def test_a_trial_of_one_process_is_rank_0_and_the_hosts_environment_comes_back()
 
 
 def test_a_rank_has_the_variables_that_it_is_given_and_no_other():
-    first, second = variables_of_ranks(2)
+    first, second = get_rank_variables(2)
     take_rank(first)
     assert first.items() <= os.environ.items()
     assert "TORCHELASTIC_USE_AGENT_STORE" not in os.environ
@@ -44,7 +44,7 @@ def test_a_rank_has_the_variables_that_it_is_given_and_no_other():
     take_rank(second)
     assert rank_zero_only.rank == 1
     assert first["MASTER_PORT"] == second["MASTER_PORT"] == os.environ["MASTER_PORT"] != TOLD["MASTER_PORT"]
-    assert variables_of_ranks(1) == [{}]
+    assert get_rank_variables(1) == [{}]
 
 
 def test_a_study_in_each_rank_of_a_launcher_is_refused(monkeypatch):

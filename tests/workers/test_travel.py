@@ -2,18 +2,22 @@
 
 import functools
 import os
+import pickle
 import re
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import lightning as L
 import pytest
+import torch
 from nets import Line
 
-from lightningtune import ConfigurationError
-from lightningtune.workers.travel import check_travels
+from lightningtune import ConfigurationError, TrialError
+from lightningtune.contract import StopReason, TrialOutcome
+from lightningtune.workers.travel import Surroundings, TorchSettings, check_travels, pickle_result
 
 LOCK = threading.Lock()
 LOCKS = {"first": [LOCK]}
@@ -156,3 +160,72 @@ def test_a_script_is_told_which_of_its_variables(tmp_path):
     )
     last = ended.stderr.splitlines()[-1]
     assert "model_class cannot be sent to a trial's process: it uses LOG, and that cannot be pickled: " in last
+
+
+class Particular(Exception):  # noqa: N818 - it is
+    """It can be pickled, and not be built again."""
+
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+class ParticularError(Particular, ConfigurationError):
+    """A mistake of the user's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (KeyError("a"), KeyError, "'a'"),
+        (Particular(1, 2), TrialError, "Particular: 1 and 2"),
+        (ParticularError(1, 2), ConfigurationError, "1 and 2"),
+        (ValueError(lambda: 0), TrialError, "ValueError: <function"),
+    ],
+)
+def test_an_error_that_cannot_travel_arrives_as_its_message(error, kind, text):
+    sent = TrialOutcome.failed(error)
+    outcome = pickle.loads(pickle_result(sent))
+    assert type(outcome.error) is kind
+    assert str(outcome.error).startswith(text)
+    assert (outcome.detail, outcome.traceback) == (sent.detail, sent.traceback)
+
+
+def test_what_is_no_failure_travels_as_it_is():
+    for result in (True, False, TrialOutcome(StopReason.COMPLETED, score=(1.0,))):
+        assert pickle.loads(pickle_result(result)) == result
+
+
+@pytest.mark.parametrize("given", [None, "/the/users/own"])
+def test_a_new_interpreter_finds_the_package_and_its_children_the_users_path(monkeypatch, tmp_path, given):
+    if given is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", given)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.chdir(tmp_path)
+    here = pickle.loads(pickle.dumps(Surroundings.here()))
+    path, variable = [str(tmp_path), *sys.path[1:]], here.environment()["PYTHONPATH"]
+    assert variable.split(os.pathsep) == path
+    monkeypatch.setenv("PYTHONPATH", variable)
+    monkeypatch.chdir(tmp_path.parent)
+    sys.path[:] = ["elsewhere"]
+    here.take_over()
+    assert (sys.path, Path.cwd(), os.environ.get("PYTHONPATH")) == (path, tmp_path, given)
+
+
+def test_torch_computes_as_in_the_host():
+    before = TorchSettings.here()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.cudnn.benchmark = True
+        torch.autograd.set_detect_anomaly(True, check_nan=False)
+        there = pickle.loads(pickle.dumps(TorchSettings.here()))
+        before.take_over()
+        assert TorchSettings.here() == before != there
+        there.take_over()
+        assert TorchSettings.here() == there
+        assert torch.zeros(1).dtype is torch.float64
+    finally:
+        before.take_over()

@@ -12,7 +12,7 @@ from nets import Line, Points
 
 from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
-from lightningtune.workers.warmup import warm_up
+from lightningtune.workers.fork_server import warm_up
 
 
 def test_warming_up_trains_and_writes_no_file(tmp_path, monkeypatch):
@@ -41,7 +41,7 @@ import torch
 from nets import Line, Points
 from lightningtune.config.schema import Schema
 from lightningtune.training.build import Blueprint
-from lightningtune.workers.warmup import warm_up
+from lightningtune.workers.fork_server import warm_up
 
 def threads():
     tasks = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]

@@ -7,8 +7,8 @@ from multiprocessing import Pipe
 import pytest
 
 from lightningtune.contract import SilentReporter, StopReason, TrialOutcome
-from lightningtune.workers.attendance import Attendance, out_of_memory_kills
-from lightningtune.workers.handles import KILL, Child
+from lightningtune.workers.processes import TrialProcessWatcher
+from lightningtune.workers.starters import KILL, Child, count_memory_kills
 
 DONE = TrialOutcome(StopReason.COMPLETED, score=(1.0,))
 
@@ -52,7 +52,7 @@ def child():
 def attend(tmp_path):
     def attend(*children, reporter=None, **options):
         output = [tmp_path / f"{rank}.log" for rank, _ in enumerate(children)]
-        return Attendance(children, reporter or SilentReporter(), output, **options).result()
+        return TrialProcessWatcher(children, reporter or SilentReporter(), output, **options).result()
 
     return attend
 
@@ -137,5 +137,5 @@ def test_a_time_that_is_up_is_told_first_and_then_what_it_met(child, attend):
 def test_what_linux_counts_is_read(tmp_path):
     (tmp_path / "events").write_text("low 0\noom 5\noom_kill 7\n")
     missing, events = str(tmp_path / "none"), str(tmp_path / "events")
-    assert out_of_memory_kills([missing, events]) == 7
-    assert out_of_memory_kills([missing, os.devnull]) == 0
+    assert count_memory_kills([missing, events]) == 7
+    assert count_memory_kills([missing, os.devnull]) == 0
