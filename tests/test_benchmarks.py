@@ -74,6 +74,8 @@ def test_report_prints_every_figure():
     assert {what: target for what, (_, target) in printed.items()} == {
         "megabytes of a report of 500 trials": "5.00",
         "seconds to write it": "2.00",
+        "seconds to write one of 10,000 trials": "10.00",
+        "its megabytes": "5.00",
         "seconds to write the first of a process, of 30 trials": "6.00",
         "share of reports in a study of 1-second trials": "0.01",
     }
