@@ -351,9 +351,9 @@ def test_hosts_that_rescue_at_the_same_moment_give_each_trial_out_once(study, wh
     studies = [shared(where, tmp_path) for _ in range(3)]
     asked = [number for numbers in at_the_same_moment(rescue_and_ask, studies) for number in numbers]
     assert len({*asked}) == len(asked), "no two were given the same"
-    heirs = {heir for number, heir in successors(study.trials).items() if number < count}
-    assert len(heirs) == count
-    assert heirs <= {*asked}
+    chosen = {successor for number, successor in successors(study.trials).items() if number < count}
+    assert len(chosen) == count
+    assert chosen <= {*asked}
     ended = [trial for trial in study.trials[count:] if trial.state is not TrialState.RUNNING]
     assert {trial.user_attrs[REASON] for trial in ended} <= {"refused"}
     for number in asked:
@@ -395,8 +395,8 @@ def test_a_host_that_comes_back_cannot_write_into_what_was_given_to_another(stud
     zombie = held(opened(open_storage(where, tmp_path / "unused")), dead, x=0.5)
     zombie.report(0.5, 0)
     ProcessMonitor(study).rescue()
-    heir = study.ask()
-    claim(heir)
+    successor = study.ask()
+    claim(successor)
     before = study.trials
     with pytest.raises(UpdateFinishedTrialError):
         zombie.report(0.25, 1)
@@ -410,9 +410,9 @@ def test_a_host_that_comes_back_cannot_write_into_what_was_given_to_another(stud
     assert zombie.study.tell(zombie, values, state=state, skip_if_finished=True).state is TrialState.FAIL
     assert not claim_is_accepted(zombie)
     assert study.trials == before
-    heir.report(0.125, 0)
-    study.tell(heir, 0.125)
-    assert study.best_trial.number == heir.number
+    successor.report(0.125, 0)
+    study.tell(successor, 0.125)
+    assert study.best_trial.number == successor.number
 
 
 def claim_is_accepted(trial):
