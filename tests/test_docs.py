@@ -120,6 +120,12 @@ def test_links_and_files_exist(page):
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("name", ["architecture.md", "decisions.md"])
+def test_files_that_are_named_exist(name):
+    for file in re.findall(r"`([a-z_/]+\.py)`", (ROOT / "docs" / name).read_text()):
+        assert (ROOT / "lightningtune" / file).exists() or (ROOT / file).exists(), file
+
+
 def test_every_make_target_that_is_named_exists():
     makefile = (ROOT / "Makefile").read_text()
     for page in PAGES:
