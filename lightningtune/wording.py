@@ -56,12 +56,12 @@ def mask_numbers(text: str) -> str:
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", text)
 
 
-def spent(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a time in its two largest units.
 
     Example:
-        >>> spent(0.0123), spent(0.25), spent(75), spent(3 * 3600 + 120), spent(100000)
-        ('12 ms', '0.25 s', '1 min 15 s', '3 h 2 min', '1 d 3 h')
+        >>> format_duration(0.0123), format_duration(75), format_duration(3 * 3600 + 120), format_duration(100000)
+        ('12 ms', '1 min 15 s', '3 h 2 min', '1 d 3 h')
     """
     if seconds < 59.5:
         count, of = (seconds * 1000, "ms") if 0 < seconds < 0.0995 else (seconds, "s")
@@ -85,11 +85,11 @@ def counted(count: float, what: str) -> str:
     return f"{number} {what if count == 1 else _PLURALS.get(what, what + 's')}"
 
 
-def listed(numbers: list[int], most: int = 12) -> str:
+def list_numbers(numbers: list[int], most: int = 12) -> str:
     """Write numbers, the first of many.
 
     Example:
-        >>> listed([1, 2, 5], most=2)
+        >>> list_numbers([1, 2, 5], most=2)
         '1, 2 and 1 more'
     """
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
@@ -128,12 +128,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def about(seconds: float) -> str:
+def format_rough_duration(seconds: float) -> str:
     """Write a duration that is not known to the second.
 
     Example:
-        >>> about(7), about(754), about(3 * 3600 + 1300), about(3 * 86400)
-        ('under a minute', '13 min', '3 h 22 min', '3 d 0 h')
+        >>> format_rough_duration(7), format_rough_duration(754), format_rough_duration(3 * 86400)
+        ('under a minute', '13 min', '3 d 0 h')
     """
     minutes = round(seconds / 60)
     if minutes < 1:

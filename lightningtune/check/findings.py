@@ -19,7 +19,7 @@ from lightningtune.check.report import (
 )
 from lightningtune.contract import Objective, StopReason
 from lightningtune.errors import ConfigurationError, MetricError
-from lightningtune.wording import counted, format_value, mask_numbers, size, spent
+from lightningtune.wording import counted, format_duration, format_value, mask_numbers, size
 
 Fact: TypeAlias = tuple[str, str]
 """A heading and a line."""
@@ -269,9 +269,9 @@ def judge_forecast(
     """Say what the study takes, and find what there is too little of."""
     at_a_time = f"{resources.jobs} at a time"
     if forecast.seconds is not None and forecast.trial_seconds is not None:
-        low, mean, high = map(spent, forecast.trial_seconds)
+        low, mean, high = map(format_duration, forecast.trial_seconds)
         spread = f" ({low} … {high})" if low != high else ""
-        text = f"about {spent(forecast.seconds)}: {counted(resources.n_trials, 'trial')} of {mean}{spread}"
+        text = f"about {format_duration(forecast.seconds)}: {counted(resources.n_trials, 'trial')} of {mean}{spread}"
         yield "Time", f"{text}, {at_a_time}, none pruned ({_time_basis(runs, length)})"
     elif runs:
         yield "Time", f"unknown: {_why_no_time(runs, length)}"
@@ -310,7 +310,9 @@ def judge_forecast(
 
 
 def _time_basis(runs: Sequence[TriedPoint], length: TrialLength | None) -> str:
-    each = spent(statistics.median(run.notes.train_batch_seconds or 0.0 for run in runs if run.notes is not None))
+    each = format_duration(
+        statistics.median(run.notes.train_batch_seconds or 0.0 for run in runs if run.notes is not None)
+    )
     if length is None or length.epochs is None or length.batches is None:
         return f"a batch took {each}"
     is_told = length.validations is not None and length.moment == "validation"

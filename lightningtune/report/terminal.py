@@ -19,10 +19,10 @@ from lightningtune.study.progress import RunningTrial, StudyProgress
 from lightningtune.study.results import StudyResults, TrialResult, metric_column
 from lightningtune.study.selection import PARAMS
 from lightningtune.wording import (
-    about,
     as_argument,
     clock,
     counted,
+    format_rough_duration,
     format_value,
     number,
     parameters,
@@ -134,7 +134,7 @@ def _describe_progress(progress: StudyProgress) -> Iterator[str]:
     elif results.counts.get("complete"):
         yield "Best: none, for each trial that is complete violates a constraint"
     if progress.rate is not None:
-        left = "" if progress.seconds_left is None else f", {about(progress.seconds_left)} left"
+        left = "" if progress.seconds_left is None else f", {format_rough_duration(progress.seconds_left)} left"
         rate = f"{progress.rate:,.0f}" if progress.rate >= 10 else f"{progress.rate:.2g}"
         yield f"Rate: {rate} trials an hour{left}"
     dead = [str(trial.number) for trial in progress.running if trial.is_dead]
@@ -180,7 +180,7 @@ def draw_studies(
             str(len(progress.running) or ""),
             ", ".join(progress.results.metrics),
             _best_value(progress.results),
-            "" if progress.seconds_left is None else about(progress.seconds_left),
+            "" if progress.seconds_left is None else format_rough_duration(progress.seconds_left),
         )
         for progress in studies
     ]

@@ -21,7 +21,7 @@ from lightningtune.study.refits import Refit, read_refits
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, read_facts, read_provenance
 from lightningtune.study.succession import CONTINUES
 from lightningtune.study.tally import TrialTally, is_feasible
-from lightningtune.wording import Readable, listed
+from lightningtune.wording import Readable, list_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,7 +192,7 @@ class StudyResults(Readable):
                 return number
             what = "is not complete" if 0 <= number < len(self.trials) else "does not exist"
             raise NoResultError(
-                f"Trial {number} of study '{self.study_name}' {what}. Complete: {listed(complete) or 'none'}."
+                f"Trial {number} of study '{self.study_name}' {what}. Complete: {list_numbers(complete) or 'none'}."
             )
         if not self.best_numbers:
             raise NoResultError(f"Study '{self.study_name}': {self.why_none()}")

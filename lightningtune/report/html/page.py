@@ -30,7 +30,7 @@ from lightningtune.report.html.summary import summarize
 from lightningtune.report.html.timeline import Cost, find_cost, find_lanes, group_failures
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import TrialResult
-from lightningtune.wording import counted, listed, moment, short, size, spent
+from lightningtune.wording import counted, format_duration, list_numbers, moment, short, size
 
 _ASSETS = Path(__file__).parent / "assets"
 _CLI = "from lightning.pytorch.cli import LightningCLI; LightningCLI()"
@@ -57,7 +57,7 @@ def render(results: DrawableResults, directory: StudyDirectory, page: Path, now:
         checkpoint=link_file(directory.best_checkpoint, page) if results.is_ours else "",
         cost=_describe_cost(find_cost(results.trials, lanes), "epoch" if results.is_ours else "report"),
         failures=[
-            (group, listed([trial.number for trial in group]), link_file(group[0].directory / "error.txt", page))
+            (group, list_numbers([trial.number for trial in group]), link_file(group[0].directory / "error.txt", page))
             for group in group_failures(results.trials)
         ],
         sections=draw_sections(results),
@@ -114,11 +114,11 @@ def _describe_sample(results: DrawableResults) -> str:
 
 def _describe_cost(cost: Cost, unit: str) -> list[tuple[str, str, str]]:
     """Return lines of a number, what it is, and a remark."""
-    waited = f"and {spent(cost.waited)} of waiting" if cost.waited >= 0.01 * max(cost.seconds, 1e-9) else ""
+    waited = f"and {format_duration(cost.waited)} of waiting" if cost.waited >= 0.01 * max(cost.seconds, 1e-9) else ""
     lines = [
         (f"{cost.epochs:,}", f"{unit}s" if cost.epochs != 1 else unit, ""),
-        (spent(cost.seconds), "of training, in all trials", waited),
-        (spent(cost.elapsed), "from the first trial to the last", ""),
+        (format_duration(cost.seconds), "of training, in all trials", waited),
+        (format_duration(cost.elapsed), "from the first trial to the last", ""),
     ]
     if cost.median is not None and cost.saved:
         remark = f"had pruned trials been as long as the median completed one, {counted(cost.median, unit)}"
@@ -227,7 +227,7 @@ def _make_cells(trial: TrialResult, results: DrawableResults, names: list[str], 
         value = trial.params.get(name)
         yield Cell(_format_parameter(value), value) if name in trial.params else Cell("")
     yield Cell(str(trial.epochs), trial.epochs)
-    yield Cell(spent(trial.duration), trial.duration) if trial.duration else Cell("")
+    yield Cell(format_duration(trial.duration), trial.duration) if trial.duration else Cell("")
     if results.is_ours:
         memory = trial.facts.memory
         yield Cell("" if memory is None else size(memory), memory)
@@ -285,7 +285,7 @@ def _list_values(name: str, values: Iterable[tuple[TrialResult, Any]]) -> list[t
             by_value[str(value)].append(trial.number)
     if len(by_value) == 1:
         return [(name, next(iter(by_value)))]
-    text = "; ".join(f"{value} (trials {listed(numbers, 6)})" for value, numbers in by_value.items())
+    text = "; ".join(f"{value} (trials {list_numbers(numbers, 6)})" for value, numbers in by_value.items())
     return [(name, text)] if text else []
 
 
