@@ -191,10 +191,6 @@ def printable(text: str, also: str = "") -> str:
 
     Everything that is printed goes through it, whoever has written the text.
 
-    Args:
-        text: any text.
-        also: control characters that are kept.
-
     Example:
         >>> print(printable("red: \x1b[31m, two\nlines, naïve"))
         red: \x1b[31m, two\nlines, naïve

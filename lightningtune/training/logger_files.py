@@ -20,13 +20,7 @@ def flush_tables(trainer: Trainer) -> None:
 
 
 def go_on_with_table(logger: CSVLogger, before: Path, global_step: int) -> None:
-    """Write again the rows that a trial had logged before it was cut short; Lightning would remove them.
-
-    Args:
-        logger: of the trial that goes on.
-        before: the folder that it goes on from.
-        global_step: rows from this step on are logged again.
-    """
+    """Write again the rows that a trial had logged before it was cut short; Lightning would remove them."""
     table = before / "metrics.csv"
     if not table.is_file():
         return

@@ -1,4 +1,4 @@
-"""Lightning's own chatter, turned down while trials run and restored afterwards; and signals, left to their owner."""
+"""Silence Lightning's hints while trials run, and leave signals to who listened before."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def quiet_lightning() -> Iterator[None]:
     loggers = {logging.getLogger(name): least for name, least in _LEAST.items()}
     levels = [logger.level for logger in loggers]
     for logger, least in loggers.items():
-        logger.setLevel(max(logger.level, least))  # who has silenced it has meant it
+        logger.setLevel(max(logger.level, least))  # a user may have silenced it further
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=PossibleUserWarning)
@@ -55,11 +55,7 @@ def own_interrupts() -> Iterator[None]:
 
 
 class OwnSigterm(Callback):
-    """Leaves SIGTERM to whoever listened before the fit: Lightning would end the fit at its next batch.
-
-    Args:
-        handler: what stood there before.
-    """
+    """Leaves SIGTERM to whoever listened before the fit: Lightning would end the fit at its next batch."""
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler

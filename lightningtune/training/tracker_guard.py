@@ -32,10 +32,6 @@ class GuardedLogger:
 
     Each method is replaced, on the object, by a guarded call of it: the logger stays of its class, which Lightning and
     users ask for. Properties cannot be replaced on an object; `begin` reads them before the fit.
-
-    Args:
-        logger: of one trial.
-        tell: called with the first failure.
     """
 
     def __init__(self, logger: Logger, tell: Callable[[Notice], None]) -> None:

@@ -102,11 +102,7 @@ class Trackers:
             guarded.call("save", write_text, self._spec.directory / _RUNS, json.dumps(self._runs))
 
     def go_on(self, global_step: int) -> None:
-        """Have files of loggers go on with what was logged before the trial was cut short.
-
-        Args:
-            global_step: what was logged from this step on is logged again.
-        """
+        """Have files of loggers go on with what was logged before ``global_step``; the rest is logged again."""
         assert self._spec.checkpoint is not None
         before = self._spec.checkpoint.parent
         for guarded in self._loggers:
@@ -119,12 +115,7 @@ class Trackers:
                 guarded.call("go_on", go_on_with_events, logger, before, global_step)
 
     def close(self, outcome: TrialOutcome, values: Values | None) -> None:
-        """Close all loggers with the trial's true state.
-
-        Args:
-            outcome: how the trial has ended.
-            values: its score, or the best so far where it did not complete; None where there is none.
-        """
+        """Close all loggers with the trial's true state, and its score or else the best of its values."""
         monitored = zip(self._spec.objective.monitor, values or (), strict=False)
         scores = {f"score/{metric}": value for metric, value in monitored}
         for guarded in self._loggers:
