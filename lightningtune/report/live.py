@@ -6,7 +6,6 @@ import contextlib
 import logging
 import math
 import os
-import secrets
 import threading
 import time
 from collections import deque
@@ -259,20 +258,18 @@ def _bearing(file: Any) -> Iterator[None]:
 class NotebookOutput:
     """One output of a notebook's cell: lines that stay, and below them lines that change."""
 
-    def __init__(self, changing: Callable[[], Sequence[Text]], each: float = _NOTEBOOK_SECONDS) -> None:
-        from IPython.display import display, update_display
+    def __init__(self, changing: Callable[[], Sequence[Text]]) -> None:
+        from IPython.display import display
 
-        self._display: Callable[..., Any] = display
-        self._update_display: Callable[..., Any] = update_display
         self._changing = changing
-        self._id = f"lightningtune-{secrets.token_hex(4)}"
         self._staying: deque[str] = deque(maxlen=_STAYING)
         self._dropped = 0
-        self._shown = ""
+        self._text = self._draw()
         self._turn = threading.Lock()
-        self._show(is_new=True)
+        show: Callable[..., Any] = display
+        self._output = show({"text/plain": self._text}, raw=True, display_id=True)
         self._updates = contextlib.ExitStack()
-        self._updates.enter_context(call_every(each, self._update_again, "lightningtune-notebook"))
+        self._updates.enter_context(call_every(_NOTEBOOK_SECONDS, self._update_again, "lightningtune-notebook"))
 
     def add(self, line: Text) -> None:
         """Add a line that stays."""
@@ -280,27 +277,26 @@ class NotebookOutput:
             self._dropped += len(self._staying) == _STAYING
             self._staying.append(line.plain.rstrip())
 
-    def update(self) -> None:
-        """Draw the lines now."""
-        self._show()
+    def update(self, is_last: bool = False) -> None:
+        """Draw the lines now, at the end only those that stay."""
+        with self._turn:
+            text = self._draw(is_last)
+            if text != self._text:
+                self._text = text
+                self._output.update({"text/plain": text}, raw=True)
 
     def close(self) -> None:
         """Stop drawing, and leave the lines that stay."""
         self._updates.close()
-        self._show(is_last=True)
+        self.update(is_last=True)
+
+    def _draw(self, is_last: bool = False) -> str:
+        dropped = [f"… {self._dropped} before"] if self._dropped else []
+        changing = [] if is_last else ["", *(line.plain.rstrip() for line in self._changing())]
+        return "\n".join([*dropped, *self._staying, *changing]) or " "
 
     def _update_again(self) -> None:
         try:
-            self._show()
+            self.update()
         except Exception as error:  # the kernel may be about to end
             log.debug("The notebook's output could not be updated: %s", error)
-
-    def _show(self, is_new: bool = False, is_last: bool = False) -> None:
-        with self._turn:
-            dropped = [f"… {self._dropped} before"] if self._dropped else []
-            changing = [] if is_last else ["", *(line.plain.rstrip() for line in self._changing())]
-            text = "\n".join([*dropped, *self._staying, *changing]) or " "
-            if text != self._shown:
-                self._shown = text
-                show = self._display if is_new else self._update_display
-                show({"text/plain": text}, raw=True, display_id=self._id)

@@ -17,7 +17,7 @@ from lightningtune.study.epochs import epochs_in, max_epochs_of
 from lightningtune.study.events import StudyBegan, TrialEnded, TrialPlaced, TrialStarted, ValuesReported
 from lightningtune.study.progress import LATEST, time_left
 from lightningtune.study.results import TrialResult
-from lightningtune.wording import clock, counted, parameters, printable
+from lightningtune.wording import clock, counted, parameters
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 12
@@ -28,25 +28,15 @@ _SHOWN = 10
 
 @dataclass
 class Running:
-    """A trial that runs.
-
-    Attributes:
-        number: its number.
-        tries: its parameters in a line.
-        since: when it began, by the clock of the progress.
-        place: the accelerators it has; "" on a CPU.
-        trainer: that section of its config.
-        values: its latest values of the first metric.
-        step: of the latest.
-    """
+    """A trial that runs."""
 
     number: int
-    tries: str
+    parameters: str  # in a line
     since: float
-    place: str = ""
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-    values: deque[float] = field(default_factory=lambda: deque(maxlen=_CURVE))
-    step: int = -1
+    trainer: Mapping[str, Any]  # that section of its config
+    place: str = ""  # the accelerators it has; "" on a CPU
+    values: deque[float] = field(default_factory=lambda: deque(maxlen=_CURVE))  # the latest of the first metric
+    step: int = -1  # of the latest value
 
 
 class ProgressLines:
@@ -63,7 +53,7 @@ class ProgressLines:
         self._latest_seconds: deque[float] = deque(maxlen=LATEST)
         self._counts: Counter[str] = Counter()
         self._epochs: dict[str, list[int]] = {"complete": [], "pruned": []}
-        self._failure = self._best = ""
+        self._best = ""
         self._baseline: TrialResult | None = None
         self._sign = 1.0
 
@@ -75,13 +65,12 @@ class ProgressLines:
         self._sign = 1.0 if event.results.directions[0] == "maximize" else -1.0
         for trial in event.results.trials:
             self._count(trial)
-        self._failure = ""
         self._best = self._describe_best(event.results.best_trials)
 
     def add_trial(self, event: TrialStarted) -> None:
         """Give a running trial a line."""
         tries = "untuned defaults" if event.is_baseline else parameters(event.params)
-        self._running[event.number] = Running(event.number, tries, self._clock(), trainer=event.trainer or {})
+        self._running[event.number] = Running(event.number, tries, self._clock(), event.trainer or {})
         self._most_at_once = max(self._most_at_once, len(self._running))
 
     def place_trial(self, event: TrialPlaced) -> None:
@@ -112,9 +101,8 @@ class ProgressLines:
         lines = [Text(" · ".join(part for part in parts if part))]
         if self._best:
             lines.append(Text(f"best {self._best}"))
-        ended = [part for part in (self._describe_pruned(), self._describe_failed()) if part]
-        if ended:
-            lines.append(Text(" · ".join(ended), style="dim"))
+        if self._counts["pruned"] or self._counts["fail"]:
+            lines.append(Text(self._describe_ended(), style="dim"))
         running = [*self._running.values()]
         lines += [self._draw_trial(trial) for trial in running[:_SHOWN]]
         if len(running) > _SHOWN:
@@ -128,8 +116,6 @@ class ProgressLines:
         self._counts[trial.outcome] += 1
         if trial.outcome in self._epochs:
             self._epochs[trial.outcome].append(trial.epochs)
-        if trial.outcome == "fail":
-            self._failure = printable(" ".join(trial.detail.split()))
         if trial.is_baseline and trial.state == "complete" and trial.is_feasible:
             self._baseline = trial
         return True
@@ -155,14 +141,11 @@ class ProgressLines:
         gain = self._sign * (value - base.value)
         return f"{text}, better by {gain:.3g} than the untuned defaults" if gain > 0 else text
 
-    def _describe_pruned(self) -> str:
-        count = self._counts["pruned"]
+    def _describe_ended(self) -> str:
+        pruned, failed = self._counts["pruned"], self._counts["fail"]
         saved = saved_by_pruning(self._epochs["complete"], self._epochs["pruned"])
-        return f"{count} pruned" + (f", which saved {counted(saved, 'epoch')}" if saved else "") if count else ""
-
-    def _describe_failed(self) -> str:
-        count = self._counts["fail"]
-        return f"{count} failed" + (f", the last with {self._failure}" if self._failure else "") if count else ""
+        parts = [f"{pruned} pruned" + (f", which saved {counted(saved, 'epoch')}" if saved else "")] if pruned else []
+        return " · ".join([*parts, *([f"{failed} failed"] if failed else [])])
 
     def _draw_trial(self, trial: Running) -> Text:
         values = [*trial.values]
@@ -171,7 +154,7 @@ class ProgressLines:
         line = Text(f"{trial.number:>4}  ", style="dim")
         line.append(f"{sparkline(values):<{_CURVE}} ", style="cyan")
         line.append(f"{said}  ", style="default")
-        return line.append("  ".join(part for part in (taken, trial.place, trial.tries) if part))
+        return line.append("  ".join(part for part in (taken, trial.place, trial.parameters) if part))
 
 
 def _moment(trial: Running) -> str:

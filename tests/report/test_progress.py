@@ -121,13 +121,6 @@ def test_what_is_no_better_than_the_defaults_is_not_called_so(clock):
     assert said(progress)[1] == "best val_acc 0.3 (trial 1)"
 
 
-def test_failures_are_told_with_the_last_reason(clock):
-    progress = begun(clock)
-    progress.end_trial(TrialEnded(trial(0, state="fail", detail="ValueError: x"), (), 1))
-    progress.end_trial(TrialEnded(trial(1, state="fail", detail="RuntimeError: y"), (), 2))
-    assert said(progress)[1] == "2 failed, the last with RuntimeError: y"
-
-
 def test_each_running_trial_has_a_line(clock):
     progress = begun(clock)
     progress.add_trial(TrialStarted(0, {}, is_baseline=True))

@@ -24,8 +24,6 @@ COLORS = {
     "waiting": "#9aa5b1",
     "baseline": "#c2569b",
 }
-CELLS = 36
-"""Cells of a contour each way at most. Optuna's has a line for each trial, which is megabytes for 500 of them."""
 _OUTCOMES = ("complete", "pruned", "fail", "interrupted", "running")
 _NAMES = {"fail": "failed"}
 _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
@@ -89,51 +87,12 @@ def mark_baseline(figure: go.Figure, value: float) -> None:
 
 
 def style_contour(figure: go.Figure, direction: str) -> go.Figure:
-    """Style a contour, with fewer cells than Optuna draws."""
-    contour = figure.data[0]
-    x, y, z = average_cells(contour.x, contour.y, contour.z, (figure.layout.xaxis.type, figure.layout.yaxis.type))
+    """Style a contour."""
     # Optuna does not look at the direction where there are several metrics
-    contour.update(x=x, y=y, z=z, reversescale=direction == "minimize", line={"width": 0.4})
+    figure.data[0].update(reversescale=direction == "minimize", line={"width": 0.4})
     for trace in figure.data[1:]:
         trace.update(marker={"size": 4, "line": {"width": 0.8}})
     return style(figure, 440)
-
-
-def average_cells(
-    x: Sequence[Any], y: Sequence[Any], z: Any, kinds: tuple[str | None, str | None]
-) -> tuple[list[Any], list[Any], list[list[float | None]]]:
-    """Return the positions and the mean values of a coarser grid's cells. Along names of categories, it stays.
-
-    Example:
-        >>> average_cells(["a", "b"], [1, 2], [[0.5, float("nan")], [1.5, 2.5]], ("category", None))
-        (['a', 'b'], [1, 2], [[0.5, None], [1.5, 2.5]])
-    """
-    import numpy as np  # deferred import: takes its time
-
-    values = np.asarray(z, dtype=float)
-    columns, x = _group_positions(x, kinds[0])
-    rows, y = _group_positions(y, kinds[1])
-    row, column = np.nonzero(~np.isnan(values))
-    total, count = np.zeros((len(y), len(x))), np.zeros((len(y), len(x)))
-    np.add.at(total, (rows[row], columns[column]), values[row, column])
-    np.add.at(count, (rows[row], columns[column]), 1)
-    means = (total / np.maximum(count, 1)).astype(object)
-    means[count == 0] = None
-    return x, y, means.tolist()
-
-
-def _group_positions(positions: Sequence[Any], kind: str | None) -> tuple[Any, list[Any]]:
-    """Return the cell that each position falls into, and the cells' own positions."""
-    import numpy as np
-
-    is_named = kind == "category" or any(isinstance(position, str) for position in positions)
-    if is_named or len(positions) <= CELLS:
-        return np.arange(len(positions)), list(positions)
-    values = np.log(np.asarray(positions, dtype=float)) if kind == "log" else np.asarray(positions, dtype=float)
-    low, high = values.min(), values.max()
-    cells = np.rint((values - low) / (high - low) * (CELLS - 1)).astype(int)
-    places = np.linspace(low, high, CELLS)
-    return cells, (np.exp(places) if kind == "log" else places).tolist()
 
 
 def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figure:

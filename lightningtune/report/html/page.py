@@ -30,7 +30,7 @@ from lightningtune.report.html.summary import summarize
 from lightningtune.report.html.timeline import Cost, find_cost, find_lanes, group_failures
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.results import TrialResult
-from lightningtune.wording import counted, format_duration, list_numbers, moment, short, size
+from lightningtune.wording import counted, format_duration, format_value, list_numbers, moment, short, size
 
 _ASSETS = Path(__file__).parent / "assets"
 _CLI = "from lightning.pytorch.cli import LightningCLI; LightningCLI()"
@@ -93,12 +93,8 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "parameter": _format_parameter}
+    environment.filters |= {"short": short, "parameter": format_value}
     return environment.get_template("report.html.jinja")
-
-
-def _format_parameter(value: Any) -> str:
-    return "None" if value is None else short(value)
 
 
 def _describe_sample(results: DrawableResults) -> str:
@@ -225,7 +221,7 @@ def _make_cells(trial: TrialResult, results: DrawableResults, names: list[str], 
         yield Cell(short(value), value)
     for name in names:
         value = trial.params.get(name)
-        yield Cell(_format_parameter(value), value) if name in trial.params else Cell("")
+        yield Cell(format_value(value), value) if name in trial.params else Cell("")
     yield Cell(str(trial.epochs), trial.epochs)
     yield Cell(format_duration(trial.duration), trial.duration) if trial.duration else Cell("")
     if results.is_ours:

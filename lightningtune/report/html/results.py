@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 MOST_DRAWN = 1_000
 """Trials of a page and its figures. With more, a page takes more than some megabytes and seconds."""
+MOST_IN_CONTOUR = 100
+"""Trials of a contour. Optuna's grid has a row and a column for each, which is megabytes for 500 of them."""
 MOST_PARAMETERS = 8
 """More parameters make slices and parallel coordinates that nobody can read: the most important are drawn."""
 ENOUGH = 10
@@ -176,7 +178,7 @@ class DrawableResults(StudyResults):
         return drawing.style(figure).update_layout(width=None)
 
     def plot_contour(self, objective: int | str = 0) -> go.Figure:
-        """Draw the value over the two most important parameters.
+        """Draw the value over the two most important parameters, for 100 trials at most, from the best to the worst.
 
         Args:
             objective: the metric, by its name or its index, where the study has several.
@@ -193,8 +195,10 @@ class DrawableResults(StudyResults):
         params = self._ranked_params[:2]
         if len(params) < 2:
             raise NoResultError("Contours need two parameters that vary.")
+        ranked = sorted(self._complete, key=lambda trial: self._sign(index) * trial.values[index])
+        study = self._build_study([self._copy(trial) for trial in _sample(ranked, MOST_IN_CONTOUR)])
         with _quiet():
-            figure = optuna.visualization.plot_contour(self.drawn_study, params=params, **self._target(index))
+            figure = optuna.visualization.plot_contour(study, params=params, **self._target(index))
         if not figure.data or figure.data[0].z is None:
             raise NoResultError(f"No trial has both '{params[0]}' and '{params[1]}', or one of them never varies.")
         return drawing.style_contour(figure, self.directions[index])
@@ -248,7 +252,7 @@ class DrawableResults(StudyResults):
         kept = {*self.best_numbers}
         kept |= {trial.number for trial in self.trials if trial.state == "running" or trial.is_baseline}
         if len(self.metrics) == 1:
-            sign = 1 if self.directions[0] == "minimize" else -1
+            sign = self._sign(0)
             values = [
                 (sign * trial.value, trial.number)
                 for trial in self.trials
@@ -320,12 +324,15 @@ class DrawableResults(StudyResults):
             if len(self.trials) > self.most_drawn:
                 study = self._build_study([self._copy(trial) for trial in _sample(self._complete, self.most_drawn)])
             # Optuna takes a target for better where it is lower, whatever the study's direction
-            sign = 1 if self.directions[objective] == "minimize" else -1
+            sign = self._sign(objective)
             with _quiet():
                 self._importances[objective] = optuna.importance.get_param_importances(
                     study, target=lambda trial: sign * trial.values[objective]
                 )
         return self._importances[objective]
+
+    def _sign(self, objective: int) -> int:
+        return 1 if self.directions[objective] == "minimize" else -1
 
     def _require_complete(self, count: int, what: str) -> None:
         completed = len(self._complete)
