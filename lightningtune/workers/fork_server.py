@@ -15,17 +15,14 @@ import gc
 import importlib
 import os
 import selectors
-import shutil
 import signal
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -121,27 +118,11 @@ def _serve(descriptor: int, host: int, is_forked: bool) -> None:
             with contextlib.suppress(OSError):
                 connection.send(failure)
             return
-        folder = _folder_for_sockets()
         with contextlib.suppress(OSError):
-            connection.send(folder)
-    try:
-        gc.collect()
-        gc.freeze()
-        _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folder_for_sockets() -> Path | None:
-    """Have what is forked here share one folder for ``multiprocessing``'s sockets: a killed process leaves its own.
-
-    Returns:
-        The folder, unless it is the host's, which has used it already, and will remove it.
-    """
-    others = {*Path(tempfile.gettempdir()).glob("pymp-*")}
-    folder = Path(get_temp_dir())
-    return None if folder in others else folder
+            connection.send(None)
+    gc.collect()
+    gc.freeze()
+    _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
 
 
 def _leave_host_behind() -> None:
@@ -264,9 +245,8 @@ class _Server:
                 continue
             kill_group(number)  # what it has started goes with it
             del self._statuses[number]
-            with contextlib.suppress(OSError):  # the host does not want to know
-                os.write(status, NUMBER.pack(code))
-            os.close(status)
+            with contextlib.suppress(OSError), Connection(status, readable=False) as told:
+                told.send_bytes(NUMBER.pack(code))  # this fails where the host does not want to know
 
     def _end(self) -> None:
         for number in self._statuses:

@@ -9,21 +9,18 @@ import gc
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -45,7 +42,7 @@ def count_memory_kills(counts: Sequence[str] = ("/sys/fs/cgroup/memory.events", 
     return 0
 
 
-class Child(ABC):
+class Child:
     """A trial's process, seen from the host; any thread, and a signal handler, may send it a signal.
 
     Attributes:
@@ -53,34 +50,34 @@ class Child(ABC):
         number: its process number.
     """
 
-    def __init__(self, connection: Connection, number: int) -> None:
+    def __init__(self, connection: Connection, number: int, status: Connection) -> None:
         self.connection = connection
         self.number = number
+        self._status = status
+        """Whoever waits for the process sends its exit code here."""
+        self._code: int | None = None
         self._lock = threading.RLock()
-        self._is_closed = False
 
     @property
-    @abstractmethod
     def waitables(self) -> list[Any]:
         """What ``multiprocessing.connection.wait`` waits for: something was sent, or the process has ended."""
-
-    @abstractmethod
-    def _ended_with(self) -> int | None:
-        """Return its exit code, negative where a signal has ended it; None while it runs."""
-
-    @abstractmethod
-    def _let_go(self) -> None:
-        """Give back what else the host holds of it."""
+        return [self.connection, self._status]
 
     def exit_code(self) -> int | None:
         """Return its exit code, negative where a signal has ended it; None while it runs."""
         with self._lock:
-            return self._ended_with()
+            if self._code is None and self._status.poll():
+                try:
+                    self._code = NUMBER.unpack(self._status.recv_bytes())[0]
+                except EOFError:  # the server was killed, and the process with it, but not what that has started
+                    kill_group(self.number)
+                    self._code = -KILL
+            return self._code
 
     def signal(self, number: int) -> None:
         """Send a signal: `KILL` to all it has started, any other to itself, for it to end softly."""
         with self._lock:
-            if self._is_closed or self._ended_with() is not None:
+            if self._status.closed or self.exit_code() is not None:
                 return
             if number == KILL and hasattr(os, "killpg"):
                 kill_group(self.number)
@@ -91,81 +88,8 @@ class Child(ABC):
     def close(self) -> None:
         """Give back what the host holds of it."""
         with self._lock:
-            self._is_closed = True
             self.connection.close()
-            self._let_go()
-
-
-class ForkedChild(Child):
-    """A process that the fork server has forked."""
-
-    def __init__(self, connection: Connection, number: int, status: int) -> None:
-        super().__init__(connection, number)
-        self._status = status
-        self._code: int | None = None
-
-    @property
-    def waitables(self) -> list[Any]:
-        """Its connection, and the pipe."""
-        return [self.connection, self._status]
-
-    def _ended_with(self) -> int | None:
-        """Return what the server has told."""
-        if self._code is None and wait([self._status], timeout=0):
-            told = os.read(self._status, NUMBER.size)
-            if not told:  # the server was killed, and the process with it, but not what that has started
-                kill_group(self.number)
-            self._code = NUMBER.unpack(told)[0] if told else -KILL
-        return self._code
-
-    def _let_go(self) -> None:
-        os.close(self._status)
-
-
-class ColdChild(Child):
-    """An interpreter of its own."""
-
-    def __init__(self, connection: Connection, process: subprocess.Popen[bytes], told: bytes) -> None:
-        super().__init__(connection, process.pid)
-        self._process = process
-        self._end, end = Pipe(duplex=False)
-        threading.Thread(target=_tell_and_wait, args=[process, told, end], daemon=True).start()
-
-    @property
-    def waitables(self) -> list[Any]:
-        """Its connection, and one that is closed at its end."""
-        return [self.connection, self._end]
-
-    def _ended_with(self) -> int | None:
-        """Return its exit code; of one that is about to end, None."""
-        return self._process.poll()
-
-    def _let_go(self) -> None:
-        self._end.close()
-
-
-def _tell_and_wait(process: subprocess.Popen[bytes], told: bytes, end: Connection) -> None:
-    """Tell a process what it needs to know, and wait for its end: in a thread, since it may never read, nor end."""
-    with end:
-        assert process.stdin is not None
-        with contextlib.suppress(OSError), process.stdin:  # it has ended
-            process.stdin.write(told)
-        process.wait()
-        if hasattr(os, "killpg"):
-            kill_group(process.pid)  # what it has started goes with it
-
-
-@dataclass(frozen=True)
-class ServerProcess:
-    """The server's process.
-
-    Attributes:
-        number: its process number.
-        wait: waits for its end, and returns its exit code.
-    """
-
-    number: int
-    wait: Callable[[], int]
+            self._status.close()
 
 
 def is_fit_to_fork() -> bool:
@@ -189,7 +113,13 @@ def is_fit_to_fork() -> bool:
     return names <= known and pages * os.sysconf("SC_PAGE_SIZE") < _LARGE
 
 
-def fork_server(control: socket.socket, theirs: socket.socket, kept: object) -> ServerProcess:
+_Wait: TypeAlias = Callable[[], int]
+"""Waits for the end of a server, and returns its exit code."""
+_Begin: TypeAlias = Callable[[socket.socket, socket.socket], tuple[int, _Wait]]
+"""Starts a server, and returns its process number; the server has the second of two connected sockets."""
+
+
+def fork_server(control: socket.socket, theirs: socket.socket, kept: object) -> tuple[int, _Wait]:
     """Fork this process; the new one serves."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # it is None, or closed
@@ -213,10 +143,10 @@ def fork_server(control: socket.socket, theirs: socket.socket, kept: object) -> 
             gc.unfreeze()
     with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself, or has ended
         os.setpgid(number, number)
-    return ServerProcess(number, lambda: _wait_for_exit_code(number))
+    return number, lambda: _wait_for_exit_code(number)
 
 
-def start_interpreter(control: socket.socket, theirs: socket.socket, here: Surroundings) -> ServerProcess:
+def start_interpreter(control: socket.socket, theirs: socket.socket, here: Surroundings) -> tuple[int, _Wait]:
     """Start an interpreter that serves."""
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVE, str(theirs.fileno()), str(os.getpid())],
@@ -226,7 +156,7 @@ def start_interpreter(control: socket.socket, theirs: socket.socket, here: Surro
         start_new_session=True,  # Ctrl-C in a terminal is the host's to handle
         env=here.environment(),
     )
-    return ServerProcess(process.pid, process.wait)
+    return process.pid, process.wait
 
 
 def get_thread_locals() -> list[object]:
@@ -278,6 +208,7 @@ class Cold:
             raise TrialError(OVER)
         here = Surroundings.here()
         ours, theirs = Pipe()
+        status, end = Pipe(duplex=False)
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-c", _START, str(theirs.fileno())],
@@ -287,7 +218,9 @@ class Cold:
                 env=here.environment(),
                 **_inheriting(theirs.fileno()),
             )
-        return ColdChild(ours, process, pickle.dumps((here, self._payload)))
+        message = pickle.dumps((here, self._payload))
+        threading.Thread(target=_tell_and_wait, args=[process, message, end], daemon=True).start()
+        return Child(ours, process.pid, status)
 
     def abort(self) -> None:
         """Start no further process; those that were started go on."""
@@ -296,6 +229,19 @@ class Cold:
     def close(self) -> None:
         """Start no further process; nothing was warmed up."""
         self.abort()
+
+
+def _tell_and_wait(process: subprocess.Popen[bytes], message: bytes, end: Connection) -> None:
+    """Tell a process what it needs to know, and wait for its end: in a thread, since it may never read, nor end."""
+    with end:
+        assert process.stdin is not None
+        with contextlib.suppress(OSError), process.stdin:  # it has ended
+            process.stdin.write(message)
+        code = process.wait()
+        if hasattr(os, "killpg"):
+            kill_group(process.pid)  # what it has started goes with it
+        with contextlib.suppress(OSError):  # the host does not want to know
+            end.send_bytes(NUMBER.pack(code))
 
 
 def _inheriting(handle: int) -> dict[str, Any]:
@@ -319,52 +265,22 @@ class ForkServer:
         self._payload = payload
         self._is_fit_to_fork = is_fit_to_fork
         self._lock = threading.Lock()
-        """One thread at a time talks to the server."""
-        self._change = threading.RLock()
-        """Guards what follows, never for long; a signal may come in between, and want it too."""
+        """One thread at a time asks for a process."""
+        self._server: ServerProcess | None = None
         self._is_over = False
-        self._number: int | None = None
-        self._control: socket.socket | None = None
-        self._watch = threading.Thread()
-        self._ready: Future[bool] = Future()
-        """Whether the server could load the payload, and was not killed meanwhile."""
-        _settle(self._ready, False)
-        self._folders: list[Path] = []
-        """What servers make, and cannot remove when they are killed."""
 
-    def start(self) -> None:
+    def start(self) -> ServerProcess:
         """Start the server; what it has to load, it loads while the host goes on."""
+        self._refuse_after_end()
         here = Surroundings.here()
-        with self._change:
-            if self._is_over:
-                raise TrialError(OVER)
-            if self._is_fit_to_fork():
-                begin = functools.partial(fork_server, kept=get_thread_locals())
-            else:
-                begin = functools.partial(start_interpreter, here=here)
-            self._ready = Future()
-            try:
-                self._begin(begin, here)
-            except BaseException:
-                _settle(self._ready, False)  # whoever asks for a process next starts the server again
-                self._kill()
-                self._end()
-                raise
-
-    def _begin(self, begin: Callable[[socket.socket, socket.socket], ServerProcess], here: Surroundings) -> None:
-        self._control, theirs = socket.socketpair()
-        begun: Future[ServerProcess] = Future()
-        ended: Future[int] = Future()
-        with theirs:
-            accompany = functools.partial(_accompany, begin, self._control, theirs, begun, ended)
-            watch = threading.Thread(target=contextvars.copy_context().run, args=[accompany], daemon=True)
-            watch.start()
-            self._watch = watch
-            self._number = begun.result().number
-        connection = Connection(os.dup(self._control.fileno()))
-        told = (here, self._payload)
-        arguments = (connection, told, ended, self._ready, self._folders)
-        threading.Thread(target=_shake_hands, args=arguments, daemon=True).start()
+        if self._is_fit_to_fork():
+            begin: _Begin = functools.partial(fork_server, kept=get_thread_locals())
+        else:
+            begin = functools.partial(start_interpreter, here=here)
+        server = self._server = ServerProcess(begin, (here, self._payload))
+        if self._is_over:  # a signal handler has said so meanwhile
+            server.give_up()
+        return server
 
     def child(self) -> Child:
         """Fork a process; a server that was killed is started again.
@@ -375,25 +291,28 @@ class ForkServer:
             OSError: when the server could not fork.
         """
         with self._lock:
-            for killed in range(_STARTS):
-                if killed:
-                    self._end()
-                    self.start()
-                child = self._fork_child()
-                if child is not None:
+            for _ in range(_STARTS):
+                server = self._server or self.start()
+                is_loaded = server.is_loaded()
+                self._refuse_after_end()
+                if is_loaded and (child := server.fork()) is not None:
                     return child
+                self._end()
         raise TrialError(f"The process that trials are forked from was killed {_STARTS} times in a row.")
+
+    def _refuse_after_end(self) -> None:
+        if self._is_over:
+            raise TrialError(OVER)
 
     def abort(self) -> None:
         """Start no further process, and give up a server that still loads, however long that would take.
 
         Threads that wait in `child` leave it with an error; processes that were started go on.
         """
-        with self._change:
-            self._is_over = True
-            if not self._ready.done() and self._number is not None:
-                self._kill()
-                _fail(self._ready, TrialError(OVER))
+        self._is_over = True
+        server = self._server
+        if server is not None:
+            server.give_up()
 
     def close(self) -> None:
         """End the server, and with it every process that it has forked."""
@@ -401,116 +320,127 @@ class ForkServer:
         self._end()
 
     def _end(self) -> None:
-        control, self._control = self._control, None
-        if control is None:
-            return
-        with control, contextlib.suppress(OSError):  # the server may have been killed
-            control.shutdown(socket.SHUT_RDWR)
-        if self._watch.ident is not None:  # the system has not refused its thread
-            self._watch.join(_GRACE)
+        server, self._server = self._server, None
+        if server is not None:
+            server.end()
+
+
+class ServerProcess:
+    """One fork server, from its start to its end.
+
+    Args:
+        begin: starts its process.
+        message: what it has to load, and where it finds that.
+    """
+
+    def __init__(self, begin: _Begin, message: tuple[Surroundings, bytes]) -> None:
+        self._control, theirs = socket.socketpair()
+        self._ready: Future[bool] = Future()
+        """Whether the server could load the message, and was not killed meanwhile."""
+        self._ended: Future[int] = Future()
+        begun: Future[int] = Future()
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(self._control)
+            with theirs:
+                accompany = functools.partial(self._accompany, begin, theirs, begun)
+                self._watch = threading.Thread(target=contextvars.copy_context().run, args=[accompany], daemon=True)
+                self._watch.start()
+                self._number = begun.result()
+            undo.callback(self.end)
+            threading.Thread(target=self._shake_hands, args=[message], daemon=True).start()
+            undo.pop_all()
+
+    def is_loaded(self) -> bool:
+        """Wait until the server has loaded everything; return False when it was killed or given up.
+
+        Raises:
+            ConfigurationError: when it could not load that.
+        """
+        try:
+            return self._ready.result()
+        except CancelledError:
+            return False
+
+    def give_up(self) -> None:
+        """Kill a server that still loads; one that has loaded everything is left alone."""
+        if self._ready.cancel():
             self._kill()
-            self._watch.join()
-        while self._folders:
-            shutil.rmtree(self._folders.pop(), ignore_errors=True)
+
+    def end(self) -> None:
+        """End the server, and with it every process that it has forked."""
+        with self._control, contextlib.suppress(OSError):  # the server may have been killed
+            self._control.shutdown(socket.SHUT_RDWR)
+        self._watch.join(_GRACE)
+        self._kill()
+        self._watch.join()
 
     def _kill(self) -> None:
         """Kill the server, and what the user's code has started in it, unless it has ended."""
-        if self._watch.is_alive() and self._number is not None:
+        if self._watch.is_alive():
             kill_group(self._number)
 
-    def _fork_child(self) -> Child | None:
-        """Fork a process; return None when there is no server any more."""
-        is_loaded = self._ready.result()
-        if self._is_over:
-            raise TrialError(OVER)
-        if not is_loaded or self._control is None:
-            return None
+    def fork(self) -> Child | None:
+        """Fork a process; return None when the server has been killed.
+
+        Raises:
+            OSError: when the server could not fork.
+        """
         with contextlib.ExitStack() as undo:
             ours, theirs = Pipe()
             undo.enter_context(ours)
-            status, told = os.pipe()
-            undo.callback(os.close, status)
-            with theirs:
+            status, told = Pipe(duplex=False)
+            undo.enter_context(status)
+            with theirs, told:
                 try:
-                    socket.send_fds(self._control, [FORK], [theirs.fileno(), told])
+                    socket.send_fds(self._control, [FORK], [theirs.fileno(), told.fileno()])
                     is_answered = wait([self._control], _ANSWER)
                     answer = self._control.recv(NUMBER.size) if is_answered else b""
                 except OSError:
                     answer = b""
-                finally:
-                    os.close(told)
             if not answer:
                 return None
             number = NUMBER.unpack(answer)[0]
             if number < 0:
                 raise OSError(-number, f"The trial's process could not be forked: {os.strerror(-number)}")
             undo.pop_all()
-        return ForkedChild(ours, number, status)
+        return Child(ours, number, status)
 
+    def _accompany(self, begin: _Begin, theirs: socket.socket, begun: Future[int]) -> None:
+        """Start the server, wait for its end, and shut its socket, which what it has started may hold open.
 
-def _accompany(
-    begin: Callable[[socket.socket, socket.socket], ServerProcess],
-    control: socket.socket,
-    theirs: socket.socket,
-    begun: Future[ServerProcess],
-    ended: Future[int],
-) -> None:
-    """Start the server, wait for its end, and see to it that nobody waits for its answers: others may have its socket.
-
-    This runs in a fresh thread for two reasons. PR_SET_PDEATHSIG kills the server when the thread that forked it ends,
-    so that thread must wait for it. And OpenMP keeps a pool for each thread: in a fork of a thread that has computed,
-    torch would wait for the threads of that pool, which a fork does not copy; a fresh thread has no pool yet.
-    """
-    try:
-        process = begin(control, theirs)
-    except BaseException as error:
-        begun.set_exception(error)
-        return
-    begun.set_result(process)
-    ended.set_result(process.wait())
-    kill_group(process.number)  # what the user's code has started in it goes with it
-    with contextlib.suppress(OSError):
-        control.shutdown(socket.SHUT_RDWR)
-
-
-def _shake_hands(
-    connection: Connection,
-    told: tuple[Surroundings, bytes],
-    ended: Future[int],
-    ready: Future[bool],
-    folders: list[Path],
-) -> None:
-    """Send the payload, which waits for the server's imports, and hear whether it could be loaded.
-
-    The server says what went wrong, or which folder it has made, if it has.
-    """
-    kills = count_memory_kills()
-    try:
-        with connection:
-            connection.send(told)
-            said: str | Path | None = connection.recv()
-    except (EOFError, OSError):
-        code = ended.result()
-        if code == -KILL and count_memory_kills() == kills:  # from outside, it seems
-            _settle(ready, False)
+        This runs in a fresh thread for two reasons. PR_SET_PDEATHSIG kills the server when the thread that forked it
+        ends, so that thread must wait for it. And OpenMP keeps a pool for each thread: in a fork of a thread that has
+        computed, torch would wait for the threads of that pool, which a fork does not copy; a fresh thread has none.
+        """
+        try:
+            number, wait_for_end = begin(self._control, theirs)
+        except BaseException as error:
+            begun.set_exception(error)
             return
-        said = _NO_SERVER.format(code)
-    if isinstance(said, str):
-        _fail(ready, ConfigurationError(said))
-        return
-    if said is not None:
-        folders.append(said)
-    _settle(ready, True)
+        begun.set_result(number)
+        self._ended.set_result(wait_for_end())
+        kill_group(number)  # what the user's code has started in it goes with it
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
 
-
-def _settle(ready: Future[bool], is_loaded: bool) -> None:
-    with contextlib.suppress(InvalidStateError):  # it was given up
-        ready.set_result(is_loaded)
-
-
-def _fail(ready: Future[bool], error: Exception) -> None:
-    with contextlib.suppress(InvalidStateError):  # what came first counts
-        ready.set_exception(error)
+    def _shake_hands(self, message: tuple[Surroundings, bytes]) -> None:
+        """Send the message, which waits for the server's imports, and hear whether it could be loaded."""
+        kills = count_memory_kills()
+        failure: str | None = None
+        is_killed = False
+        try:
+            with Connection(os.dup(self._control.fileno())) as connection:
+                connection.send(message)
+                failure = connection.recv()
+        except (EOFError, OSError):
+            code = self._ended.result()
+            is_killed = code == -KILL and count_memory_kills() == kills  # from outside, it seems
+            failure = None if is_killed else _NO_SERVER.format(code)
+        with contextlib.suppress(InvalidStateError):  # it was given up
+            if failure is None:
+                self._ready.set_result(not is_killed)
+            else:
+                self._ready.set_exception(ConfigurationError(failure))
 
 
 _STARTS = 3

@@ -7,6 +7,7 @@ from multiprocessing import Pipe
 import pytest
 
 from lightningtune.contract import SilentReporter, StopReason, TrialOutcome
+from lightningtune.workers.fork_server import NUMBER
 from lightningtune.workers.processes import TrialProcessWatcher
 from lightningtune.workers.starters import KILL, Child, count_memory_kills
 
@@ -18,29 +19,21 @@ class Scripted(Child):
 
     def __init__(self):
         ours, self.theirs = Pipe()
-        super().__init__(ours, number=0)
-        self.status, self.ends = Pipe(duplex=False)
-        self.code, self.signals = None, []
+        status, self.status = Pipe(duplex=False)
+        super().__init__(ours, 0, status)
+        self.signals = []
         self.before_asked = lambda: None
 
-    @property
-    def waitables(self):
-        return [self.connection, self.status]
-
-    def _ended_with(self):
+    def exit_code(self):
         self.before_asked()
-        return self.code
-
-    def _let_go(self):
-        self.status.close()
+        return super().exit_code()
 
     def signal(self, number):
         self.signals.append(number)
         self.end(-number)
 
     def end(self, code):
-        self.code = code
-        self.ends.close()
+        self.status.send_bytes(NUMBER.pack(code))
 
 
 @pytest.fixture
@@ -61,9 +54,9 @@ def test_the_last_word_counts_however_late_it_is_heard(child, attend):
     """It may come after the host has looked for it, and be followed by the end before the host looks for that."""
 
     def speak_and_end():
-        if child.code is None:
-            child.theirs.send(DONE)
-            child.end(0)
+        child.before_asked = lambda: None
+        child.theirs.send(DONE)
+        child.end(0)
 
     child.before_asked = speak_and_end
     child.theirs.send(((0.5,), 0))
@@ -73,7 +66,7 @@ def test_the_last_word_counts_however_late_it_is_heard(child, attend):
 def test_the_last_word_is_enough(child, attend):
     child.theirs.send(DONE)
     assert attend(child, until_gone=False) == DONE
-    assert child.code is None
+    assert child.exit_code() is None
 
 
 @pytest.mark.parametrize(
