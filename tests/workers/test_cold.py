@@ -20,29 +20,22 @@ pytestmark = pytest.mark.slow  # each starts processes that import torch
 SECONDS = 60
 
 
-def chatter(blueprint, connection):
-    connection.send("first")
+def leaves_something(blueprint, connection):
+    import atexit
+    import subprocess
+
+    atexit.register(print, "the interpreter has ended slowly")
+    connection.send((os.environ.get("PYTHONPATH"), subprocess.Popen(["sleep", "1000"]).pid))
     return connection.recv()
 
 
-def job(output, task=chatter):
-    return pickle.dumps(Job(Slot(), {}, 1, output, pickle.dumps(task)))
+def job(output):
+    return pickle.dumps(Job(Slot(), {}, 1, output, pickle.dumps(leaves_something)))
 
 
 def end_of(child):
     assert wait([child.waitables[-1]], SECONDS)
     return child.exit_code()
-
-
-def test_a_cold_process_that_has_sent_something_has_not_ended(tmp_path):
-    child = Cold(payload()).child()
-    child.connection.send_bytes(job(tmp_path / "output.log"))
-    assert wait(child.waitables, SECONDS) == [child.connection]
-    assert child.exit_code() is None
-    child.signal(KILL)
-    assert end_of(child) == -signal.SIGKILL
-    assert child.connection.recv() == "first"
-    child.close()
 
 
 def test_a_cold_process_that_dies_at_its_start_is_seen(tmp_path, monkeypatch):
@@ -89,20 +82,13 @@ def test_no_cold_process_is_started_after_the_end():
         cold.child()
 
 
-def leaves_something(blueprint, connection):
-    import atexit
-    import subprocess
-
-    atexit.register(print, "the interpreter has ended slowly")
-    connection.send((os.environ.get("PYTHONPATH"), subprocess.Popen(["sleep", "1000"]).pid))
-    return connection.recv()
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd_open")
-def test_a_cold_process_leaves_at_once_and_takes_all_with_it(tmp_path, monkeypatch):
+def test_a_cold_process_is_heard_and_leaves_at_once_with_all_it_has_started(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     child = Cold(payload()).child()
-    child.connection.send_bytes(job(tmp_path / "output.log", leaves_something))
+    child.connection.send_bytes(job(tmp_path / "output.log"))
+    assert wait(child.waitables, SECONDS) == [child.connection], "what has sent something has not ended"
+    assert child.exit_code() is None
     python_path, another = child.connection.recv()
     assert python_path is None
     with os.fdopen(os.pidfd_open(another)) as process:

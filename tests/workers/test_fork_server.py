@@ -18,7 +18,7 @@ from nets import Points, payload
 from lightningtune.contract import StopReason
 from lightningtune.workers.child import Job
 from lightningtune.workers.devices import Slot
-from lightningtune.workers.starters import KILL, ForkServer, is_fit_to_fork
+from lightningtune.workers.starters import KILL, ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are forked on Linux only")
 SECONDS = 60
@@ -45,7 +45,7 @@ class Humble(Points):
             os.setuid(65534)
 
 
-def started(data, config, is_fit_to_fork=is_fit_to_fork):
+def started(data, config, is_fit_to_fork=lambda: True):
     server = ForkServer(payload(data=data, config=config, share_data=True), is_fit_to_fork)
     server.start()
     return server
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(
     scope="module",
-    params=[is_fit_to_fork, pytest.param(lambda: False, marks=pytest.mark.slow)],
+    params=[lambda: True, pytest.param(lambda: False, marks=pytest.mark.slow)],
     ids=["forked from here", "new interpreter"],
 )
 def server(request, folder):
@@ -232,7 +232,7 @@ def limit_server(blueprint, connection):
 
 
 def test_a_process_that_cannot_be_forked_is_one_trials_failure():
-    server = started(Humble, {}, lambda: True)
+    server = started(Humble, {})
     try:
         limiter = server.child()
         give(limiter, limit_server, Path(os.devnull))

@@ -43,6 +43,9 @@ class KillsOnce:
         return eval, (f"({kill}, __import__('nets').Line)[1]",)
 
 
+DIES = {"model": Sees("import os; os._exit(5)")}
+
+
 def hangs(fifo):
     """Return a payload that tells when it is being loaded, and never ends that."""
     os.mkfifo(fifo)
@@ -65,14 +68,13 @@ def refused(starter):
 
 
 @both
-@pytest.mark.parametrize("end", [ForkServer.abort, ForkServer.close])
-def test_a_server_that_still_loads_is_given_up(tmp_path, capfd, end, server_of):
+def test_a_server_that_still_loads_is_given_up(tmp_path, capfd, server_of):
     before = children_of(os.getpid())
     server = server_of(hangs(tmp_path / "fifo"))
     server.start()
     thread, errors = refused(server)
     assert (tmp_path / "fifo").read_text() == "loads"
-    end(server)
+    server.abort()
     thread.join(SECONDS)
     assert isinstance(errors[0], TrialError)
     assert str(errors[0]) == "The study has ended: no further trial is started."
@@ -95,16 +97,20 @@ def test_a_server_that_has_just_begun_is_given_up_without_a_word(capfd, server_o
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("given", "text", "server_of"),
     [
-        ({"data": Missing, "share_data": True}, r"^The data that share_data shares could not be loaded: FileNotFound"),
-        ({"data": None, "share_data": True}, r"^share_data takes a LightningDataModule"),
-        ({"model": Sees("raise SystemExit(3)")}, r"^The classes of the study could not be loaded .*: SystemExit: 3"),
-        ({"model": Sees("import os; os._exit(5)")}, r"ended with exit code 5 while it loaded the classes"),
+        (
+            {"data": Missing, "share_data": True},
+            r"^The data that share_data shares could not be loaded: FileNotFound",
+            Forked,
+        ),
+        ({"data": None, "share_data": True}, r"^share_data takes a LightningDataModule", Forked),
+        ({"model": Sees("raise SystemExit(3)")}, r"^The classes of the study could not be .*: SystemExit: 3", Forked),
+        (DIES, r"ended with exit code 5 while it loaded the classes", Forked),
+        pytest.param(DIES, r"ended with exit code 5 while", Interpreter, marks=pytest.mark.slow),
     ],
-    ids=["data", "no datamodule", "classes", "death"],
+    ids=["data", "no datamodule", "classes", "death", "death of a new interpreter"],
 )
-@both
 def test_what_could_not_be_loaded_is_said(given, text, capfd, server_of):
     server = server_of(payload(**given))
     server.start()
@@ -114,37 +120,20 @@ def test_what_could_not_be_loaded_is_said(given, text, capfd, server_of):
     assert capfd.readouterr().err == ""
 
 
-@both
-def test_a_server_that_was_killed_while_it_loaded_is_started_again(tmp_path, server_of):
-    server = server_of(payload(KillsOnce(tmp_path / "mark")))
+def test_a_server_that_was_killed_while_it_loaded_is_started_again(tmp_path):
+    server = Forked(payload(KillsOnce(tmp_path / "mark")))
     server.start()
     with contextlib.closing(server):
         child = server.child()
         child.close()
 
 
-@both
-def test_a_server_is_started_three_times_in_all(server_of):
+def test_a_server_is_started_three_times_in_all():
     """The trial has failed then, and may be tried again: whoever kills servers may have ended by then."""
-    server = server_of(payload(Sees("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")))
+    server = Forked(payload(Sees("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")))
     server.start()
     with contextlib.closing(server), pytest.raises(TrialError, match="was killed 3 times in a row"):
         server.child()
-
-
-@pytest.mark.slow
-def test_a_server_that_was_killed_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    before = children_of(os.getpid())
-    server = Interpreter(payload())
-    server.start()
-    with contextlib.closing(server):
-        server.child().close()
-        assert list(tmp_path.glob("pymp-*"))
-        for number in children_of(os.getpid()) - before:
-            os.kill(number, signal.SIGKILL)
-        server.child().close()
-    assert not list(tmp_path.glob("pymp-*"))
 
 
 @both

@@ -14,37 +14,48 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trials are fork
 _PR_SET_NAME = 15
 
 
-@pytest.mark.parametrize(
-    ("before", "is_safe"),
-    [
-        ("torch.ones(999, 999, requires_grad=True).matmul(torch.ones(999, 999)).sum().backward()", True),
-        ("threading.Thread(target=end.wait, daemon=True).start()", False),
-        ("multiprocessing.set_start_method('spawn')", False),
-        ("_thread.start_new_thread(work, (b'polars-0',)); at_work.wait()", False),
-        ("_thread.start_new_thread(work, (b'jemalloc_bg_thd',)); at_work.wait()", True),
-    ],
-    ids=["computed", "a thread", "asked for another way", "another library's thread", "a harmless one"],
-)
-@pytest.mark.slow
-def test_what_has_been_done_decides_whether_a_process_is_fit_to_fork(before, is_safe):
-    script = f"""
-import _thread, ctypes, multiprocessing, threading, torch
+SCRIPT = f"""
+import _thread, ctypes, multiprocessing, os, threading, torch
 from lightningtune.workers.starters import is_fit_to_fork
 
 at_work, end = threading.Event(), threading.Event()
+
+def start_thread(name):
+    _thread.start_new_thread(work, (name,))
+    at_work.wait()
 
 def work(name):
     ctypes.CDLL(None).prctl({_PR_SET_NAME}, name)
     at_work.set()
     end.wait()
 
-{before}
-print(is_fit_to_fork())
+def compute():
+    torch.ones(999, 999, requires_grad=True).matmul(torch.ones(999, 999)).sum().backward()
+
+def start_python_thread():
+    threading.Thread(target=end.wait, daemon=True).start()
+
+def wish_otherwise():
+    multiprocessing.set_start_method("spawn")
+
+for before in (
+    compute, lambda: start_thread(b"jemalloc_bg_thd"), start_python_thread, wish_otherwise,
+    lambda: start_thread(b"polars-0")
+):
+    if os.fork() == 0:  # nothing has been done there yet
+        before()
+        print(is_fit_to_fork(), flush=True)
+        os._exit(0)
+    os.wait()
 """
+
+
+@pytest.mark.slow
+def test_what_has_been_done_decides_whether_a_process_is_fit_to_fork():
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-c", SCRIPT]
     said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    assert said.stdout == f"{is_safe}\n"
+    assert said.stdout.split() == ["True", "True", "False", "False", "False"]
 
 
 class Session:

@@ -81,10 +81,17 @@ class Collect(SilentReporter):
         self.told.append(text)
 
 
-@pytest.fixture(scope="module", params=[ForkServer, pytest.param(Cold, marks=pytest.mark.slow)], ids=["forked", "cold"])
+@pytest.fixture(scope="module")
 def processes(request):
-    with TrialProcesses(blueprint(), request.param, grace=0.5) as started:
+    with TrialProcesses(blueprint(), getattr(request, "param", Beside), grace=0.5) as started:
         yield started
+
+
+def each_way(*given, cold):
+    """Parametrize a test by "given"; what is also done in processes that are started from nothing is slow."""
+    ways = [pytest.param(Beside, each, id=f"forked-{each}") for each in given]
+    ways.append(pytest.param(Cold, cold, id=f"cold-{cold}", marks=pytest.mark.slow))
+    return pytest.mark.parametrize(("processes", "given"), ways, indirect=["processes"])
 
 
 def blueprint(model=Odd, data=Points):
@@ -105,9 +112,10 @@ def run(processes, tmp_path):
     return start
 
 
-def test_a_trial_gives_what_it_gives_in_this_process(run, tmp_path):
+@each_way("relu", cold="relu")
+def test_a_trial_gives_what_it_gives_in_this_process(run, tmp_path, given):
     reporter = Collect()
-    outcome = run(reporter=reporter)
+    outcome = run(given, reporter)
     config = {"seed_everything": 1, "model": {"act": "relu"}, "trainer": {"accelerator": "cpu", "max_epochs": 3}}
     spec, here = TrialSpec(7, config, tmp_path / "here", LOSS), Collect()
     expected = train(spec, Blueprint(Schema(Odd, Points, L.Trainer), config), here)
@@ -188,7 +196,8 @@ def test_an_error_arrives_with_its_traceback(run):
     assert (outcome.reason, outcome.detail) == (StopReason.FAILED, "Strange: 1 and 2")
     assert "in on_train_epoch_start" in outcome.traceback
     assert run("sys.exit").detail == "TrialError: the training called sys.exit(3)"
-    assert (run("term").reason, run("term").detail) == (StopReason.INTERRUPTED, "interrupted by SIGTERM")
+    outcome = run("term")
+    assert (outcome.reason, outcome.detail) == (StopReason.INTERRUPTED, "interrupted by SIGTERM")
 
 
 @pytest.fixture
@@ -256,10 +265,10 @@ def test_a_mistake_arrives_as_one(run):
     assert "barebones" in outcome.detail
 
 
-@pytest.mark.parametrize("act", ["hang", pytest.param("deaf", marks=pytest.mark.slow)])
-def test_a_trial_that_hangs_is_ended(run, act):
+@each_way("hang", "deaf", cold="deaf")
+def test_a_trial_that_hangs_is_ended(run, given):
     began = time.monotonic()
-    outcome = run(act, trial_timeout=1.0)
+    outcome = run(given, trial_timeout=1.0)
     assert (outcome.reason, outcome.detail) == (StopReason.TIMED_OUT, "took longer than trial_timeout=1 seconds")
     assert outcome.traceback.startswith("It took longer than trial_timeout=1 seconds.\n")
     assert time.monotonic() - began < 60
@@ -296,10 +305,10 @@ class Workers(Odd):
         return loaders()[1]
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn", "ddp_fork"])
-def test_several_processes_train_one_trial(run, tmp_path, strategy):
+@each_way("ddp", "ddp_spawn", "ddp_fork", cold="ddp")
+def test_several_processes_train_one_trial(run, tmp_path, given):
     reporter = Collect(stop_at=1)
-    outcome = run(reporter=reporter, ranks=2, strategy=strategy, devices=2)
+    outcome = run(reporter=reporter, ranks=2, strategy=given, devices=2)
     assert (outcome.reason, outcome.detail) == (StopReason.PRUNED, "told to at validation 2")
     assert [step for _, step in reporter.told] == [0, 1]
     assert (tmp_path / "trial" / "output_rank1.log").exists()
@@ -333,13 +342,10 @@ def test_trials_run_at_the_same_time(processes, tmp_path):
     assert [outcome.reason for outcome in outcomes] == [StopReason.COMPLETED] * 2
 
 
-@pytest.mark.slow
 def test_a_server_that_was_killed_is_started_again(tmp_path):
     others = children_of(os.getpid())
-    with TrialProcesses(blueprint()) as own:
-        config = {"trainer": {"accelerator": "cpu", "max_epochs": 2}}
+    with TrialProcesses(blueprint(), Beside) as own:
         (server,) = children_of(os.getpid()) - others
-        assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
 
         class Kills(SilentReporter):
             def report(self, values, step):
@@ -349,6 +355,7 @@ def test_a_server_that_was_killed_is_started_again(tmp_path):
         endless = {"trainer": {"accelerator": "cpu", "max_epochs": 100_000}}
         outcome = own.run(TrialSpec(0, endless, tmp_path, LOSS), SLOT, Kills())
         assert outcome.reason is StopReason.KILLED
+        config = {"trainer": {"accelerator": "cpu", "max_epochs": 2}}
         assert own.run(TrialSpec(0, config, tmp_path, LOSS), SLOT, SilentReporter()).score is not None
 
 
