@@ -22,9 +22,9 @@ from torch.nn.parameter import UninitializedParameter
 
 from lightningtune.check.report import DryRunNotes
 from lightningtune.config.importing import find_block_class
-from lightningtune.errors import TrialError
+from lightningtune.errors import MetricError
 from lightningtune.training.loops import end_epoch, get_callbacks, set_callbacks, shorten_validation, stop_softly
-from lightningtune.training.metrics import why_never_validated
+from lightningtune.training.metrics import find_missing_metric, why_never_validated
 from lightningtune.training.tracker_names import is_local
 
 NOTES_FILE = "dry_run.json"
@@ -82,15 +82,11 @@ class DryRun(Callback):
     The epoch is cut from within: its second batch is declared the last, and the fit is asked to stop, whereupon
     Lightning validates. What is raised before the cut, or by a batch, is raised in a trial too. Of what is raised
     afterwards that is not sure, and the file `DOUBT_FILE` says so.
-
-    A whole epoch may take ``epoch_seconds``; None cuts it short.
     """
 
-    def __init__(self, directory: Path, saves: bool, epoch_seconds: float | None = None) -> None:
+    def __init__(self, directory: Path, saves: bool) -> None:
         self._directory = directory
         self._saves = saves
-        self._epoch_seconds = epoch_seconds
-        self._deadline = math.inf
         self._is_cut = False  # the epoch ends early
         self._is_shortened = False  # by now, something was left out that a trial does
         self._is_in_batch = False  # what is raised now is raised in a trial too
@@ -117,14 +113,12 @@ class DryRun(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note how long a trial is, and begin to take the time."""
         self._settings = {name: getattr(trainer, name) for name in _SETTINGS}
-        if self._epoch_seconds is not None:
-            self._deadline = time.monotonic() + self._epoch_seconds
         self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Declare the second batch the last, before the optimizer is asked whether it accumulates."""
         self._is_in_batch = True
-        if self._epoch_seconds is None and trainer.fit_loop.batch_idx + 1 >= _BATCHES and not trainer.is_last_batch:
+        if trainer.fit_loop.batch_idx + 1 >= _BATCHES and not trainer.is_last_batch:
             self._is_cut = self._is_shortened = True
             end_epoch(trainer)
 
@@ -136,7 +130,7 @@ class DryRun(Callback):
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor) and loss.numel() == 1:
             self._losses.append(float(loss))
-        self._end_batch(trainer, self._train_seconds)
+        self._note_seconds(self._train_seconds)
         if self._is_cut:
             end_epoch(trainer)  # a step that takes an iterator of the dataloader has undone it
         if trainer.is_last_batch:
@@ -151,8 +145,7 @@ class DryRun(Callback):
         self._restore_interval(trainer)
         if not trainer.sanity_checking:
             self._val_batches = self._val_batches or [*trainer.num_val_batches]
-            if self._epoch_seconds is None:
-                self._is_shortened |= shorten_validation(trainer, _BATCHES)
+            self._is_shortened |= shorten_validation(trainer, _BATCHES)
         self._since = time.perf_counter()
 
     def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
@@ -164,7 +157,7 @@ class DryRun(Callback):
         self._is_in_batch = False
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)
-        self._end_batch(trainer, self._val_seconds)
+        self._note_seconds(self._val_seconds)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to take the time of the training batches that follow, where there are any."""
@@ -185,18 +178,14 @@ class DryRun(Callback):
             self._note_doubt()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say whether a trial would have raised it, too."""
-        if self._is_shortened and not self._is_in_batch:
+        """Say whether a trial would have raised it, too: it misses a metric after its first epoch as well."""
+        is_of_metric = isinstance(exception, MetricError) or find_missing_metric(exception) is not None
+        if self._is_shortened and not self._is_in_batch and not is_of_metric:
             self._note_doubt()
 
-    def _end_batch(self, trainer: Trainer, seconds: list[float]) -> None:
+    def _note_seconds(self, seconds: list[float]) -> None:
         before, self._since = self._since, time.perf_counter()
         seconds.append(self._since - before)
-        if self._epoch_seconds is not None:
-            is_late = time.monotonic() > self._deadline
-            if trainer.strategy.reduce_boolean_decision(is_late, all=False):  # all ranks end together
-                self._note_doubt()
-                raise TrialError(f"an epoch takes more than {self._epoch_seconds:.0f} s")
 
     def _note_doubt(self) -> None:
         (self._directory / DOUBT_FILE).touch()
@@ -225,7 +214,6 @@ class DryRun(Callback):
             device_total=torch.cuda.get_device_properties(device).total_memory if is_cuda else None,
             fingerprint=fingerprint(trainer, pl_module),
             overhead=time.perf_counter() - began,
-            is_whole=self._epoch_seconds is not None,
         )
         notes.write(self._directory / NOTES_FILE)
 

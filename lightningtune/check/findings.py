@@ -15,7 +15,6 @@ from lightningtune.check.report import (
     Forecast,
     Severity,
     TriedPoint,
-    describe_extent,
 )
 from lightningtune.contract import Objective, StopReason
 from lightningtune.errors import ConfigurationError, MetricError
@@ -38,27 +37,21 @@ def judge_ends(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[Fin
             kind = run.is_in_doubt, run.outcome.reason, mask_numbers(run.outcome.detail)
             groups.setdefault(kind, []).append(run)
     for group in groups.values():
-        is_all = len(group) == len(runs)
-        about = _about(group[0])
+        is_all, first = len(group) == len(runs), group[0]
         # a run in which one parameter differs alone says most
         ordered = sorted(group, key=lambda run: run.parameter is None)
         names = [run.name if i else str(run) for i, run in enumerate(ordered[:_NAMED_RUNS])]
         others = f" and {len(group) - _NAMED_RUNS} more" if len(group) > _NAMED_RUNS else ""
         who = f"All {len(runs)} runs" if is_all and len(runs) > 1 else f"{', '.join(names)}{others}"
-        yield Finding(_severity(group[0], is_all, objective), about, f"{who}: {_describe_end(group[0])}")
-
-
-def _about(run: TriedPoint) -> str:
-    is_metric = isinstance(run.outcome.error, MetricError) or run.outcome.reason is StopReason.NON_FINITE
-    return "metric" if is_metric else "run"
+        is_metric = isinstance(first.outcome.error, MetricError) or first.outcome.reason is StopReason.NON_FINITE
+        severity = _severity(first, is_all, objective)
+        yield Finding(severity, "metric" if is_metric else "run", f"{who}: {_describe_end(first)}")
 
 
 def _severity(run: TriedPoint, is_all: bool, objective: Objective) -> Severity:
     """Some points of a space may diverge, or be pruned by the user's code, but not all; none may raise."""
     reason = run.outcome.reason
-    if run.is_in_doubt:
-        return "warning" if _about(run) == "metric" else "note"
-    if reason is StopReason.TIMED_OUT:  # the first run may compile, or wait for a disk
+    if run.is_in_doubt or reason is StopReason.TIMED_OUT:  # the first run may compile, or wait for a disk
         return "warning"
     if reason is StopReason.PRUNED:
         return "warning" if is_all else "note"
@@ -68,17 +61,16 @@ def _severity(run: TriedPoint, is_all: bool, objective: Objective) -> Severity:
 
 def _describe_end(run: TriedPoint) -> str:
     outcome = run.outcome
+    text = outcome.detail or outcome.reason.value.replace("_", " ")
     if isinstance(outcome.error, ConfigurationError):  # it is a sentence by itself
         text = " ".join(str(outcome.error).split())
     elif outcome.reason is StopReason.PRUNED:
         text = f"pruned by its own code: {outcome.detail}"
-    else:
-        text = outcome.detail or outcome.reason.value.replace("_", " ")
     if not run.is_in_doubt:
         return text
-    if _about(run) == "metric":
+    if isinstance(outcome.error, MetricError):
         return f"{text} That was the first epoch: a trial fails unless a later one logs it."
-    return f"{text.rstrip('.')}. That may be due to the run being cut short: what follows could not be tried."
+    return f"{text.rstrip('.')}. That may be due to the shortened epoch."
 
 
 def judge_parameters(runs: Sequence[TriedPoint]) -> Iterator[Finding]:
@@ -100,14 +92,13 @@ def judge_parameters(runs: Sequence[TriedPoint]) -> Iterator[Finding]:
         ]
         base = next(iter(idle.values()))[0].base
         who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        yield Finding(
-            "warning",
-            "parameter",
-            f"{who} changed nothing in {describe_extent(runs)}: from the same seed came the same losses, metrics, "
-            f"weights, optimizer and schedulers as with the {base}, to the last bit. "
+        text = (
+            f"{who} changed nothing in two batches: from the same seed came the same losses, metrics, weights, "
+            f"optimizer and schedulers as with the {base}, to the last bit. "
             f"{'Is it' if len(idle) == 1 else 'Are they'} used? What acts later, or on speed alone, cannot be seen "
-            "here.",
+            "here."
         )
+        yield Finding("warning", "parameter", text)
 
 
 def _is_same(run: TriedPoint, base: TriedPoint) -> bool:
@@ -131,7 +122,7 @@ def judge_metrics(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[
             constant = f"'{name}' was {values[0]:.4g} in all {len(values)} runs, though they have trained differently"
             yield Finding("note", "metric", f"{constant}. That may be too short to tell; or it tells nothing.")
     if ranges:
-        yield "Metric", f"{', '.join(ranges)} after {describe_extent(runs)}"
+        yield "Metric", f"{', '.join(ranges)} after two batches"
 
 
 @dataclass(frozen=True)
@@ -179,41 +170,32 @@ def _count_validations(settings: Mapping[str, Any], epochs: float, batches: int 
     return int(int(whole) // every * (batches // interval) + in_rest)
 
 
-def judge_pruner(pruner: PrunerSchedule, length: TrialLength, objectives: int) -> Iterator[Fact | Finding]:
+def judge_pruner(schedule: PrunerSchedule, length: TrialLength, objectives: int) -> Iterator[Fact | Finding]:
     """Say from when on a pruner prunes, and find what it cannot do in this study."""
-    name, validations, largest = pruner.pruner, length.validations, pruner.max_resource
-    severity: Severity = "warning" if pruner.is_given else "note"
+    name, validations, largest = schedule.pruner, length.validations, schedule.max_resource
+    severity: Severity = "warning" if schedule.is_given else "note"
     if objectives > 1:
         yield "Pruner", "none: Optuna prunes no trial of several objectives"
-        if pruner.is_given:
+        if schedule.is_given:
             yield Finding(severity, "pruner", f"{name} prunes nothing: Optuna prunes no trial of several objectives.")
-        return
-    if validations is None:
-        yield "Pruner", f"{name}, in trials whose number of values is not known"
-        return
-    each = counted(validations, length.moment)
-    if pruner.first_trial is not None and pruner.first_step is not None:
-        first = f"{length.moment} {pruner.first_step + 1} of {validations}"
-        yield "Pruner", f"{name}: from trial {pruner.first_trial} on, and from {first} on"
-    elif not pruner.trials:
-        yield "Pruner", f"{name}: not tried, of {each} each"
+    elif validations is None or not schedule.trials:
+        yield "Pruner", f"{name}, which was not tried"
     else:
-        part = f"none of the first {pruner.trials} trials, as far as it was tried"
-        yield "Pruner", f"{name}: {'not one trial' if pruner.is_whole else part}, of {each} each"
-    if not pruner.trials:
-        return
-    counts = f" Its resources count {length.moment}s." if name in _PRUNERS_WITH_RESOURCES else ""
-    if pruner.is_whole and pruner.first_trial is None:
-        why = f"even the worst of {counted(pruner.trials, 'trial')} of {each} is not pruned"
-        if validations == 1:
-            why = f"a trial has one {length.moment}, which is its last"
-        yield Finding(severity, "pruner", f"{name} prunes nothing in this study: {why}.{counts}")
-    elif largest is not None and largest > validations:
-        text = f"{name}(max_resource={largest}), but a trial has {each}: some of its brackets prune nothing.{counts}"
-        yield Finding("warning", "pruner", text)
-    elif largest is not None and largest < validations:
-        text = f"{name}(max_resource={largest}), and a trial has {each}: it has fewer brackets than it could have."
-        yield Finding("note", "pruner", text + counts)
+        each = counted(validations, length.moment)
+        counts = f" Its resources count {length.moment}s." if name in _PRUNERS_WITH_RESOURCES else ""
+        if schedule.first_trial is not None and schedule.first_step is not None:
+            first = f"{length.moment} {schedule.first_step + 1} of {validations}"
+            yield "Pruner", f"{name}: from trial {schedule.first_trial} on, and from {first} on"
+        elif schedule.is_whole:
+            why = f"even the worst of {counted(schedule.trials, 'trial')} of {each} is not pruned"
+            why = f"a trial has one {length.moment}, which is its last" if validations == 1 else why
+            yield Finding(severity, "pruner", f"{name} prunes nothing in this study: {why}.{counts}")
+            return
+        else:
+            yield "Pruner", f"{name}: none of the first {schedule.trials} trials, as far as it was tried"
+        if largest is not None and largest > validations:
+            text = f"{name}(max_resource={largest}), but a trial has {each}: some of its brackets prune nothing."
+            yield Finding("warning", "pruner", text + counts)
 
 
 @dataclass(frozen=True)
@@ -274,39 +256,29 @@ def judge_forecast(
         text = f"about {format_duration(forecast.seconds)}: {counted(resources.n_trials, 'trial')} of {mean}{spread}"
         yield "Time", f"{text}, {at_a_time}, none pruned ({_time_basis(runs, length)})"
     elif runs:
-        yield "Time", f"unknown: {_why_no_time(runs, length)}"
+        yield "Time", "unknown: no run came to its end, or it cannot be told how long a trial is"
     if forecast.memory is not None:
         needed, free = size(forecast.memory), resources.memory
         yield "Memory", f"at most {needed}, {at_a_time}" + ("" if free is None else f"; {size(free)} are free")
         if free is not None and forecast.memory > free:
-            yield Finding(
-                "warning",
-                "memory",
-                f"{counted(resources.jobs, 'trial')} at a time may need {needed} of memory, and {size(free)} are free: "
-                "the system would kill trials. See n_jobs, and share_data.",
+            text = (
+                f"{counted(resources.jobs, 'trial')} at a time may need {needed} of memory, and {size(free)} are free"
             )
+            yield Finding("warning", "memory", f"{text}: the system would kill trials. See n_jobs, and share_data.")
     device = max((run.outcome.facts.device_memory or 0 for run in runs), default=0) * resources.per_device
     total = max((run.notes.device_total or 0 for run in runs if run.notes is not None), default=0)
     if device and total:
         yield "GPU", f"at most {size(device)} of {size(total)} on each, {resources.per_device} at a time"
         if device > total:
-            yield Finding(
-                "warning",
-                "memory",
-                f"{counted(resources.per_device, 'trial')} that share an accelerator may need {size(device)} of its "
-                f"{size(total)}. See trials_per_device.",
-            )
+            text = f"{counted(resources.per_device, 'trial')} that share an accelerator may need {size(device)} of its"
+            yield Finding("warning", "memory", f"{text} {size(total)}. See trials_per_device.")
     if forecast.disk is not None:
         needed, free, kept = size(forecast.disk), resources.disk, counted(resources.kept, "checkpoint")
         text = f"at most {needed}: {kept} of {size(forecast.disk / resources.kept)} at a time"
         yield "Disk", text + ("" if free is None else f"; {size(free)} are free")
         if free is not None and forecast.disk > free:
-            yield Finding(
-                "error",
-                "disk",
-                f"Checkpoints may take {needed}, and {size(free)} are free where the study's folder is. "
-                "See save_top_k, save_checkpoints and experiment_dir.",
-            )
+            text = f"Checkpoints may take {needed}, and {size(free)} are free where the study's folder is."
+            yield Finding("error", "disk", f"{text} See save_top_k, save_checkpoints and experiment_dir.")
 
 
 def _time_basis(runs: Sequence[TriedPoint], length: TrialLength | None) -> str:
@@ -318,11 +290,3 @@ def _time_basis(runs: Sequence[TriedPoint], length: TrialLength | None) -> str:
     is_told = length.validations is not None and length.moment == "validation"
     validations = f", {counted(length.validations or 0, 'validation')}" if is_told else ""
     return f"{counted(length.epochs, 'epoch')} of {counted(length.batches, 'batch')} of {each}{validations}"
-
-
-def _why_no_time(runs: Sequence[TriedPoint], length: TrialLength | None) -> str:
-    if all(run.notes is None for run in runs):
-        return "no run came to its end"
-    if length is not None and length.batches is None:
-        return "a dataloader does not tell its length"
-    return "it is not said how many epochs a trial has, or when it validates"

@@ -34,7 +34,6 @@ class DryRunNotes:
     device_total: int | None = None  # bytes of memory that the accelerator has
     fingerprint: Mapping[str, str] = field(default_factory=dict)  # what tells this training from another
     overhead: float = 0.0  # seconds that noting took
-    is_whole: bool = False  # whether the epoch was trained to its end
 
     @property
     def identity(self) -> str:
@@ -90,11 +89,6 @@ class TriedPoint:
         given = [f"{name.rpartition('.')[2]}={format_value(value)}" for name, value in self.values.items()]
         text = ", ".join(given)
         return f"{self.name} ({text if len(text) <= _WIDTH else f'{len(given)} parameters'})"
-
-
-def describe_extent(runs: Sequence[TriedPoint]) -> str:
-    """Say how long the runs were."""
-    return "one epoch" if any(run.notes is not None and run.notes.is_whole for run in runs) else "two batches"
 
 
 @dataclass(frozen=True)

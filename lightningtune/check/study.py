@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
+import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from lightningtune.check.dry_run import name_untried
+from lightningtune.check.dry_run import DOUBT_FILE, NOTES_FILE, DryRun, dry_run_config, name_untried
 from lightningtune.check.findings import (
     Fact,
     HostResources,
@@ -27,18 +31,30 @@ from lightningtune.check.findings import (
     make_forecast,
 )
 from lightningtune.check.points import DryRunPoint, dry_run_points, try_pruner
-from lightningtune.check.report import SEVERITIES, CheckReport, Finding, TriedPoint, describe_extent
-from lightningtune.check.runner import MAX_SECONDS, DryRunner, is_hopeless, start_processes
+from lightningtune.check.report import SEVERITIES, CheckReport, DryRunNotes, Finding, TriedPoint
 from lightningtune.config.base import as_list
-from lightningtune.errors import ConfigurationError
+from lightningtune.contract import SilentReporter, StopReason, TrialOutcome, TrialSpec
+from lightningtune.errors import ConfigurationError, MetricError
 from lightningtune.host import StudyPlan
 from lightningtune.preflight import notices, plan_baseline
 from lightningtune.report.terminal import headline
 from lightningtune.search.parameters import Parameter
 from lightningtune.study.opening import quiet_optuna
+from lightningtune.study.reporter import PRUNED_BY
+from lightningtune.training.failures import failure
+from lightningtune.training.run import prepare_data
+from lightningtune.training.tracker_guard import with_local_loggers
 from lightningtune.wording import counted
 from lightningtune.workers.devices import Slot
+from lightningtune.workers.inline import Preparation, run_inline
 from lightningtune.workers.processes import TrialProcesses
+
+MAX_SECONDS = 60.0
+"""Seconds after which no further point is tried."""
+_RUN_SECONDS = 120.0
+"""Seconds that one run may take in a process of its own: the first may have to download, or to compile."""
+_FAILED_RUNS = 3
+"""Dry runs that fail, none having succeeded, after which the other points are left out."""
 
 
 def check_study(
@@ -65,17 +81,7 @@ def check_study(
             is_required = is_isolated or ranks > 1
             folder = tempfile.TemporaryDirectory(prefix="lightningtune-check-", ignore_cleanup_errors=True)
             with folder as path, start_processes(processes, is_required) as started:
-                runner = DryRunner(
-                    blueprint=blueprint,
-                    objective=objective,
-                    callbacks=plan.callbacks,
-                    slot=slots[0],
-                    saves=plan.save_checkpoints,
-                    seed=seed or 0,
-                    folder=Path(path),
-                    processes=started,
-                    is_isolated=is_required,
-                )
+                runner = DryRunner(plan, slots[0], seed or 0, Path(path), started, is_required)
                 runs, left = runner.run_all(points, progress or (lambda text: None))
             found += _describe_runs(runs, left, time.monotonic() - began)
         except ConfigurationError as mistake:
@@ -104,6 +110,112 @@ def check_study(
         forecast,
         time.monotonic() - began,
     )
+
+
+def is_hopeless(runs: Sequence[TriedPoint]) -> bool:
+    """Whether no further point can succeed: the config is wrong, or the first points have all failed."""
+    errors = [None if run.is_in_doubt else run.outcome.error for run in runs]
+    return isinstance(errors[0], ConfigurationError) or (len(errors) >= _FAILED_RUNS and None not in errors)
+
+
+@contextlib.contextmanager
+def start_processes(make: Callable[[], TrialProcesses], is_required: bool) -> Iterator[TrialProcesses | None]:
+    """Start what trains in processes of their own; give None where something cannot travel there, and need not."""
+    processes = None
+    if is_required or sys.platform == "linux":
+        try:
+            processes = make()
+        except ConfigurationError:
+            if is_required:
+                raise
+    with processes or contextlib.nullcontext():
+        yield processes
+
+
+@dataclass
+class DryRunner:
+    """Trains points of a space in one folder, and writes nowhere else."""
+
+    plan: StudyPlan
+    slot: Slot
+    seed: int  # where the config has none
+    folder: Path
+    processes: TrialProcesses | None  # None for runs in this process
+    is_isolated: bool  # whether each run needs a process of its own
+    _configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._preparation = Preparation(self.plan.blueprint)
+
+    def run_all(
+        self, points: Sequence[DryRunPoint], progress: Callable[[str], Any], seconds: float = MAX_SECONDS
+    ) -> tuple[list[TriedPoint], Sequence[DryRunPoint]]:
+        """Try points until the time is up, or until it seems that none can succeed.
+
+        The base of a point comes before it. Returned are the points that were tried, and those that are left.
+        """
+        began, runs = time.monotonic(), list[TriedPoint]()
+        for number, point in enumerate(points):
+            if runs and (time.monotonic() - began > seconds or is_hopeless(runs)):
+                return runs, points[number:]
+            progress(f"{number + 1} of {len(points)}: {point.name}")
+            runs.append(self.run(point))
+        return runs, ()
+
+    def run(self, point: DryRunPoint) -> TriedPoint:
+        """Try a point, whatever becomes of it."""
+        config: Mapping[str, Any] = {}
+        directory = self.folder / f"{len(self._configs):02d}"
+        directory.mkdir()
+        try:
+            blueprint = self.plan.blueprint
+            merged = blueprint.schema.merge(blueprint.config, point.overrides)
+            blueprint.check(merged)
+            ranks = blueprint.check_trainer(merged)
+            config = dry_run_config(merged, self.seed)
+            outcome = self._train(config, directory, ranks)
+        except Exception as error:  # of the config, of a copy, of a process: it is this point that cannot be trained
+            outcome = failure(error, PRUNED_BY)
+        if self.processes is None and isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
+            raise outcome.error
+        notes = DryRunNotes.read(directory / NOTES_FILE)
+        is_in_doubt = (directory / DOUBT_FILE).exists() and _may_be_due_to_cut(outcome, notes)
+        is_visible = point.base is None or self._configs.get(point.base) != config
+        self._configs[point.name] = config
+        return TriedPoint(
+            point.name, point.values, outcome, notes, point.parameter, point.base, is_visible, is_in_doubt
+        )
+
+    def _train(self, config: Mapping[str, Any], directory: Path, ranks: int) -> TrialOutcome:
+        plan, processes = self.plan, self.processes
+        callbacks = (*map(copy.deepcopy, plan.callbacks), DryRun(directory, plan.save_checkpoints))
+        config = with_local_loggers(config, plan.blueprint.schema.lookup(config, "trainer.logger"), directory)
+        spec = TrialSpec(
+            0, config, directory, plan.objective, callbacks, False, data_seed=self.seed, pruned_by=PRUNED_BY
+        )
+        if processes is not None:
+            try:
+                spec = self._with_data(spec, lambda: processes.prepare_data(spec, self.slot, ranks))
+                return processes.run(spec, self.slot, SilentReporter(), ranks, _RUN_SECONDS)
+            except ConfigurationError:  # the classes cannot be loaded there, and need not
+                if self.is_isolated or ranks > 1:
+                    raise
+                self.processes = None
+        spec = self._with_data(spec, lambda: prepare_data(plan.blueprint, spec))
+        return run_inline(spec, plan.blueprint, SilentReporter())
+
+    def _with_data(self, spec: TrialSpec, prepare: Callable[[], bool]) -> TrialSpec:
+        is_prepared = not self.plan.blueprint.share_data and self._preparation.of(spec.config, prepare)
+        return dataclasses.replace(spec, data_is_prepared=is_prepared)
+
+
+def _may_be_due_to_cut(outcome: TrialOutcome, notes: DryRunNotes | None) -> bool:
+    """Whether what happened after a fit was cut short can be due to that."""
+    if outcome.reason is StopReason.NON_FINITE:  # a metric of few samples may be NaN; a loss need not
+        return notes is not None and all(map(math.isfinite, notes.losses))
+    if isinstance(outcome.error, ConfigurationError):
+        return isinstance(outcome.error, MetricError)
+    return outcome.error is not None and outcome.reason is not StopReason.PRUNED
 
 
 def _check_config(plan: StudyPlan, baseline: bool | Mapping[str, Any]) -> Iterator[Finding]:
@@ -147,7 +259,7 @@ def _find_defaults(plan: StudyPlan) -> Callable[[Parameter], Any] | None:
 def _describe_runs(runs: Sequence[TriedPoint], left: Sequence[DryRunPoint], seconds: float) -> Iterator[Fact | Finding]:
     if runs:
         names = ", ".join(run.name for run in runs)
-        yield "Tried", f"{counted(len(runs), 'run')} of {describe_extent(runs)} in {seconds:.1f} s: {names}"
+        yield "Tried", f"{counted(len(runs), 'run')} of two batches in {seconds:.1f} s: {names}"
     if left:
         names = ", ".join(point.name for point in left)
         why = "since those before failed" if is_hopeless(runs) else f"since {MAX_SECONDS:.0f} s were over"

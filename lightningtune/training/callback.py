@@ -28,7 +28,7 @@ from lightningtune.training.metrics import (
     best_index,
     cannot_come,
     describe_non_finite,
-    is_error_of_missing_metric,
+    find_missing_metric,
     missing_metric_error,
     missing_metric_notice,
     reduce_to_score,
@@ -229,7 +229,7 @@ class TrialCallback(Callback):
         if isinstance(exception, (KeyboardInterrupt, SystemExit)):
             return exception
         names, is_first = self._objective.monitor, self._has_validated and not self.history
-        if is_first and is_error_of_missing_metric(exception, names):
+        if is_first and find_missing_metric(exception) in names:
             return missing_metric_error(trainer, names)
         return None
 

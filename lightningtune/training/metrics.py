@@ -158,10 +158,10 @@ def cannot_come(trainer: Trainer, names: tuple[str, ...]) -> bool:
     return any(logged.get(_letters(name), name) != name for name in names)
 
 
-def is_error_of_missing_metric(error: BaseException, names: tuple[str, ...]) -> bool:
-    """Whether an error is Lightning's own for an early stopping or a scheduler that needs one of these metrics."""
+def find_missing_metric(error: BaseException) -> str | None:
+    """Return the metric that Lightning's own error says an early stopping or a scheduler needs; None of any other."""
     found = _NEEDED.search(str(error))
-    return found is not None and found[1] in names
+    return None if found is None else found[1]
 
 
 def _describe_logged(trainer: Trainer, names: tuple[str, ...]) -> tuple[str, str, str]:

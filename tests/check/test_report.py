@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lightningtune.check.report import CheckReport, DryRunNotes, Finding, Forecast, TriedPoint, describe_extent
+from lightningtune.check.report import CheckReport, DryRunNotes, Finding, Forecast, TriedPoint
 from lightningtune.contract import StopReason, TrialOutcome
 
 LONG = "The first of several findings that take more than a line, since it says what is wrong, and what would be right."
@@ -75,7 +75,6 @@ def test_a_run_of_many_parameters_is_named_by_their_number():
 
 # --- the notes of a dry run --------------------------------------------------------------------------------------
 
-DONE = TrialOutcome(StopReason.COMPLETED)
 NOTES = DryRunNotes(
     metrics={"val_loss": float("nan")},
     losses=[1.0, 0.9],
@@ -83,12 +82,6 @@ NOTES = DryRunNotes(
     settings={"max_epochs": 10, "val_check_batch": math.inf},
     fingerprint={"model": "Line()"},
 )
-
-
-def test_runs_are_of_two_batches_unless_one_had_to_be_of_an_epoch():
-    short, none = TriedPoint("a", {}, DONE, NOTES), TriedPoint("b", {}, DONE)
-    assert describe_extent([short, none]) == "two batches"
-    assert describe_extent([short, TriedPoint("c", {}, DONE, replace(NOTES, is_whole=True))]) == "one epoch"
 
 
 def test_what_was_noted_is_read_back_and_nothing_is_made_of_a_torn_file(tmp_path):

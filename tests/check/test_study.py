@@ -6,6 +6,7 @@ import re
 import threading
 from pathlib import Path
 
+import lightning as L
 import optuna
 import pytest
 import torch
@@ -15,7 +16,16 @@ from nets import Line, Points
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightningtune import ConfigurationError, OptunaDrivenOptimizer
+from lightningtune.check.points import DryRunPoint
 from lightningtune.check.report import CheckReport
+from lightningtune.check.study import DryRunner, is_hopeless, start_processes
+from lightningtune.config.schema import Schema
+from lightningtune.contract import Objective
+from lightningtune.host import StudyPlan
+from lightningtune.search.spaces import as_search_space
+from lightningtune.study.directory import StudyDirectory
+from lightningtune.training.build import Blueprint
+from lightningtune.workers.devices import Slot
 
 CPU = {"accelerator": "cpu", "max_epochs": 5}
 LR = {"lr": ("uniform", 0.05, 0.2)}
@@ -279,7 +289,7 @@ def test_a_trial_that_never_validates_and_one_without_end_are_told_of(optimizer)
     assert found(report, "config") == [
         ("warning", "trainer.max_epochs is not set: Lightning trains each trial for 1000 epochs.")
     ]
-    assert dict(report.facts)["Time"] == "unknown: a dataloader does not tell its length"
+    assert dict(report.facts)["Time"] == "unknown: no run came to its end, or it cannot be told how long a trial is"
 
 
 def test_several_objectives_have_no_pruner(optimizer):
@@ -312,6 +322,87 @@ def test_ctrl_c_ends_a_check(optimizer, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         optimizer().check(interrupt)
     assert not (tmp_path / "runs").exists()
+
+
+# --- the runner, in this process ---------------------------------------------------------------------------------
+
+WIDTHS = [DryRunPoint(f"width={width}", {"width": width}, {"width": width}) for width in (4, 8, 16, 32)]
+
+
+@pytest.fixture
+def try_points(tmp_path):
+    """Try points of a model that has a fault, or none."""
+
+    def run(points, fault="none", told=None, seconds=600.0):
+        config = {
+            "model": {"fault": fault},
+            "data": {"batch_size": 2},
+            "trainer": {"accelerator": "cpu", "max_epochs": 5},
+        }
+        blueprint = Blueprint(Schema(Faulty, Points, L.Trainer), config)
+        plan = StudyPlan(
+            space=as_search_space({"width": ("int", 4, 32)}),
+            blueprint=blueprint,
+            objective=Objective(("val_loss",), ("min",)),
+            directory=StudyDirectory(tmp_path),
+            callbacks=(),
+            save_checkpoints=False,
+            save_top_k=1,
+            max_failures=3,
+            n_trials=20,
+            trial_timeout=None,
+        )
+        runner = DryRunner(plan, Slot(), 0, tmp_path, processes=None, is_isolated=False)
+        return runner.run_all(points, (told if told is not None else []).append, seconds)
+
+    return run
+
+
+def test_each_point_is_told_of_and_noted_and_has_the_config_that_a_trial_would_have(try_points):
+    told = []
+    runs, left = try_points(WIDTHS[:2], told=told)
+    assert told == ["1 of 2: width=4", "2 of 2: width=8"]
+    assert left == ()
+    assert runs[0].notes.metrics["size"] < runs[1].notes.metrics["size"]
+    assert runs[0].notes.settings["max_epochs"] == 5
+
+
+def test_when_the_time_is_up_no_further_point_is_tried(try_points):
+    runs, left = try_points(WIDTHS[:2], seconds=0)
+    assert [run.name for run in runs] == ["width=4"]
+    assert [*left] == WIDTHS[1:2]
+
+
+def test_when_the_first_three_have_failed_no_further_point_is_tried(try_points):
+    runs, left = try_points(WIDTHS, "raise")
+    assert is_hopeless(runs)
+    assert (len(runs), [*left]) == (3, WIDTHS[3:])
+
+
+def test_what_only_a_short_epoch_raises_is_in_doubt(try_points):
+    runs, left = try_points(WIDTHS, "short")
+    assert [run.outcome.detail for run in runs] == ["RuntimeError: the epoch is too short"] * 4
+    assert all(run.is_in_doubt for run in runs)
+    assert left == (), "a trial may succeed"
+
+
+def test_a_point_that_is_none_of_the_config_is_a_failure(try_points):
+    wrong = DryRunPoint("nowhere", {"model.nowhere": 1}, {"nowhere": 1})
+    runs, _ = try_points([WIDTHS[0], wrong])
+    assert not is_hopeless(runs)
+    assert isinstance(runs[1].outcome.error, ConfigurationError)
+    assert runs[1].notes is None
+    assert is_hopeless([runs[1]])
+
+
+def test_what_has_to_run_apart_and_cannot_travel_is_refused():
+    def cannot_travel():
+        raise ConfigurationError("it cannot travel")
+
+    with pytest.raises(ConfigurationError, match="it cannot travel"), start_processes(cannot_travel, True):
+        pass
+    with start_processes(cannot_travel, False) as started:
+        assert started is None
 
 
 # --- the page ----------------------------------------------------------------------------------------------------
