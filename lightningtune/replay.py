@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -153,16 +152,19 @@ class _Follower:
 
 
 def _train_here(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threads: int) -> TrialOutcome:
-    with _threads(threads):
-        try:
-            if blueprint.share_data:
-                load_data(blueprint)
-            else:
-                is_prepared = Preparation(blueprint).of(spec.config, lambda: prepare_data(blueprint, spec))
-                spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
-            return run_inline(spec, blueprint, reporter)
-        except Exception as error:  # the classes may not fit, preparing the data may fail
-            return failure(error, PRUNED_BY)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        if blueprint.share_data:
+            load_data(blueprint)
+        else:
+            is_prepared = Preparation(blueprint).of(spec.config, lambda: prepare_data(blueprint, spec))
+            spec = dataclasses.replace(spec, data_is_prepared=is_prepared)
+        return run_inline(spec, blueprint, reporter)
+    except Exception as error:  # the classes may not fit, preparing the data may fail
+        return failure(error, PRUNED_BY)
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train_apart(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, threads: int, ranks: int) -> TrialOutcome:
@@ -176,13 +178,3 @@ def _train_apart(spec: TrialSpec, blueprint: Blueprint, reporter: Reporter, thre
             return processes.run(spec, slot, reporter, ranks)
         except Exception as error:  # preparing the data may fail
             return failure(error, PRUNED_BY)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -13,10 +13,9 @@ from typing import Any
 from rich.text import Text
 
 from lightningtune.contract import StopReason, Values
-from lightningtune.study.epochs import epochs_in, max_epochs_of
 from lightningtune.study.events import StudyBegan, TrialEnded, TrialPlaced, TrialStarted, ValuesReported
 from lightningtune.study.progress import LATEST, time_left
-from lightningtune.study.results import TrialResult
+from lightningtune.study.results import TrialResult, epochs_in, max_epochs_of
 from lightningtune.wording import clock, counted, parameters
 
 _BARS = "▁▂▃▄▅▆▇█"

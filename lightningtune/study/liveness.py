@@ -18,8 +18,7 @@ import random
 import secrets
 import threading
 import time
-import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -32,9 +31,7 @@ from lightningtune.errors import redact
 from lightningtune.search.parameters import parse_parameter
 from lightningtune.study.identity import WORKER, Worker, is_dead, read_worker
 from lightningtune.study.reporter import DETAIL, REASON, SEED
-from lightningtune.study.sampling import (
-    EnqueuingStudy,
-)
+from lightningtune.study.sampling import EnqueuingStudy
 from lightningtune.study.storage import call_at_once, get_id, get_storage
 from lightningtune.study.succession import (
     ATTEMPTS,
@@ -61,8 +58,6 @@ PAUSE = "lightningtune:pause"
 
 _CLAIM_SECONDS = 10.0
 """Seconds for which hosts that were handed the same trial try to agree on who runs it."""
-_MONITORS: list[weakref.ref[ProcessMonitor]] = []
-"""The monitors of this process."""
 
 
 def heartbeat_name(worker: Worker) -> str:
@@ -176,8 +171,6 @@ class ProcessMonitor:
         """
         # the heartbeat comes first: else another host could take a trial that this one is about to claim for abandoned
         self.beat()
-        if not self._has_begun:
-            _MONITORS.append(weakref.ref(self))
         self._tally.update()
         unfinished = [self._tally.trials[number] for number in sorted(self._tally.unfinished)]
         running = [trial for trial in unfinished if trial.state is TrialState.RUNNING]
@@ -197,8 +190,7 @@ class ProcessMonitor:
 
     def has_others(self) -> bool:
         """Whether another host works on the study, or may do so."""
-        me = Worker.this()
-        return any(worker != me and not self._has_ended(worker) for worker in _read_hosts(self._study))
+        return self._has_others(_read_hosts(self._study))
 
     def given_up(self) -> list[int]:
         """Return the trials that were cut short too often to be queued again."""
@@ -227,17 +219,13 @@ class ProcessMonitor:
             return None
         # its host has asked for it and not claimed it: it has died in between, or is about to claim it.
         # Where nobody else works on the study it has died, unless this process asks for trials itself by now.
-        me = Worker.this()
-        others = [worker for worker in hosts if worker != me and not self._has_ended(worker)]
-        may_be_claimed = others or self._has_begun or self._has_company()
-        if may_be_claimed and self._silent_seconds(f"trial {trial.number}") < self._lease:
+        if (self._has_begun or self._has_others(hosts)) and self._silent_seconds(f"trial {trial.number}") < self._lease:
             return None
         return "the process that ran it ended before it could say which it was"
 
-    def _has_company(self) -> bool:
-        """Whether this process runs the study a second time, in another thread."""
-        monitors = [one for reference in _MONITORS if (one := reference()) is not None and one is not self]
-        return any(monitor._study.study_name == self._study.study_name for monitor in monitors)
+    def _has_others(self, hosts: Iterable[Worker]) -> bool:
+        me = Worker.this()
+        return any(worker != me and not self._has_ended(worker) for worker in hosts)
 
     def _has_ended(self, worker: Worker) -> bool:
         dead = is_dead(worker)

@@ -16,10 +16,7 @@ from optuna.trial import TrialState
 
 from lightningtune.errors import ConfigurationError
 from lightningtune.study.reporter import BASELINE, SEED, read_data_seed
-from lightningtune.study.sampling import (
-    EnqueuingStudy,
-    move_on,
-)
+from lightningtune.study.sampling import EnqueuingStudy, move_on
 from lightningtune.study.tally import has_value
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.epochs import epochs_in, max_epochs_of, trainer_section
 from lightningtune.study.identity import WORKER, is_dead, read_worker
 from lightningtune.study.reporter import BASELINE
-from lightningtune.study.results import StudyResults, collect_results
+from lightningtune.study.results import StudyResults, collect_results, epochs_in, max_epochs_of, trainer_section
 from lightningtune.study.tally import count_finished
 
 LATEST = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections import Counter
 from collections.abc import Mapping
@@ -13,9 +14,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from lightningtune.contract import StopReason, TrialFacts
-from lightningtune.errors import NoResultError
+from lightningtune.errors import InvalidConfigError, NoResultError
+from lightningtune.files import read_mapping
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.epochs import epochs_in, last_sign, trainer_section
 from lightningtune.study.provenance import Provenance
 from lightningtune.study.refits import Refit, read_refits
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, read_facts, read_provenance
@@ -290,7 +291,7 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
     attrs = trial.user_attrs
     epochs, seconds, facts = read_facts(trial)
     if trial.state.is_finished() and not seconds:  # it was killed with its host, and could not say
-        seconds = _seconds_until(last_sign(directory, trial.number), trial)
+        seconds = _measure_from_files(directory, trial)
     if trial.state.is_finished() and not epochs and trial.intermediate_values:
         epochs = epochs_in(max(trial.intermediate_values) + 1, trainer_section(directory, trial.number)) or 0
     return TrialResult(
@@ -313,7 +314,42 @@ def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: in
     )
 
 
-def _seconds_until(moment: float | None, trial: FrozenTrial) -> float:
-    if moment is None or trial.datetime_start is None or trial.duration is None:
+def _measure_from_files(directory: StudyDirectory, trial: FrozenTrial) -> float:
+    """Return for how long a trial trained, by when it last wrote a file; 0 where nobody knows."""
+    times = []
+    for name in ("config.yaml", "metrics.csv", "last.ckpt", "best.ckpt"):
+        with contextlib.suppress(OSError):
+            times.append((directory.trial(trial.number) / name).stat().st_mtime)
+    if not times or trial.datetime_start is None or trial.duration is None:
         return 0.0
-    return max(min(moment - trial.datetime_start.timestamp(), trial.duration.total_seconds()), 0.0)
+    return max(min(max(times) - trial.datetime_start.timestamp(), trial.duration.total_seconds()), 0.0)
+
+
+def trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]:
+    """Return the trainer section of a trial's config; empty where it cannot be read."""
+    try:
+        section = read_mapping(directory.config(number)).get("trainer")
+    except InvalidConfigError:  # not written yet, or the folder is on another machine
+        return {}
+    return section if isinstance(section, Mapping) else {}
+
+
+def epochs_in(validations: int, trainer: Mapping[str, Any]) -> int | None:
+    """Return how many epochs have that many validations; None unless each epoch ends with one.
+
+    Example:
+        >>> epochs_in(3, {"max_epochs": 20, "check_val_every_n_epoch": 2}), epochs_in(3, {"val_check_interval": 0.25})
+        (None, None)
+    """
+    # 1 means each batch and 1.0 each epoch; with several epochs between validations, training may report too
+    interval, limit = trainer.get("val_check_interval"), max_epochs_of(trainer)
+    is_whole = interval is None or (isinstance(interval, float) and interval == 1.0)
+    if not trainer or not is_whole or trainer.get("check_val_every_n_epoch", 1) != 1:
+        return None
+    return validations if limit is None or validations <= limit else None
+
+
+def max_epochs_of(trainer: Mapping[str, Any]) -> int | None:
+    """Return the limit of epochs; None where the config has none."""
+    limit = trainer.get("max_epochs")
+    return limit if isinstance(limit, int) and limit > 0 else None
