@@ -8,7 +8,7 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ class ProcessRunner(Runner):
         self.n_jobs = len(slots)
 
     def __enter__(self) -> Runner:
-        self._threads = self._context.enter_context(self._processes.threads(self.n_jobs))
+        self._threads = self._context.enter_context(ThreadPoolExecutor(self.n_jobs, "lightningtune-trial"))
         return self
 
     def start(self, trial: optuna.Trial, spec: TrialSpec, reporter: Reporter) -> Future[TrialOutcome]:

@@ -31,11 +31,7 @@ from lightningtune.workers.travel import Result, pickle_result
 
 
 def load(payload: bytes) -> Blueprint:
-    """Load what builds the trials of a study, and the data that they share.
-
-    Raises:
-        ConfigurationError: saying what could not be loaded, and why.
-    """
+    """Load what builds the trials of a study, and the data that they share."""
     with explain_failure(_NOT_LOADED):
         blueprint: Blueprint = pickle.loads(payload)
     if blueprint.share_data:
@@ -46,11 +42,7 @@ def load(payload: bytes) -> Blueprint:
 
 @contextlib.contextmanager
 def explain_failure(text: str) -> Iterator[None]:
-    """Say what an error means.
-
-    Raises:
-        ConfigurationError: with the text.
-    """
+    """Raise a `ConfigurationError` with a text that says what an error means."""
     try:
         yield
     except ConfigurationError:  # it says it better
@@ -72,21 +64,16 @@ Task: TypeAlias = Callable[[Blueprint, Connection], Result]
 
 @dataclass(frozen=True)
 class Job:
-    """One process.
-
-    Attributes:
-        slot: where it runs.
-        variables: of the environment, by which the ranks of a trial find each other.
-        threads: how many threads it computes with.
-        output: the file that receives what it prints.
-        task: a `Task`, pickled apart: what goes wrong when it is loaded is printed, too.
-    """
+    """What one process does, and where."""
 
     slot: Slot
     variables: Mapping[str, str]
+    """Variables of the environment, by which the ranks of a trial find each other."""
     threads: int
     output: Path
+    """The file that receives what it prints."""
     task: bytes
+    """A `Task`, pickled apart: what goes wrong when it is loaded is printed, too."""
 
 
 class ConnectedReporter:
@@ -139,22 +126,18 @@ def work(connection: Connection, load: Callable[[], Blueprint]) -> None:
             connection.send_bytes(pickle_result(result))
 
 
-def start_cold() -> None:
-    """Be a process that was started from nothing, with what it needs to know on its standard input."""
-    run_and_leave(_work_cold)
-
-
-def _work_cold() -> None:
+def work_cold() -> None:
+    """Do the job of a process that was started from nothing, with what it needs to know on its standard input."""
     handle = int(sys.argv[1])
     try:
         surroundings, payload = pickle.load(sys.stdin.buffer)
     except EOFError:  # the host is gone
         return
     surroundings.take_over()
-    work(connect(handle), lambda: load(payload))
+    work(_connect(handle), lambda: load(payload))
 
 
-def connect(handle: int) -> Connection:
+def _connect(handle: int) -> Connection:
     """Return the connection that the host had this process inherit; nothing that this one starts does."""
     if sys.platform == "win32":
         from multiprocessing.connection import PipeConnection
@@ -221,14 +204,7 @@ def _leave_nothing(others: list[BaseProcess]) -> None:
         process.kill()
     for process in own:
         process.join()
-    _unlink_semaphores()
+    # unlink semaphores, as an interpreter does when it ends; the function for it is private, and is the only one
+    util._run_finalizers(0)  # type: ignore[attr-defined]
     sys.stdout.flush()
     sys.stderr.flush()
-
-
-def _unlink_semaphores() -> None:
-    """Have ``multiprocessing`` do what it does when an interpreter ends, as this one never will.
-
-    Its function for that is private, and is the only one.
-    """
-    util._run_finalizers(0)  # type: ignore[attr-defined]

@@ -20,17 +20,14 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Slot:
-    """What one trial at a time may use.
-
-    Attributes:
-        devices: accelerators, as ``CUDA_VISIBLE_DEVICES`` names them; empty where trials run on CPU cores.
-        cores: the CPU cores that a trial keeps to, and all it starts, such as a DataLoader's workers; empty for any.
-        threads: how many threads a process computes with; the same in all slots, since it may decide the last bit.
-    """
+    """What one trial at a time may use."""
 
     devices: tuple[str, ...] = ()
+    """Accelerators, as ``CUDA_VISIBLE_DEVICES`` names them; empty where trials run on CPU cores."""
     cores: tuple[int, ...] = ()
+    """The CPU cores that a trial keeps to, and all it starts, such as a DataLoader's workers; empty for any."""
     threads: int = 1
+    """How many threads a process computes with; the same in all slots, since it may decide the last bit."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -41,13 +38,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to be cut into slots.
-
-    Attributes:
-        cores: CPU cores that this process may use.
-        threads: how many torch computes with in this process: ``OMP_NUM_THREADS`` and ``torch.set_num_threads`` say so.
-        devices: its accelerators; empty where trials are to run on the CPU.
-    """
+    """What there is to be cut into slots: CPU cores, torch's threads, and accelerators, if trials are to use them."""
 
     cores: tuple[int, ...]
     threads: int
@@ -66,17 +57,7 @@ def this_machine(accelerator: str) -> Machine:
 def plan_slots(
     trainer: Mapping[str, Any], n_jobs: int, isolate: bool, devices_per_trial: int | None, trials_per_device: int
 ) -> tuple[Sequence[Slot], Mapping[str, Any]]:
-    """Cut this machine into slots.
-
-    Args:
-        trainer: the trainer's section of the config.
-        n_jobs: trials at a time.
-        isolate: whether trials run in processes of their own.
-        devices_per_trial: accelerators of one trial; None to follow the trainer.
-        trials_per_device: trials that share one accelerator, or group.
-
-    Returns:
-        The slots, and the trainer's section with the number of devices that it has in one.
+    """Return this machine's slots, and the trainer's section with the number of devices that it has in one.
 
     Raises:
         ConfigurationError: when that is not what there is, or this process is one of several ranks.
@@ -90,14 +71,7 @@ def plan_slots(
 
 
 def count_devices(machine: Machine, given: Any, asked: int | None, n_jobs: int, isolate: bool) -> int:
-    """Return how many accelerators one trial has.
-
-    Args:
-        machine: what there is.
-        given: the trainer's ``devices``; None where it has none.
-        asked: ``devices_per_trial``; None to follow the trainer.
-        n_jobs: trials at a time.
-        isolate: whether trials run in processes of their own, each of which sees the devices of its slot only.
+    """Return how many accelerators one trial has: as the trainer's ``devices`` say, or ``asked``.
 
     Raises:
         ConfigurationError: when the two contradict each other, or the trainer's name devices.
@@ -125,12 +99,8 @@ def count_devices(machine: Machine, given: Any, asked: int | None, n_jobs: int, 
 def cut_slots(machine: Machine, n_jobs: int, devices_per_trial: int = 1, trials_per_device: int = 1) -> Sequence[Slot]:
     """Cut a machine into one slot for each trial that runs at a time.
 
-    Args:
-        machine: what there is.
-        n_jobs: how many trials run at a time; -1 for as many as fit: one for each accelerator (or group of
-            ``devices_per_trial``, times ``trials_per_device``), otherwise one for each core.
-        devices_per_trial: accelerators of one trial.
-        trials_per_device: trials that share one accelerator, or group.
+    With ``n_jobs=-1`` as many run as fit: one for each accelerator (or group of ``devices_per_trial``, times
+    ``trials_per_device``), otherwise one for each core.
 
     Raises:
         ConfigurationError: when there are not so many slots.
@@ -226,11 +196,7 @@ def only_rank() -> Iterator[None]:
 
 
 def refuse_launcher() -> None:
-    """Refuse to run a study in each of several processes that a launcher has started for one training.
-
-    Raises:
-        ConfigurationError: naming the variables, and what to do.
-    """
+    """Refuse to run a study in each of several processes that a launcher has started for one training."""
     told = {name: os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") if name in os.environ}
     if len(told) < 2 or told.get("WORLD_SIZE", "1") == "1":
         return

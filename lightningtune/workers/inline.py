@@ -50,11 +50,7 @@ class Preparation:
         self._done: dict[str, bool] = {}
 
     def of(self, config: Mapping[str, Any], prepare: Callable[[], bool]) -> bool:
-        """Prepare the data of a config, unless that was done.
-
-        Returns:
-            Whether the trial may leave it out.
-        """
+        """Prepare the data of a config, unless that was done; return whether the trial may leave it out."""
         if not self._blueprint.has_preparation(config):
             return False
         which = which_data(config.get("data"))

@@ -9,10 +9,8 @@ import logging
 import pickle
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -171,38 +169,18 @@ class TrialProcesses:
     def _is_ended(self, among: set[Child]) -> bool:
         return self._is_over or (self._is_interrupted and among is self._preparing)
 
-    @contextlib.contextmanager
-    def threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
-        """Yield a pool of threads that have all started: a pool loses the trial for which a thread is refused."""
-
-        def start() -> None:
-            have_started = threading.Event()
-            try:
-                for _ in range(count):
-                    threads.submit(have_started.wait)
-            finally:
-                have_started.set()
-
-        with ThreadPoolExecutor(count, "lightningtune-trial") as threads:
-            self._start_patiently(start)
-            yield threads
-
     def _start_patiently(self, start: Callable[[], _T]) -> _T:
         """Start a process; where the system refuses one, try again until others have ended and made room."""
         began, is_told = time.monotonic(), False
         while True:
             try:
                 return start()
-            except (OSError, RuntimeError) as error:
-                is_refused = isinstance(error, BlockingIOError) or str(error) == _NO_THREAD
-                if not is_refused or time.monotonic() - began > self._patience:
+            except BlockingIOError as error:
+                if time.monotonic() - began > self._patience:
                     raise
                 if not is_told:
-                    log.warning(
-                        "The system starts no process for a trial, and is asked again for %g seconds: %s",
-                        self._patience,
-                        error,
-                    )
+                    text = "The system starts no process for a trial, and is asked again for %g seconds: %s"
+                    log.warning(text, self._patience, error)
                 is_told = True
             time.sleep(_PAUSE)
 
@@ -226,8 +204,6 @@ class TrialProcesses:
 
 
 _INTERRUPTED = "interrupted before it had ended"
-_NO_THREAD = "can't start new thread"
-"""What Python says where the system refuses a thread, which counts as a process there."""
 _PAUSE = 0.2
 """Seconds until a process that was refused is asked for again."""
 

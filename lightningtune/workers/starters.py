@@ -183,7 +183,7 @@ _JEMALLOC = "jemalloc_bg_thd\n"
 
 
 OVER = "The study has ended: no further trial is started."
-_START = "from lightningtune.workers.child import start_cold; start_cold()"
+_START = "from lightningtune.workers.child import run_and_leave, work_cold; run_and_leave(work_cold)"
 
 
 class Cold:

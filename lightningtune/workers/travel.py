@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import inspect
 import io
 import multiprocessing
@@ -73,18 +72,11 @@ def _find_last_name(met: Sequence[Any]) -> str | None:
 
 def _variables(holder: Any) -> Iterator[tuple[str, Any]]:
     """Yield what a function refers to, or what an object or a class has, by name."""
-    if not isinstance(holder, types.FunctionType):
-        yield from (holder.keywords if isinstance(holder, functools.partial) else vars(holder)).items()
-        return
-    codes = [holder.__code__]
-    for code in codes:  # the list grows by the functions within each
-        codes += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
-        yield from ((name, holder.__globals__.get(name)) for name in code.co_names)
-    for name, cell in zip(holder.__code__.co_freevars, holder.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # it is empty
-            yield name, cell.cell_contents
-    parameters = inspect.signature(holder, follow_wrapped=False).parameters.values()
-    yield from ((parameter.name, parameter.default) for parameter in parameters)
+    if isinstance(holder, types.FunctionType):
+        used = inspect.getclosurevars(holder)
+        yield from {**used.globals, **used.nonlocals}.items()
+    else:
+        yield from vars(holder).items()
 
 
 def _holds(value: Any, culprit: Any) -> bool:
@@ -98,20 +90,12 @@ _PYTHONPATH = "PYTHONPATH"
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a new interpreter takes over from the host's, beside the environment's variables.
-
-    Attributes:
-        path: where modules are found.
-        folder: where relative paths lead.
-        python_path: the user's ``PYTHONPATH``, which the new interpreter has another of, to find this package.
-        arguments: of the command line.
-        start_method: how ``multiprocessing`` starts processes, where the user has said so.
-        torch: what the user's script has set in torch.
-    """
+    """What a new interpreter takes over from the host's, beside the environment's variables."""
 
     path: list[str]
     folder: str
     python_path: str | None
+    """The user's ``PYTHONPATH``; a new interpreter is started with another one, to find this package."""
     arguments: list[str]
     start_method: str | None
     torch: TorchSettings
@@ -149,21 +133,16 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class TorchSettings:
-    """The settings of torch that decide what a training computes.
-
-    Attributes:
-        dtype: of new tensors.
-        deterministic: whether operations are to be, and whether one that is not is only warned of.
-        precision: of float32 matrix products on an accelerator.
-        anomaly: whether a backward pass looks for its errors' origin, and for NaN.
-        cudnn: whether it looks for the fastest algorithm, and whether it keeps to deterministic ones.
-    """
+    """The settings of torch that decide what a training computes."""
 
     dtype: torch.dtype
     deterministic: tuple[bool, bool]
+    """Whether operations are deterministic, and whether one that is not only causes a warning."""
     precision: str
     anomaly: tuple[bool, bool]
+    """Whether a backward pass looks for its errors' origin, and for NaN."""
     cudnn: tuple[bool, bool]
+    """Whether it looks for the fastest algorithm, and whether it keeps to deterministic ones."""
 
     @classmethod
     def here(cls) -> TorchSettings:
@@ -200,7 +179,9 @@ def pickle_result(result: Result) -> bytes:
     is_mistake = isinstance(result.error, ConfigurationError)
     instead = ConfigurationError(str(result.error)) if is_mistake else TrialError(result.detail)
     try:
-        sent: BaseException = _Sent(_pickle_by_reference(result.error), instead)
+        file = io.BytesIO()
+        _ByReference(file).dump(result.error)
+        sent: BaseException = _Sent(file.getvalue(), instead)
     except Exception:  # pickling runs whatever code the error has
         sent = instead
     return pickle.dumps(dataclasses.replace(result, error=sent))
@@ -221,14 +202,9 @@ def _arrived(pickled: bytes, instead: BaseException) -> BaseException:
     return error if isinstance(error, BaseException) else instead
 
 
-def _pickle_by_reference(error: BaseException) -> bytes:
-    """Pickle an error; classes of the user's script by their names, though this process has only copies of them."""
-    file = io.BytesIO()
-    _ByReference(file).dump(error)
-    return file.getvalue()
-
-
 class _ByReference(pickle.Pickler):
+    """Pickles classes of the user's script by their names, though this process has only copies of them."""
+
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type) and value.__module__ == "__main__":
             return _find_in_script, (value.__qualname__,)

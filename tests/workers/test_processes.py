@@ -161,13 +161,6 @@ def test_a_process_that_the_system_refuses_is_asked_for_again_with_an_end(tmp_pa
         full.run(spec, SLOT, SilentReporter())
 
 
-def test_the_threads_of_a_pool_have_all_started(processes):
-    before = threading.active_count()
-    with processes.threads(3) as threads:
-        assert threading.active_count() == before + 3
-        assert [*threads.map(abs, (-1, -2))] == [1, 2]
-
-
 def test_a_decision_comes_back(run):
     outcome = run(reporter=Collect(stop_at=1))
     assert (outcome.reason, outcome.detail, outcome.epochs) == (StopReason.PRUNED, "told to at validation 2", 2)

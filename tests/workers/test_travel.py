@@ -127,6 +127,7 @@ def test_what_cannot_be_told_is_left_out():
     assert refused(chain).startswith("PicklingError: ")
 
 
+@pytest.mark.slow
 def test_a_script_is_told_which_of_its_variables(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
