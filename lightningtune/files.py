@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import math
 import os
@@ -15,17 +14,13 @@ import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 from lightningtune.errors import InvalidConfigError
 
 _AT_ONCE = 2**20
-_STREAMS = Path("/dev")
-"""Where a link leads to what this process reads and writes, and is not a file to be replaced."""
-_LARGEST = 2**26
-"""Bytes of a file that is read whole."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,15 +35,10 @@ class _Loader(yaml.SafeLoader):
         """Construct what a node holds; whatever is raised names its line."""
         try:
             return super().construct_object(node, deep)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             raise
-        except RecursionError:
-            raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, node.start_mark) from None
         except Exception as error:  # a date that there is not, a number that is none
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
-
-
-_TOO_DEEP = "it is nested too deeply"
 
 
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -109,7 +99,7 @@ def load_yaml(text: str, source: str = "YAML") -> Any:
     except yaml.YAMLError as error:
         raise InvalidConfigError(f"{source} is not valid YAML: {_told(error)}") from error
     except RecursionError:
-        raise InvalidConfigError(f"{source} is not valid YAML: line {loader.line + 1}, {_TOO_DEEP}.") from None
+        raise InvalidConfigError(f"{source} is not valid YAML: it is nested too deeply.") from None
 
 
 def _one_line(text: str) -> str:
@@ -193,8 +183,7 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:  # an integer may have too many digits for Python
-            said = _TOO_DEEP if isinstance(error, RecursionError) else error
-            raise InvalidConfigError(f"'{path}' is not valid JSON: {_one_line(str(said))}") from None
+            raise InvalidConfigError(f"'{path}' is not valid JSON: {_one_line(str(error))}") from None
     else:
         value = load_yaml(text, f"'{path}'")
     value = {} if value is None else value
@@ -208,8 +197,6 @@ def _read_text(path: Path) -> str:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is a folder" if stat.S_ISDIR(found.st_mode) else "it is a pipe or a device, and not a file")
-    if found.st_size > _LARGEST:
-        raise OSError(f"it has {found.st_size // 2**20} MiB, and a config has {_LARGEST // 2**20} at most")
     return path.read_text(encoding="utf-8")
 
 
@@ -227,24 +214,15 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a new file that takes the place of ``path`` at the end, or vanishes on an error.
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name beside ``path`` that nobody can guess; what is created there takes the place of ``path`` at the end.
 
-    No link is followed: one that is in the file's place is replaced.
+    It vanishes on an error. No link is followed: one that is in the file's place is replaced.
 
     Raises:
         InvalidConfigError: when a folder is in its place, or a file in its folder's.
         OSError: naming the file, when it cannot be written.
     """
-    with _beside(path) as temporary, temporary.open("xb") as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Yield a name beside ``path`` that nobody can guess; what is created there takes the place of ``path``."""
-    if _STREAMS in path.absolute().parents:  # /dev/stdout is a link, and the machine's
-        path = path.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -264,28 +242,16 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: a reader sees the old file or the new one.
-
-    A pipe or a device is written to.
+    """Write a text file in one step: a reader sees the old file or the new one. A pipe or a device is written to.
 
     Raises:
-        InvalidConfigError: when a pipe has no reader, for which it would wait without end; or as `replacing` says.
+        InvalidConfigError, OSError: as `replacing` says.
     """
-    is_stream = path.exists() and not path.is_file() and not path.is_dir()
-    if is_stream and (not path.is_symlink() or _STREAMS in path.absolute().parents):
-        try:
-            descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            raise InvalidConfigError(
-                f"'{path}' is a pipe that nobody reads. Remove it, or name another file."
-            ) from None
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.set_blocking(descriptor, True)
-            stream.write(text)
+    is_stream = path.exists() and not path.is_file() and not path.is_dir() and not path.is_symlink()
+    if is_stream or path.absolute().parent == Path("/dev"):  # /dev/stdout is a link, and the machine's
+        path.write_text(text, encoding="utf-8")
         return
-    with replacing(path) as file:
+    with replacing(path) as temporary, temporary.open("xb") as file:
         file.write(text.encode())
 
 
@@ -306,7 +272,7 @@ def check_sums(path: Path) -> None:
 
 def put(source: Path, target: Path) -> None:
     """Put a file in another place too, in one step, by a hard link where the file system has them."""
-    with _beside(target) as temporary:
+    with replacing(target) as temporary:
         try:
             os.link(source, temporary, follow_symlinks=False)
         except (OSError, NotImplementedError):  # Windows knows no link to a link

@@ -43,7 +43,7 @@ def export_study(found: FoundStudy, target: Path, with_weights: bool = False) ->
     if with_weights and not _is_own(found.directory, found.directory.best_checkpoint):
         raise ConfigurationError(f"There are no weights to export: '{found.directory.best_checkpoint}' is not there.")
     if target.suffix == ".zip":
-        with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with replacing(target) as new, zipfile.ZipFile(new, "x", zipfile.ZIP_DEFLATED) as archive:
             _write_archive(found, archive, with_weights)
     else:
         write_text(target, _make_csv(found) if target.suffix == ".csv" else f"{_make_json(found)}\n")
