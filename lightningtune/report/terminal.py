@@ -27,6 +27,7 @@ from lightningtune.wording import (
     number,
     parameters,
     printable,
+    short,
     short_names,
     size,
 )
@@ -208,7 +209,7 @@ def draw_trials(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], width
             str(row["number"]),
             row["state"],
             *(number(row[metric_column(metric)]) for metric in metrics),
-            *(f"{row[c]:.4g}" if isinstance(row[c], float) else "" if row[c] is None else str(row[c]) for c in columns),
+            *(short(row[column]) for column in columns),
             str(row["epochs"]),
             clock(row["duration"]),
             _describe_row(row),

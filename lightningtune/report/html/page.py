@@ -22,6 +22,7 @@ import jinja2
 import optuna
 
 from lightningtune._version import __version__
+from lightningtune.config.base import is_block
 from lightningtune.errors import InvalidConfigError
 from lightningtune.files import dump_yaml
 from lightningtune.report.html.results import DrawableResults
@@ -41,7 +42,8 @@ def render(results: DrawableResults, directory: StudyDirectory, page: Path, now:
     definition = directory.read_definition() if results.is_ours else {}
     lanes = find_lanes(results.trials, results.optuna_trials, results.is_ours, now)
     best = results.best_trials
-    runs = describe_runs(results, directory)
+    config = read_best_config(results, directory)
+    runs = [describe_run(trial, config, directory, results.is_of_command) for trial in best]
     return _template().render(
         title=results.study_name,
         aims=[f"{way} {metric}" for way, metric in zip(results.directions, results.metrics, strict=True)],
@@ -54,6 +56,7 @@ def render(results: DrawableResults, directory: StudyDirectory, page: Path, now:
         front=[(trial, run, link_folder(trial.directory, page)) for trial, run in zip(best, runs, strict=True)],
         why_none="" if best else results.why_none(),
         run=runs[0] if len(runs) == 1 else None,
+        config=dump_yaml({**best[0].params} if config is None else config) if best else "",
         checkpoint=link_file(directory.best_checkpoint, page) if results.is_ours else "",
         cost=_describe_cost(find_cost(results.trials, lanes), "epoch" if results.is_ours else "report"),
         failures=[
@@ -63,6 +66,7 @@ def render(results: DrawableResults, directory: StudyDirectory, page: Path, now:
         sections=draw_sections(results),
         columns=make_columns(results),
         rows=make_rows(results, page),
+        best_numbers=results.best_numbers,
         environment=describe_environment(results, definition),
         nonce=secrets.token_urlsafe(12),
         style=(_ASSETS / "report.css").read_text(encoding="utf-8"),
@@ -124,49 +128,45 @@ def _describe_cost(cost: Cost, unit: str) -> list[tuple[str, str, str]]:
     return lines
 
 
+def read_best_config(results: DrawableResults, directory: StudyDirectory) -> Mapping[str, Any] | None:
+    """Return the config of the first of the best trials; None where there is none, or none can be read here."""
+    if not results.is_ours or not results.best_trials:
+        return None
+    try:
+        return directory.read_config(results.best_trials[0].number)
+    except InvalidConfigError:  # not there, or another computer's
+        return None
+
+
 @dataclass(frozen=True)
 class Run:
     """What to copy to run a trial again."""
 
-    config: str  # YAML
     command: str  # of a shell, or a line of Python
     purpose: str  # of the command, and where to run it
 
 
-def describe_runs(results: DrawableResults, directory: StudyDirectory) -> list[Run]:
-    """Say how each of the best trials is run again.
+def describe_run(
+    trial: TrialResult, config: Mapping[str, Any] | None, directory: StudyDirectory, is_of_command: bool
+) -> Run:
+    """Say how a trial is run again; all configs of a study name the same classes, so one tells for all.
 
     A config that names its classes runs as LightningCLI runs any. Only what ran the study can run another.
     """
-    best = results.best_trials
-    if not best:
-        return []
-    try:  # a front may be long, and all configs name the same classes
-        config = directory.read_config(best[0].number) if results.is_ours else None
-    except InvalidConfigError:  # not there, or another computer's
-        config = None
-    text = dump_yaml({str(name): value for name, value in best[0].params.items()} if config is None else config)
-    return [Run(text, *_describe_command(trial, config, directory, results.is_of_command)) for trial in best]
-
-
-def _describe_command(
-    trial: TrialResult, config: Mapping[str, Any] | None, directory: StudyDirectory, is_of_command: bool
-) -> tuple[str, str]:
-    """Return a command that runs a trial again, and its purpose."""
     if config is None:
-        return f"study.enqueue_trial({dict(trial.params)!r})", "To try it in another study"
+        return Run(f"study.enqueue_trial({dict(trial.params)!r})", "To try it in another study")
     if is_of_command:
         command = f"lightningtune refit {shlex.quote(str(directory.root))} --number {trial.number} --seeds 1 2 3"
         if directory.journal.is_file():
-            return command, "To train it again, in a shell"
-        return f"{command} --storage URL", "To train it again, in a shell, with the URL of its storage"
+            return Run(command, "To train it again, in a shell")
+        return Run(f"{command} --storage URL", "To train it again, in a shell, with the URL of its storage")
     parts = [config[name] for name in ("model", "data") if config.get(name)]
-    if parts and all(isinstance(part, Mapping) and "class_path" in part for part in parts):
+    if parts and all(map(is_block, parts)):
         path = shlex.quote(str(directory.config(trial.number)))
         command = f"python -c {shlex.quote(_CLI)} fit --config {path}"
-        return command, "To train it, in a shell where its classes can be imported"
+        return Run(command, "To train it, in a shell where its classes can be imported")
     command = f"optimizer.refit(number={trial.number}, seeds=[1, 2, 3])"
-    return command, "To train it again, in the script that made the optimizer"
+    return Run(command, "To train it again, in the script that made the optimizer")
 
 
 @dataclass(frozen=True)
@@ -188,38 +188,25 @@ class Cell:
         return "" if self.value is None or str(self.value) == self.text else str(self.value)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One trial of the table, with a cell for each column."""
-
-    outcome: str
-    is_best: bool
-    cells: tuple[Cell, ...]
-
-
 def make_columns(results: DrawableResults) -> list[str]:
     """Return the heads of the table's columns."""
     last = ["epochs", "time", "memory", "note"] if results.is_ours else ["reports", "time"]
     return ["trial", "state", *results.metrics, *results.parameters, *last]
 
 
-def make_rows(results: DrawableResults, page: Path) -> list[Row]:
-    """Return a row for each trial that the page, which will lie there, lists."""
-    names, best = results.parameters, {*results.best_numbers}
-    return [
-        Row(trial.outcome, trial.number in best, tuple(_make_cells(trial, results, names, page)))
-        for trial in results.trials
-        if trial.number in results.drawn
-    ]
+def make_rows(results: DrawableResults, page: Path) -> list[tuple[TrialResult, list[Cell]]]:
+    """Return each trial that the page, which will lie there, lists, and its cell for each column."""
+    trials = [trial for trial in results.trials if trial.number in results.drawn]
+    return [(trial, [*_make_cells(trial, results, page)]) for trial in trials]
 
 
-def _make_cells(trial: TrialResult, results: DrawableResults, names: list[str], page: Path) -> Iterator[Cell]:
+def _make_cells(trial: TrialResult, results: DrawableResults, page: Path) -> Iterator[Cell]:
     link = link_folder(trial.directory, page) if results.is_ours else ""
     yield Cell(str(trial.number), trial.number, link)
     yield Cell(trial.outcome if trial.is_feasible else f"{trial.outcome}, infeasible")
     for value in trial.values or (None,) * len(results.metrics):
         yield Cell(short(value), value)
-    for name in names:
+    for name in results.parameters:
         value = trial.params.get(name)
         yield Cell(format_value(value), value) if name in trial.params else Cell("")
     yield Cell(str(trial.epochs), trial.epochs)

@@ -235,7 +235,7 @@ class DrawableResults(StudyResults):
             names = [*map(_escape, self.metrics)]
             return drawing.style(optuna.visualization.plot_pareto_front(self.drawn_study, target_names=names))
 
-    @property
+    @cached_property
     def parameters(self) -> list[str]:
         """The names of all parameters, in the order in which they first appeared."""
         return list(dict.fromkeys(name for trial in self.optuna_trials for name in trial.params))
@@ -404,10 +404,8 @@ def _make_drawable(kind: BaseDistribution, value: Any) -> tuple[BaseDistribution
         choices = choices if len(set(choices)) == len(choices) else [*kind.choices]  # no two may look alike
         choices = [_escape(choice) if isinstance(choice, str) else choice for choice in choices]
         return CategoricalDistribution(choices), choices[int(kind.to_internal_repr(value))]
-    if isinstance(kind, IntDistribution):
-        return IntDistribution(min(kind.low, value), max(kind.high, value), kind.log), value
-    if isinstance(kind, FloatDistribution):
-        return FloatDistribution(min(kind.low, value), max(kind.high, value), kind.log), value
+    if isinstance(kind, (IntDistribution, FloatDistribution)):
+        return type(kind)(min(kind.low, value), max(kind.high, value), kind.log), value
     return kind, value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightningtune.study.results import StudyResults, TrialResult
@@ -12,21 +12,6 @@ from lightningtune.wording import counted, short
 
 TOP = 5  # as many of the best trials are looked at for how close they lie
 ENOUGH = 10  # of fewer tuned trials, the best five are most of all
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A parameter of the best trial beside its default, where one was tried."""
-
-    name: str
-    value: object
-    default: object = None
-    has_default: bool = False
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether the search chose another value than the default."""
-        return self.has_default and self.value != self.default
 
 
 @dataclass(frozen=True)
@@ -47,7 +32,6 @@ class ResultSummary:
     gain: Gain | None  # None without a baseline, or with one that violates a constraint
     spread: float | None  # of the values of the best tuned trials; None for too few, or infinite ones
     refits: tuple[float, ...]  # scores of more trainings of the best trial, with other seeds
-    choices: tuple[Choice, ...]
 
     @property
     def gain_line(self) -> str:
@@ -107,7 +91,6 @@ def summarize(results: StudyResults) -> ResultSummary | None:
     ]
     top = sorted(tuned, reverse=True)[:TOP]
     spread = top[0] - top[-1] if len(tuned) >= ENOUGH else math.inf
-    defaults: Mapping[str, object] = baseline.params if baseline is not None else {}
     refits = results.repetitions(best.number)
     gain = None
     if baseline is not None and baseline.is_feasible:
@@ -118,7 +101,6 @@ def summarize(results: StudyResults) -> ResultSummary | None:
         gain=gain,
         spread=spread if math.isfinite(spread) else None,
         refits=refits,
-        choices=tuple(Choice(name, value, defaults.get(name), name in defaults) for name, value in best.params.items()),
     )
 
 

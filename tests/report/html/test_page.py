@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import gzip
 import re
@@ -9,7 +10,7 @@ import optuna
 import pytest
 from reported import DISTRIBUTIONS, START, ours, theirs
 
-from lightningtune.files import dump_yaml
+from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.report.html.page import pack_plotly, render
 from lightningtune.report.html.results import drawable_results
 from lightningtune.study.directory import StudyDirectory
@@ -54,6 +55,26 @@ def test_the_answer_comes_first(reader):
     assert reader.text.index("Best value") < reader.text.index("History")
     assert "better than the untuned defaults" in reader.text
     assert "24 complete" in reader.text or "complete" in reader.text
+
+
+def test_the_parameters_of_the_best_stand_beside_their_defaults():
+    study = optuna.create_study()
+    kinds = {name: optuna.distributions.CategoricalDistribution([None, 1, 2]) for name in "abc"}
+    for value, params in ((1.0, {"a": None, "b": 1}), (0.5, {"a": 2, "b": 1, "c": None})):
+        own = {name: kinds[name] for name in params}
+        study.add_trial(optuna.trial.create_trial(value=value, params=params, distributions=own))
+    results = drawable_results(study, StudyDirectory(Path("nowhere")))
+    trials = tuple(dataclasses.replace(trial, is_baseline=trial.number == 0) for trial in results.trials)
+    directory = StudyDirectory(Path("nowhere"))
+    written = render(dataclasses.replace(results, trials=trials), directory, Path("nowhere/report.html"), START)
+    rows = re.findall(r'<td class="n( changed)?" title="(\w+)">\2</td>\s*<td class="n dim">(\w*)</td>', written)
+    assert rows == [(" changed", "2", "None"), ("", "1", "1"), ("", "None", "")]
+
+
+def test_without_a_config_the_parameters_are_all_that_can_be_copied():
+    study = theirs()
+    copied = re.search(r'<pre id="config">(.*?)</pre>', page(study), re.DOTALL)
+    assert load_yaml(copied[1]) == study.best_params
 
 
 def test_every_section_is_there(reader):

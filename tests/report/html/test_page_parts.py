@@ -7,14 +7,14 @@ import optuna
 import pytest
 from reported import VERSIONS, constrained, ours, theirs
 
-from lightningtune.files import load_yaml
 from lightningtune.report.html.page import (
     describe_environment,
-    describe_runs,
+    describe_run,
     link_file,
     link_folder,
     make_columns,
     make_rows,
+    read_best_config,
 )
 from lightningtune.report.html.results import DrawableResults, drawable_results
 from lightningtune.study.directory import StudyDirectory
@@ -30,17 +30,16 @@ def test_each_trial_is_a_row_with_a_cell_for_each_column(tmp_path):
     columns, rows = make_columns(results), make_rows(results, tmp_path / "report.html")
     assert columns[:4] == ["trial", "state", "value", "lr"]
     assert columns[-4:] == ["epochs", "time", "memory", "note"]
-    assert all(len(row.cells) == len(columns) for row in rows)
-    assert [row.outcome for row in rows[:9]] == ["complete"] * 4 + ["pruned"] + ["complete"] * 3 + ["fail"]
-    assert [index for index, row in enumerate(rows) if row.is_best] == [results.drawn_study.best_trial.number]
-    assert rows[0].cells[-1].text == "untuned defaults"
-    assert rows[8].cells[-1].text == "RuntimeError: out of luck at 8"
+    assert all(len(cells) == len(columns) for _, cells in rows)
+    assert [trial.outcome for trial, _ in rows[:9]] == ["complete"] * 4 + ["pruned"] + ["complete"] * 3 + ["fail"]
+    assert rows[0][1][-1].text == "untuned defaults"
+    assert rows[8][1][-1].text == "RuntimeError: out of luck at 8"
 
 
 def test_numbers_are_sorted_as_numbers_and_shown_short(tmp_path):
     results = drawable_results(ours(3), StudyDirectory(tmp_path))
-    row = make_rows(results, tmp_path / "report.html")[0]
-    lr, act = row.cells[3], row.cells[6]
+    _, cells = make_rows(results, tmp_path / "report.html")[0]
+    lr, act = cells[3], cells[6]
     assert float(lr.key) == lr.value == results.optuna_trials[0].params["lr"]
     assert lr.is_number
     assert len(lr.text) < len(lr.key)
@@ -64,14 +63,14 @@ def test_a_choice_of_none_is_told_from_a_parameter_that_a_trial_does_not_have(tm
     choice = optuna.distributions.CategoricalDistribution([None, 3])
     study.add_trial(optuna.trial.create_trial(value=1.0, params={"x": None}, distributions={"x": choice}))
     study.add_trial(optuna.trial.create_trial(value=1.0))
-    column = [row.cells[3] for row in make_rows(drawable_results(study, StudyDirectory(tmp_path)), tmp_path / "r.html")]
-    assert [cell.text for cell in column] == ["None", ""]
+    rows = make_rows(drawable_results(study, StudyDirectory(tmp_path)), tmp_path / "r.html")
+    assert [cells[3].text for _, cells in rows] == ["None", ""]
 
 
 def test_infeasible_trials_are_marked(tmp_path):
     rows = make_rows(drawable_results(constrained(), StudyDirectory(tmp_path)), tmp_path / "r.html")
-    assert [row.cells[1].text for row in rows[:3]] == ["complete, infeasible", "complete", "complete, infeasible"]
-    assert {row.outcome for row in rows} == {"complete"}
+    assert [cells[1].text for _, cells in rows[:3]] == ["complete, infeasible", "complete", "complete, infeasible"]
+    assert {trial.outcome for trial, _ in rows} == {"complete"}
 
 
 def test_versions_machines_and_what_was_asked_for():
@@ -111,17 +110,17 @@ def directory(tmp_path):
 
 
 def describe(directory, number, is_of_command=False, is_ours=True, params=None):
-    """Say how the only best trial of a study, with this number, is run."""
+    """Return the config of the only best trial of a study, with this number, and how it is run."""
     best = TrialResult(number, "complete", (1.0,), params or {}, "", "", 1, 1.0, False, Path(), None)
     kinds = {"optuna_trials": (), "is_ours": is_ours, "is_of_command": is_of_command}
     results = DrawableResults("s", ("a",), ("minimize",), (best,) * (number + 1), (number,), **kinds)
-    (run,) = describe_runs(results, directory)
-    return run
+    config = read_best_config(results, directory)
+    return config, describe_run(best, config, directory, is_of_command)
 
 
 def test_a_config_with_class_paths_is_run_in_a_shell(directory):
-    run = describe(directory, 3)
-    assert load_yaml(run.config)["model"] == BLOCKS["model"]
+    config, run = describe(directory, 3)
+    assert config["model"] == BLOCKS["model"]
     words = shlex.split(run.command)
     assert words[:2] == ["python", "-c"]
     assert words[3:] == ["fit", "--config", str(directory.config(3))]
@@ -130,20 +129,20 @@ def test_a_config_with_class_paths_is_run_in_a_shell(directory):
 
 def test_other_configs_are_run_by_their_script(directory):
     directory.begin(directory.trial(4), {"model": {"lr": 0.1}})
-    assert describe(directory, 4).command == "optimizer.refit(number=4, seeds=[1, 2, 3])"
+    assert describe(directory, 4)[1].command == "optimizer.refit(number=4, seeds=[1, 2, 3])"
 
 
 def test_a_study_of_the_command_line_is_run_by_it(directory):
     command = ["lightningtune", "refit", str(directory.root), "--number", "3", "--seeds", "1", "2", "3"]
-    stored_elsewhere = describe(directory, 3, is_of_command=True)
+    _, stored_elsewhere = describe(directory, 3, is_of_command=True)
     assert shlex.split(stored_elsewhere.command) == [*command, "--storage", "URL"]
     assert stored_elsewhere.purpose.endswith("with the URL of its storage")
     directory.journal.touch()
-    assert shlex.split(describe(directory, 3, is_of_command=True).command) == command
+    assert shlex.split(describe(directory, 3, is_of_command=True)[1].command) == command
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_without_a_config_the_parameters_are_all_there_is(directory, is_ours):
-    run = describe(directory, 9, is_ours=is_ours, params={"x": 0.5})
-    assert load_yaml(run.config) == {"x": 0.5}
+    config, run = describe(directory, 9, is_ours=is_ours, params={"x": 0.5})
+    assert config is None
     assert run.command == "study.enqueue_trial({'x': 0.5})"
