@@ -58,11 +58,7 @@ def check_integers(at_least: Mapping[str, tuple[Any, int]]) -> None:
 
 
 def check_seeds(seeds: int | Sequence[int]) -> Sequence[int]:
-    """Check one seed, or several.
-
-    Returns:
-        All of them.
-    """
+    """Check one seed, or several, and return all."""
     chosen: Sequence[Any] = [seeds] if isinstance(seeds, (int, str, float)) else seeds
     check_integers({f"seeds[{i}]": (seed, 0) for i, seed in enumerate(chosen)})
     if len({*chosen}) < len(chosen):
@@ -157,18 +153,15 @@ def check_target(what: str, target: Any) -> None:
     base = LightningModule if what == "model_class" else LightningDataModule
     if callable(target):
         _check_names(what, target)
-    if target is None or (inspect.isclass(target) and issubclass(target, base)):
-        return
     function = "" if what == "model_class" else " Dataloaders are returned by a function."
-    if not callable(target) or isinstance(target, (base, nn.Module)):
+    if inspect.isclass(target) and not issubclass(target, base):
+        raise ConfigurationError(
+            f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.{function}"
+            f"{of_pytorch_lightning(target)}"
+        )
+    if target is not None and (not callable(target) or isinstance(target, (base, nn.Module))):
         given = f"a {type(target).__name__} that is built already" if isinstance(target, nn.Module) else repr(target)
         raise ConfigurationError(f"{what} must be a class or a callable that builds one, but got {given}.{function}")
-    if not inspect.isclass(target):
-        return
-    raise ConfigurationError(
-        f"{what}={target.__name__} must derive from lightning.pytorch.{base.__name__}.{function}"
-        f"{of_pytorch_lightning(target)}"
-    )
 
 
 def _check_names(what: str, target: Callable[..., Any]) -> None:
@@ -233,21 +226,19 @@ def without_failures(callback: Callable[..., Any]) -> Callable[..., Any]:
         >>> without_failures(print) is print
         True
     """
-    is_tracker = any(base.__module__.partition(".")[0] == "optuna_integration" for base in type(callback).__mro__)
-    return _Caught(callback) if is_tracker else callback
+    if not any(base.__module__.partition(".")[0] == "optuna_integration" for base in type(callback).__mro__):
+        return callback
+    has_failed = False
 
-
-class _Caught:
-    def __init__(self, callback: Callable[..., Any]) -> None:
-        self._callback = callback
-        self._has_told = False
-
-    def __call__(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def call(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        nonlocal has_failed
         try:
-            self._callback(study, trial)
+            callback(study, trial)
         except Exception as error:  # a tracker, its server and the network may fail in any way
-            name = type(self._callback).__name__
             text = "%s failed for trial %d: %s: %s. The study goes on, and nothing more is said of it."
-            if not self._has_told:
-                self._has_told = True
-                log.warning(text, name, trial.number, type(error).__name__, redact(" ".join(str(error).split())))
+            if not has_failed:
+                has_failed = True
+                reason = redact(" ".join(str(error).split()))
+                log.warning(text, type(callback).__name__, trial.number, type(error).__name__, reason)
+
+    return call

@@ -221,7 +221,7 @@ class OptunaDrivenOptimizer:
         self._view = LiveView(objective.monitor, view_console(verbose, is_shared=bool(prints) and not self._isolate))
         self._tell = Events([self._view])
         self._study: optuna.Study | None = None
-        self._checked: frozenset[str] = frozenset()
+        self._is_checked = False
         self._plan = StudyPlan(
             space=space,
             blueprint=blueprint,
@@ -327,7 +327,7 @@ class OptunaDrivenOptimizer:
             done=done,
             progress=progress,
         )
-        self._checked = frozenset(finding.text for finding in report.findings)  # the study does not repeat them
+        self._is_checked = True
         return report
 
     def optimize(self) -> optuna.Study:
@@ -567,9 +567,8 @@ class OptunaDrivenOptimizer:
         if is_new(study):
             point, note = plan_baseline(self._baseline, plan.space, plan.blueprint)
             notes += [] if note is None else [note]
-        for note in notes:
-            if note.detail not in self._checked:
-                self._tell.note(note.detail)
+        for note in () if self._is_checked else notes:  # a check has said them
+            self._tell.note(note.detail)
         if point is not None:
             opening.queue_baseline(study, point)
 

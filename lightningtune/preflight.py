@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 
-from lightningtune.config.base import LIMITS
+from lightningtune.config.base import LIMITS, is_block
 from lightningtune.config.schema import Place, check_names, get_at
 from lightningtune.config.values import as_python, briefly, is_kept, plain
 from lightningtune.contract import Notice, Objective
@@ -26,30 +26,36 @@ from lightningtune.training.build import Blueprint
 _PROBES = 5
 
 
+_MAY_CHANGE = (Enum, tuple, list, Mapping, os.PathLike, datetime.date, datetime.time, datetime.timedelta)
+"""Types that a file cannot hold, or containers of them."""
+
+
 def check_space(space: SearchSpace, blueprint: Blueprint) -> None:
     """Parse the configs of a few sampled points and of both ends of each range."""
-    schema, config = blueprint.schema, blueprint.config
-    check_names(schema, config)
-    points = list(_probes(space))
-    for parameter in space.parameters or ():
+    check_names(blueprint.schema, blueprint.config)
+    points, parameters = list(_probes(space)), space.parameters or ()
+    for parameter in parameters:
         for value in parameter.ends:
-            corner = points[0] | dict.fromkeys(parameter.paths, value)
-            merged = schema.merge(config, corner)
+            placed = dict.fromkeys(parameter.paths, value)
             try:
-                blueprint.check(merged)
+                _check_point(points[0] | placed, placed, blueprint)
             except InvalidConfigError as error:
                 if not any(path.rpartition(".")[2] in str(error) for path in parameter.paths):
                     raise
                 raise InvalidConfigError(f"'{parameter.name}'={value!r} does not fit. {error}") from None
-            for path in parameter.paths:
-                _check_kept(schema.locate(merged, path), value, merged, blueprint)
     for point in points:
-        merged = schema.merge(config, point)
-        blueprint.check(merged)
-        for path, value in point.items() if space.parameters is None else ():
-            _check_kept(schema.locate(merged, path), value, merged, blueprint)
-    for path in (path for parameter in space.parameters or () for path in parameter.paths):
-        _check_given(path, points[0], blueprint)
+        _check_point(point, point if space.parameters is None else {}, blueprint)
+    for parameter in parameters:
+        for path in parameter.paths:
+            _check_given(path, points[0], blueprint)
+
+
+def _check_point(point: Mapping[str, Any], placed: Mapping[str, Any], blueprint: Blueprint) -> None:
+    """Parse the config of a point, and check that some of its values reach the classes unchanged."""
+    merged = blueprint.schema.merge(blueprint.config, point)
+    blueprint.check(merged)
+    for path, value in placed.items():
+        _check_kept(blueprint.schema.locate(merged, path), value, merged, blueprint)
 
 
 def check_config(given: Any, blueprint: Blueprint) -> None:
@@ -60,24 +66,24 @@ def check_config(given: Any, blueprint: Blueprint) -> None:
     names = blueprint.schema.sections
     if not {*sections} & {*names} and len(sections) == 1:  # the config of a whole LightningCLI command
         sections = next(iter(sections.values()))
-    for name in names:
-        section = as_python(sections.get(name)) if isinstance(sections, Mapping) else None
-        if isinstance(section, Mapping) and "class_path" not in section:
-            for argument, value in section.items():
-                _check_kept((name, argument), value, blueprint.config, blueprint)
-        else:
-            _check_kept((name,), section, blueprint.config, blueprint)
+    for name in names if isinstance(sections, Mapping) else ():
+        _check_kept((name,), as_python(sections.get(name)), blueprint.config, blueprint)
 
 
 def _check_kept(place: Place, given: Any, config: Mapping[str, Any], blueprint: Blueprint) -> None:
     """Check that a class gets a value as given, or converted by its annotation."""
-    if isinstance(given, Mapping) and "class_path" in given:
-        inner = given.get("init_args")
-        for name, value in inner.items() if isinstance(inner, Mapping) else ():
-            _check_kept((*place, "init_args", name), value, config, blueprint)
+    if is_block(given):
+        place, given = (*place, "init_args"), given.get("init_args")
+    elif len(place) > 1 or not isinstance(given, Mapping):
+        _check_argument(place, given, config, blueprint)
         return
-    found = blueprint.schema.annotation(config, place)
-    if found is None or not isinstance(given, _MAY_CHANGE):
+    for name, value in given.items() if isinstance(given, Mapping) else ():
+        _check_kept((*place, name), value, config, blueprint)
+
+
+def _check_argument(place: Place, given: Any, config: Mapping[str, Any], blueprint: Blueprint) -> None:
+    found = blueprint.schema.annotation(config, place) if isinstance(given, _MAY_CHANGE) else None
+    if found is None:
         return
     got: Any = blueprint.arguments(config, str(place[0]))
     try:
@@ -90,20 +96,14 @@ def _check_kept(place: Place, given: Any, config: Mapping[str, Any], blueprint: 
         return
     kinds = {os.PathLike: "Path", datetime.date: "str", datetime.time: "str"}  # jsonargparse reads no dates
     kind = next((kind for base, kind in kinds.items() if isinstance(given, base)), type(given).__name__)
-    name = place[-1]
-    written = given.value if isinstance(given, Enum) else plain(given)
-    told = "has no annotation that tells" if hint is Any else f"is annotated {inspect.formatannotation(hint)}"
-    remedy = (
-        "Annotate what is in it, too" if isinstance(given, (list, Mapping)) else f"Annotate it, as '{name}: {kind}'"
-    )
+    name, written = place[-1], given.value if isinstance(given, Enum) else plain(given)
+    annotation = "has no annotation that tells" if hint is Any else f"is annotated {inspect.formatannotation(hint)}"
+    is_container = isinstance(given, (list, Mapping))
+    remedy = "Annotate what is in it, too" if is_container else f"Annotate it, as '{name}: {kind}'"
     raise InvalidConfigError(
         f"'{'.'.join(map(str, place))}'={briefly(given)} would be {briefly(got)} once it was written to a file: "
-        f"'{name}' of {getattr(owner, '__name__', owner)} {told}. {remedy}, or write {briefly(written)}."
+        f"'{name}' of {getattr(owner, '__name__', owner)} {annotation}. {remedy}, or write {briefly(written)}."
     )
-
-
-_MAY_CHANGE = (Enum, tuple, list, Mapping, os.PathLike, datetime.date, datetime.time, datetime.timedelta)
-"""Types that a file cannot hold, or containers of them."""
 
 
 def _check_given(path: str, point: Mapping[str, Any], blueprint: Blueprint) -> None:
@@ -146,44 +146,42 @@ def _probes(space: SearchSpace) -> Iterator[dict[str, Any]]:
 
 
 def baseline_point(space: SearchSpace, blueprint: Blueprint) -> dict[str, Any]:
-    """Express the untuned defaults, the base config as it is, as a point of the space.
-
-    Returns:
-        Parameter name to what Optuna stores for it.
-    """
+    """Express the untuned defaults, the base config as it is, as a point of the space: as Optuna stores it."""
     try:
         blueprint.check(blueprint.config)
         return space.defaults(lambda path: blueprint.schema.lookup(blueprint.config, path))
+    except NoDefault:
+        raise
     except ConfigurationError as error:
         if space.parameters is None:  # a function may suggest names that the config lacks
             raise NoDefault("the search space is a function, and they cannot be told from it") from error
         raise NoDefault(str(error).rstrip(".")) from error
-    except NoDefault:
-        raise
     except Exception as error:  # a user's function may raise anything
-        said = f"{type(error).__name__}: {error}".rstrip(": .")
-        raise NoDefault(f"the search space raises {said} for them") from error
+        text = f"{type(error).__name__}: {error}".rstrip(": .")
+        raise NoDefault(f"the search space raises {text} for them") from error
 
 
 def plan_baseline(
     given: bool | Mapping[str, Any], space: SearchSpace, blueprint: Blueprint
 ) -> tuple[Mapping[str, Any] | None, Notice | None]:
-    """Decide which point is tried first, as the untuned defaults.
-
-    Returns:
-        The point, and what the user should know of it; None for either where there is none.
-    """
+    """Return the point that is tried first, as the untuned defaults, and what the user should know of it, if any."""
     if given is False:
         return None, None
     try:
         point = given if isinstance(given, Mapping) else baseline_point(space, blueprint)
     except NoDefault as reason:
         return None, Notice("space", f"The untuned defaults are not tried first: {reason}. See baseline=.")
-    beyond = _outside(space, point)
-    if beyond is None:
+    beyond = [
+        f"{parameter.name}={point[parameter.name]} ({describe(parameter)})"
+        for parameter in space.parameters or ()
+        if not parameter.choices
+        and parameter.name in point
+        and not parameter.ends[0] <= point[parameter.name] <= parameter.ends[1]
+    ]
+    if not beyond:
         return point, None
-    said = "The untuned defaults lie outside the search space, and are tried first all the same"
-    return point, Notice("space", f"{said}: {beyond}. See baseline=.")
+    detail = "The untuned defaults lie outside the search space, and are tried first all the same"
+    return point, Notice("space", f"{detail}: {', '.join(beyond)}. See baseline=.")
 
 
 def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,20 +216,6 @@ def stored_point(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]
             f"{', '.join(point)}."
         )
     return point
-
-
-def _outside(space: SearchSpace, point: Mapping[str, Any]) -> str | None:
-    found = [
-        f"{parameter.name}={point[parameter.name]} ({describe(parameter)})"
-        for parameter in space.parameters or ()
-        if not parameter.choices and parameter.name in point and not _inside(parameter, point[parameter.name])
-    ]
-    return ", ".join(found) or None
-
-
-def _inside(parameter: Parameter, value: float) -> bool:
-    low, high = parameter.ends
-    return bool(low <= value <= high)
 
 
 def check_sampler(sampler: optuna.samplers.BaseSampler | None, space: SearchSpace, directions: Sequence[str]) -> None:
