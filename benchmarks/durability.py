@@ -109,7 +109,7 @@ def run(directory, isolate, epochs):
     study.optimize()
 
 
-def epochs_in(directory):
+def count_epochs(directory):
     """Return when each epoch began, which it was, and in which process."""
     path = Path(directory, "epochs")
     lines = path.read_text().splitlines() if path.exists() else []
@@ -124,7 +124,7 @@ def go_on_after_kill(isolate, host, epochs):
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, __file__, "--only", str(isolate), "--directory", directory, "--epochs", str(epochs)]
         with subprocess.Popen(command) as process:
-            while not (trained := epochs_in(directory)) or trained[-1][1] < 3 * epochs // 4:
+            while not (trained := count_epochs(directory)) or trained[-1][1] < 3 * epochs // 4:
                 assert process.poll() is None, "the study has ended before it was killed"
                 time.sleep(0.01)
             time.sleep(0.05)
@@ -135,7 +135,7 @@ def go_on_after_kill(isolate, host, epochs):
             killed_or_up = float(Path(directory, "began").read_text())
         else:
             killed_or_up = killed
-        every = epochs_in(directory)
+        every = count_epochs(directory)
         before = [epoch for epoch in every if epoch[0] < killed]
         when, epoch, _ = next(epoch for epoch in every if epoch[0] > killed)
         assert every[-1][1] == epochs - 1

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from lightningtune.search.spaces import AdvancedSearchSpace, SimpleSearchSpace
     from lightningtune.search.tunable import tunable
     from lightningtune.study.comparison import Replay
-    from lightningtune.study.refits import Refit
-    from lightningtune.study.results import StudyResults, TrialResult
+    from lightningtune.study.results import Refit, StudyResults, TrialResult
 
 __all__ = [
     "AdvancedSearchSpace",
@@ -63,7 +62,7 @@ _HOMES = {
     "NoResultError": "lightningtune.errors",
     "NonFiniteError": "lightningtune.errors",
     "OptunaDrivenOptimizer": "lightningtune.optimizer",
-    "Refit": "lightningtune.study.refits",
+    "Refit": "lightningtune.study.results",
     "Replay": "lightningtune.study.comparison",
     "SearchSpaceError": "lightningtune.errors",
     "SharedWeightsError": "lightningtune.errors",

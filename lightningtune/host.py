@@ -24,9 +24,8 @@ from lightningtune.study import opening
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.events import Events, Level, Message, TrialEnded, TrialPlaced, TrialStarted, ValuesReported
 from lightningtune.study.loop import HostedStudy, ask_and_tell
-from lightningtune.study.provenance import provenance_here
+from lightningtune.study.provenance import find_provenance
 from lightningtune.study.recovery import Recovery
-from lightningtune.study.refits import Refit, keep_result
 from lightningtune.study.reporter import (
     BASELINE,
     PRUNED_BY,
@@ -35,11 +34,11 @@ from lightningtune.study.reporter import (
     record_outcome,
     record_placement,
 )
-from lightningtune.study.results import trial_result
+from lightningtune.study.results import Refit, keep_result, read_trial
 from lightningtune.study.sampling import check_queued, is_exhausted
 from lightningtune.study.storage import stop_waiting
 from lightningtune.study.succession import CONTINUES
-from lightningtune.study.tally import SAY_WHAT_IS_IMPOSSIBLE, TrialTally, mistake_in
+from lightningtune.study.tally import SAY_WHAT_IS_IMPOSSIBLE, TrialTally, find_fatal_error
 from lightningtune.study.upkeep import FolderUpkeep
 from lightningtune.training.build import Blueprint
 from lightningtune.training.failures import failure
@@ -212,7 +211,7 @@ class Host:
         self._tally = TrialTally(study)
         self._upkeep = FolderUpkeep(study, plan.directory, self._tally, plan.save_top_k)
         self._interruption = Interruption(self._interrupt, self._end_now, is_here=runner.is_here)
-        self._provenance = provenance_here(plan.blueprint.schema)
+        self._provenance = find_provenance(plan.blueprint.schema)
         self._pruner_turn = threading.Lock()
         self._mistake: ConfigurationError | None = None
         self._fails_alike = False
@@ -300,7 +299,7 @@ class Host:
             # a signal has ended the trial's own process, and not this one
             reason = StopReason.KILLED if self._interruption.stop is None else StopReason.INTERRUPTED
             outcome = dataclasses.replace(outcome, reason=reason, error=TrialError(outcome.detail))
-        if (mistake := mistake_in(self._study, outcome.error)) is not None:
+        if (mistake := find_fatal_error(self._study, outcome.error)) is not None:
             self._mistake = mistake
             self._study.stop()
             outcome = dataclasses.replace(outcome, reason=StopReason.REFUSED)
@@ -321,7 +320,7 @@ class Host:
         tally.update()
         self._upkeep.keep(trial)
         best, ended = (
-            tuple(trial_result(tally.trials[n], directory, tally.successors.get(n)) for n in numbers)
+            tuple(read_trial(tally.trials[n], directory, tally.successors.get(n)) for n in numbers)
             for numbers in (tally.best, [trial.number])
         )
         self._tell(TrialEnded(ended[0], best, tally.count))

@@ -38,15 +38,15 @@ from lightningtune.report.live import LiveView, progress_bar, view_console
 from lightningtune.report.terminal import headline, summary
 from lightningtune.search.spaces import SearchSpaceLike
 from lightningtune.study import opening
-from lightningtune.study.changes import Subject, changes_since, check_continuable, check_subject, define
+from lightningtune.study.changes import Subject, check_continuable, check_subject, define, find_changes
 from lightningtune.study.comparison import Replay, check_tolerance
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.events import Events, StudyBegan, StudyEnded
 from lightningtune.study.loop import HostedStudy
 from lightningtune.study.objective import make_objective, read_directions
 from lightningtune.study.recovery import Recovery
-from lightningtune.study.refits import Refit
 from lightningtune.study.reporter import SEED, read_config_sum
+from lightningtune.study.results import Refit
 from lightningtune.study.storage import check_storage, open_storage
 from lightningtune.study.tally import TrialTally, count_finished, describe_progress, is_new, start_over
 from lightningtune.study.upkeep import FolderUpkeep
@@ -355,7 +355,7 @@ class OptunaDrivenOptimizer:
         asked_for = define(
             study, plan.objective, plan.n_trials, plan.blueprint.schema, plan.space, plan.blueprint.config
         )
-        if (changed := changes_since(plan.directory.read_definition(), asked_for, study)) is not None:
+        if (changed := find_changes(plan.directory.read_definition(), asked_for, study)) is not None:
             self._tell.note(changed)
         recovery = Recovery(study, plan.directory, plan.n_trials, self._tell.note)
         recovery.begin()

@@ -17,7 +17,7 @@ from lightningtune.errors import ConfigurationError, NoResultError, TrialError, 
 from lightningtune.files import write_text
 from lightningtune.study.comparison import Replay, Training, find_differences
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.provenance import provenance_here
+from lightningtune.study.provenance import find_provenance
 from lightningtune.study.reporter import (
     DETAIL,
     PLACEMENT,
@@ -95,7 +95,7 @@ def replay(
         recorded,
         Training(follower.curve, outcome.score, ending),
         tolerance,
-        tuple(find_differences(read_provenance(trial), provenance_here(blueprint.schema), facts, outcome.facts)),
+        tuple(find_differences(read_provenance(trial), find_provenance(blueprint.schema), facts, outcome.facts)),
         is_seeded=config.get("seed_everything") is not False,
         directory=folder,
     )

@@ -27,7 +27,7 @@ from family import children_of, have_ended, marked
 from servers import Postgres
 
 from lightningtune.study.reporter import DETAIL, REASON
-from lightningtune.study.succession import ATTEMPT, ATTEMPTS, line_of, successors
+from lightningtune.study.succession import ATTEMPT, ATTEMPTS, find_successors, get_lineage
 from lightningtune.study.tally import TrialTally, count_finished
 
 SCRIPT = Path(__file__).with_name("chaos_study.py")
@@ -165,7 +165,7 @@ def opened(run: Run) -> optuna.Study:
 
 def counted(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
     """Return the trial that counts of each training, by the training's place."""
-    replaced = successors(study.trials)
+    replaced = find_successors(study.trials)
     return {TrialTally(study).get_place(t.number): t for t in study.trials if t.number not in replaced}
 
 
@@ -198,7 +198,7 @@ def extra_epochs(run: Run) -> tuple[int, list[str]]:
     """
     study, wrote, extra, faults = opened(run), attempts(run.folder), 0, []
     for last in counted(study).values():
-        line = [wrote[t.number] for t in line_of(study.trials, last.number) if t.number in wrote]
+        line = [wrote[t.number] for t in get_lineage(study.trials, last.number) if t.number in wrote]
         for cut, following in pairwise(line):
             start = min(following.begun)
             again = [when for epoch, when in cut.begun.items() if epoch >= start]
@@ -283,7 +283,7 @@ def report(run: Run) -> str:
     """Say what was done."""
     study, kinds = opened(run), Counter(run.kills)
     killed = ", ".join(f"{kinds[kind]} {kind}" for kind in (*KINDS, *([DATABASE] if run.database else [])))
-    most = max(len(line_of(study.trials, trial.number)) for trial in counted(study).values())
+    most = max(len(get_lineage(study.trials, trial.number)) for trial in counted(study).values())
     return (
         f"{len(run.kills)} kills ({killed}), {run.starts} starts, {run.seconds:.0f} s; {len(study.trials)} trials for "
         f"{TRIALS} trainings, at most {most} for one, {len(given_up(study))} given up; {extra_epochs(run)[0]} of "

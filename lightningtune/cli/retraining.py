@@ -15,7 +15,7 @@ from lightningtune.errors import ConfigurationError
 if TYPE_CHECKING:
     from lightningtune.study.comparison import Replay
     from lightningtune.study.finding import FoundStudy
-    from lightningtune.study.refits import Refit
+    from lightningtune.study.results import Refit
 
 _REPLAY_EPILOG = """\
 The exit code is 0 where the two are identical or agree within the tolerance,

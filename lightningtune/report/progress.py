@@ -15,7 +15,7 @@ from rich.text import Text
 from lightningtune.contract import StopReason, Values
 from lightningtune.study.events import StudyBegan, TrialEnded, TrialPlaced, TrialStarted, ValuesReported
 from lightningtune.study.progress import LATEST, time_left
-from lightningtune.study.results import TrialResult, epochs_in, max_epochs_of
+from lightningtune.study.results import TrialResult, count_epochs, read_max_epochs
 from lightningtune.wording import clock, counted, parameters
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -158,7 +158,7 @@ class ProgressLines:
 
 def _moment(trial: Running) -> str:
     """Name the epoch of the latest values, or the validation where the epoch is unknown."""
-    epochs, limit = epochs_in(trial.step + 1, trial.trainer), max_epochs_of(trial.trainer)
+    epochs, limit = count_epochs(trial.step + 1, trial.trainer), read_max_epochs(trial.trainer)
     if epochs is None:
         return f"validation {trial.step + 1}"
     return f"epoch {epochs}" + (f"/{limit}" if limit is not None else "")

@@ -88,9 +88,6 @@ def check_subject(study: optuna.Study, asked_for: Subject, how_to_remove: str) -
     """Refuse a study that tunes something else; keep on the study what it tunes.
 
     A study in which no trial runs, and none has reported a value, may become one of another subject.
-
-    Raises:
-        ConfigurationError: naming what the study tunes, and what is asked for.
     """
     stored = study.user_attrs.get(SUBJECT)
     is_running = bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
@@ -131,11 +128,7 @@ def _list_parameters(names: set[str]) -> str:
 
 
 def check_continuable(study: optuna.Study, parameters: Iterable[Parameter], how_to_remove: str) -> None:
-    """Refuse a parameter whose kind, scale or choices are not those of the study. A wider or narrower range goes on.
-
-    Raises:
-        ConfigurationError: naming the parameter, what it was, and the command that removes the study.
-    """
+    """Refuse a parameter whose kind, scale or choices are not those of the study. A wider or narrower range goes on."""
     trials = study.get_trials(deepcopy=False)
     for parameter in parameters:
         stored = next((t.distributions[parameter.name] for t in trials if parameter.name in t.distributions), None)
@@ -179,7 +172,7 @@ def define(
     }
 
 
-def changes_since(before: Mapping[str, Any], asked_for: Mapping[str, Any], study: optuna.Study) -> str | None:
+def find_changes(before: Mapping[str, Any], asked_for: Mapping[str, Any], study: optuna.Study) -> str | None:
     """Say what has changed since ``study.yaml`` was written; None where nothing has, or no trial ran."""
     if not before or is_new(study):
         return None

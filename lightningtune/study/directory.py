@@ -55,11 +55,7 @@ class StudyDirectory:
 
     @classmethod
     def named(cls, experiment_dir: str | os.PathLike[str] | None, study_name: str) -> StudyDirectory:
-        """Return the folder of a study, which need not be there.
-
-        Raises:
-            ConfigurationError: when no folder can have the study's name.
-        """
+        """Return the folder of a study, which need not be there."""
         check_study_name(study_name)
         if not isinstance(experiment_dir, (str, os.PathLike, type(None))):
             raise ConfigurationError(f"experiment_dir must be the path of a folder, but got {experiment_dir!r}.")
@@ -181,11 +177,7 @@ class StudyDirectory:
         write_text(directory / "config.yaml", dump_yaml(dict(config)))
 
     def read_config(self, number: int, written: str | None = None) -> dict[str, Any]:
-        """Read the resolved config of a trial.
-
-        Raises:
-            InvalidConfigError: when it is not there, or its checksum is not the one that was written, if that is known.
-        """
+        """Read the resolved config of a trial."""
         config = read_mapping(self.config(number))
         if written not in (None, self.sum_of_config(number)):
             raise InvalidConfigError(
@@ -199,11 +191,7 @@ class StudyDirectory:
         return hashlib.blake2b(self.config(number).read_bytes(), digest_size=16).hexdigest()
 
     def check_whole(self, number: int, written: str | None) -> None:
-        """Check a trial's config against its checksum, where that is known, and its best checkpoint, where it is kept.
-
-        Raises:
-            InvalidConfigError: naming the file that is not as it was written.
-        """
+        """Check a trial's config and its best checkpoint, as far as they are there, against their checksums."""
         self.read_config(number, written)
         checkpoint = self.checkpoint(number)
         if checkpoint is None:
@@ -214,11 +202,7 @@ class StudyDirectory:
             raise InvalidConfigError(f"The checkpoint '{checkpoint}' is not as it was written: {error}") from error
 
     def check_belongs(self, seed: int, trials: int) -> None:
-        """Check that the folder belongs to the journal, which has this seed and so many trials.
-
-        Raises:
-            ConfigurationError: when the trials of the folder are not in it, or are another study's.
-        """
+        """Check that the folder belongs to the journal, which has this seed and so many trials."""
         if not trials and any(self.root.glob("trials/*/config.yaml")):
             raise ConfigurationError(
                 f"The journal '{self.journal}' holds no trial, but '{self.root / 'trials'}' does: it has been lost. "

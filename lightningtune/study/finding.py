@@ -49,9 +49,6 @@ def find_study(study: str, storage: str | None = None, outage_seconds: float = O
         study: its folder; or its name, and then its folder lies in ``lightningtune_runs``.
         storage: where it is stored, as a URL or the path of a journal; the journal in its folder when not given.
         outage_seconds: how long the storage is waited for when it is away.
-
-    Raises:
-        ConfigurationError: when there is none, naming those that there are.
     """
     storage = None if storage is None else expand_storage(storage)
     directory = StudyDirectory(expand_home(study).absolute())
@@ -77,11 +74,7 @@ def find_study(study: str, storage: str | None = None, outage_seconds: float = O
 
 
 def list_study_names(storage: str, outage_seconds: float = OUTAGE_SECONDS) -> list[str]:
-    """Return the names of the studies in a storage, which is a URL or the path of a journal.
-
-    Raises:
-        ConfigurationError: when there is no such storage.
-    """
+    """Return the names of the studies in a storage, which is a URL or the path of a journal."""
     storage = expand_storage(storage)
     return sorted(optuna.get_all_study_names(_open_existing(storage, Path(storage), outage_seconds)))
 
@@ -114,11 +107,7 @@ def _list_others(directory: StudyDirectory) -> str:
 
 
 def check_idle(study: optuna.Study) -> None:
-    """Refuse to go on while a host works on a study. Where that is not known at once, this takes half a minute.
-
-    Raises:
-        ConfigurationError: naming the hosts.
-    """
+    """Refuse to go on while a host works on a study. Where that is not known at once, this takes half a minute."""
     hosts = find_busy_hosts(study) or await_heartbeats(study, find_idle_hosts(study))
     if hosts:
         raise ConfigurationError(
@@ -128,11 +117,7 @@ def check_idle(study: optuna.Study) -> None:
 
 
 def check_own(found: FoundStudy) -> None:
-    """Refuse to go on where the folder that was found is not that of this study, or not of this study alone.
-
-    Raises:
-        ConfigurationError: saying what is there instead.
-    """
+    """Refuse to go on where the folder that was found is not that of this study, or not of this study alone."""
     name, directory = found.study.study_name, found.directory
     if not directory.root.is_dir():
         return
@@ -172,11 +157,7 @@ def measure_size(paths: Iterable[Path]) -> int:
 
 
 def remove_weights(found: FoundStudy) -> None:
-    """Remove every checkpoint of a study; configs, metrics and the study itself stay.
-
-    Raises:
-        ConfigurationError: when the folder is not the study's.
-    """
+    """Remove every checkpoint of a study; configs, metrics and the study itself stay."""
     check_own(found)
     for path in find_weights(found.directory):
         remove_path(path)
@@ -186,9 +167,6 @@ def remove_study(found: FoundStudy) -> list[Path]:
     """Remove a study and its own files, and return what else lies in its folder, which stays.
 
     The files move into a hidden folder before they are removed, so that nobody sees half a study.
-
-    Raises:
-        ConfigurationError: when the folder is not the study's.
     """
     check_own(found)
     directory, root = found.directory, found.directory.root

@@ -32,11 +32,7 @@ _Position = tuple[int, int, int]
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Open a journal file, or create one.
-
-    Raises:
-        ConfigurationError: when it is damaged, or cannot be read.
-    """
+    """Open a journal file, or create one."""
     try:
         journal = Journal(path)
         return JournalStorage(journal)
@@ -75,11 +71,7 @@ class Journal(BaseJournalBackend):
         path.touch()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write records, and cut a torn line before them.
-
-        Raises:
-            ConfigurationError: when a line is damaged: once another follows, nothing could be read any more.
-        """
+        """Write records, and cut a torn line before them."""
         self._lock.acquire()
         try:
             # a file that has become shorter is another one, such as a copy that was put in its place
@@ -100,11 +92,7 @@ class Journal(BaseJournalBackend):
             self._lock.release()
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """Read records.
-
-        Raises:
-            ConfigurationError: when a line is not as it was written, or not in its place.
-        """
+        """Read records."""
         known = self._known if self._known[0] <= log_number_from else (0, 0, 0)
         try:
             logs, self._known = self._read_after(known)

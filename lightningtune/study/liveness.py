@@ -37,10 +37,10 @@ from lightningtune.study.succession import (
     ATTEMPTS,
     CONTINUES,
     WANTED,
-    line_of,
+    find_successors,
+    get_lineage,
     next_attempt,
     requeue,
-    successors,
     withdraw,
 )
 from lightningtune.study.tally import TrialTally
@@ -92,7 +92,7 @@ def claim(trial: optuna.Trial) -> bool:
         trial.set_user_attr(WORKER, dataclasses.asdict(Worker.this()))
         if CONTINUES not in trial.user_attrs:
             return True
-        successor = successors(trial.study.get_trials(deepcopy=False)).get(trial.number)
+        successor = find_successors(trial.study.get_trials(deepcopy=False)).get(trial.number)
         if successor is not None:
             withdraw(trial.storage, get_id(trial), successor)
     except UpdateFinishedTrialError:  # another host has withdrawn it in between
@@ -192,11 +192,11 @@ class ProcessMonitor:
         """Whether another host works on the study, or may do so."""
         return self._has_others(_read_hosts(self._study))
 
-    def given_up(self) -> list[int]:
+    def find_given_up(self) -> list[int]:
         """Return the trials that were cut short too often to be queued again."""
         self._tally.update()
         ended = self._find_cut_short({StopReason.KILLED})
-        return [number for number in ended if next_attempt(line_of(self._tally.trials, number)) > self._attempts]
+        return [number for number in ended if next_attempt(get_lineage(self._tally.trials, number)) > self._attempts]
 
     def _find_cut_short(self, reasons: Collection[StopReason]) -> list[int]:
         """Return this library's trials that ended for one of these reasons, and that no other goes on from."""

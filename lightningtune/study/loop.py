@@ -56,9 +56,6 @@ def ask_and_tell(
         timeout: seconds after which no trial is asked for.
         catch: errors of a trial that do not end the study.
         callbacks: called after each trial.
-
-    Raises:
-        Exception: what a trial raised, where it is not among ``catch``.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     running: dict[Future[TrialOutcome], optuna.Trial] = {}

@@ -23,9 +23,6 @@ def make_objective(
 ) -> Objective:
     """Make an `Objective` of what the user gives; a mode that is None is taken from the study's directions.
 
-    Raises:
-        MetricError: naming what is wrong.
-
     Example:
         >>> make_objective("val_acc", None, ["maximize"]).mode
         ('max',)

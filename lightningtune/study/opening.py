@@ -37,9 +37,6 @@ def open_study(
     The study's seed is kept on it, so that a trial's seed is the same wherever the trial runs. In a study that goes on,
     the sampler is seeded from the study's seed and the number of trials so far: with its own seed it would repeat its
     points. A sampler that is not given is TPE.
-
-    Raises:
-        ConfigurationError: when the stored study has other directions or metrics, or another seed.
     """
     if not load_if_exists and study_name in optuna.get_all_study_names(storage):
         raise ConfigurationError(

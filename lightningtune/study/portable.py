@@ -32,9 +32,6 @@ def export_study(found: FoundStudy, target: Path, with_weights: bool = False) ->
 
     A ``.zip`` holds the study's folder with a journal, whatever the study is stored in, and the best checkpoint where
     that is asked for. A ``.csv`` holds its trials. A ``.json`` holds its definition, and its trials with their configs.
-
-    Raises:
-        ConfigurationError: when the name ends otherwise, or there are no weights to export.
     """
     if target.suffix not in FORMS:
         raise ConfigurationError(f"'{target}' must end in one of {', '.join(FORMS)}, which says what is written.")

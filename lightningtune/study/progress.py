@@ -14,7 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.identity import WORKER, is_dead, read_worker
 from lightningtune.study.reporter import BASELINE
-from lightningtune.study.results import StudyResults, collect_results, epochs_in, max_epochs_of, trainer_section
+from lightningtune.study.results import (
+    StudyResults,
+    collect_results,
+    count_epochs,
+    read_max_epochs,
+    read_trainer_section,
+)
 from lightningtune.study.tally import count_finished
 
 LATEST = 20
@@ -153,13 +159,13 @@ def _running(trial: FrozenTrial, directory: StudyDirectory, sign: int, now: date
     values = trial.intermediate_values
     passed = max(values, default=-1) + 1  # some validations may not log the metric
     worker = read_worker(trial.user_attrs.get(WORKER))
-    trainer = trainer_section(directory, trial.number)
+    trainer = read_trainer_section(directory, trial.number)
     return RunningTrial(
         number=trial.number,
         params=dict(trial.params),
         validations=passed,
-        epoch=epochs_in(passed, trainer),
-        max_epochs=max_epochs_of(trainer),
+        epoch=count_epochs(passed, trainer),
+        max_epochs=read_max_epochs(trainer),
         value=values[max(values)] if values else None,
         best=min(values.values(), key=lambda value: sign * value) if values else None,
         seconds=max((now - trial.datetime_start).total_seconds(), 0.0) if trial.datetime_start else 0.0,

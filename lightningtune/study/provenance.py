@@ -38,7 +38,7 @@ class Provenance:
     classes: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def provenance_here(schema: Schema, timeout: float = 3.0) -> Provenance:
+def find_provenance(schema: Schema, timeout: float = 3.0) -> Provenance:
     """Ask for the versions, and ask git about the script's folder, or else about the working directory.
 
     Without git, or without a repository, no commit is named. Takes some 10 ms where there is one. Git has ``timeout``

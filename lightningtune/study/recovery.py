@@ -25,7 +25,7 @@ from lightningtune.study.liveness import (
 )
 from lightningtune.study.reporter import REASON, read_config_sum
 from lightningtune.study.storage import call_at_once
-from lightningtune.study.succession import CONTINUES, line_of
+from lightningtune.study.succession import CONTINUES, get_lineage
 from lightningtune.study.tally import count_finished
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Recovery:
 
     def find_checkpoint(self, number: int) -> Path | None:
         """Return the latest checkpoint of a trial and its predecessors."""
-        line = reversed(line_of(self._study.get_trials(deepcopy=False), number))
+        line = reversed(get_lineage(self._study.get_trials(deepcopy=False), number))
         found = (self._directory.last_checkpoint(trial.number) for trial in line)
         return next((path for path in found if path is not None), None)
 
@@ -113,7 +113,7 @@ class Recovery:
     def _look(self, interrupted: bool) -> None:
         with self._turn:
             self._tell_of(self._watch.rescue(interrupted))
-            for number in self._watch.given_up():
+            for number in self._watch.find_given_up():
                 if not (self._directory.trial(number) / "error.txt").exists():  # else an earlier run has told the user
                     self._tell_given_up(number)
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from lightningtune.contract import Stop, StopReason, TrialFacts, TrialOutcome, Values
 from lightningtune.errors import redact
 from lightningtune.study.provenance import Provenance
-from lightningtune.study.storage import PatientStorage
+from lightningtune.study.storage import call_at_once
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ class OptunaReporter:
         study_name = self._study.study_name if self._study is not None else ""
         self._tell = functools.partial(_log_once, study_name) if tell is None else tell
         self._has_one_objective = self._study is None or len(self._study.directions) == 1
-        if not self._has_one_objective and self._study is not None:
-            self.notice(f"Study '{self._study.study_name}' has several objectives, and Optuna prunes none of them.")
+        if not self._has_one_objective:
+            self.notice(f"Study '{study_name}' has several objectives, and Optuna prunes none of them.")
 
     def report(self, values: Values, step: int) -> Stop | None:
         """Report the first value; return the decision to prune, or None."""
@@ -68,20 +68,14 @@ class OptunaReporter:
             return None
         # Optuna knows NaN as no value, but would take a last infinity for the value of a pruned trial
         self._trial.report(math.nan if math.isinf(values[0]) else values[0], step)
-        if self._is_baseline or not self._should_prune():
+        if self._study is None or self._is_baseline or not call_at_once(self._study, self._trial.should_prune, False):
             return None
-        pruner = type(self._study.pruner).__name__ if self._study is not None else "the pruner"
+        pruner = type(self._study.pruner).__name__
         return Stop(StopReason.PRUNED, f"pruned by {pruner} with {values[0]:.6g}")
 
     def notice(self, text: str) -> None:
         """Tell a notice, or log it once for each study."""
         self._tell(text)
-
-    def _should_prune(self) -> bool:
-        storage = getattr(self._trial, "storage", None)
-        if not isinstance(storage, PatientStorage):
-            return self._trial.should_prune()
-        return storage.call_at_once(self._trial.should_prune, otherwise=False)
 
 
 def record_placement(trial: optuna.Trial, placement: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a study found, as frozen data: each trial, the best ones, and those whose weights are kept."""
+"""What a study found, as frozen data: each trial, the best ones, and further trainings of their configs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from lightningtune.contract import StopReason, TrialFacts
+from lightningtune.contract import StopReason, TrialFacts, Values
 from lightningtune.errors import InvalidConfigError, NoResultError
-from lightningtune.files import read_mapping
+from lightningtune.files import dump_json, read_mapping, write_text
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.provenance import Provenance
-from lightningtune.study.refits import Refit, read_refits
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, read_facts, read_provenance
 from lightningtune.study.succession import CONTINUES
 from lightningtune.study.tally import TrialTally, is_feasible
@@ -26,6 +25,31 @@ from lightningtune.wording import Readable, list_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+RESULT = "result.json"
+"""The file in a refit's folder that holds its seed and its score."""
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One more training of a trial's config.
+
+    Attributes:
+        number: the trial's.
+        seed: what the training was seeded with.
+        score: one value for each metric.
+        checkpoint: the checkpoint of its best validation; None where none was kept.
+        directory: its folder.
+        is_repetition: whether it was trained as the trial was, but for the seed; one that was trained for longer was
+            not.
+    """
+
+    number: int
+    seed: int
+    score: Values
+    checkpoint: Path | None
+    directory: Path
+    is_repetition: bool = True
 
 
 @dataclass(frozen=True)
@@ -280,20 +304,20 @@ def collect_results(study: optuna.Study, metrics: tuple[str, ...], directory: St
         study_name=study.study_name,
         metrics=metrics,
         directions=tuple(direction.name.lower() for direction in study.directions),
-        trials=tuple(trial_result(trial, directory, tally.successors.get(trial.number)) for trial in tally.trials),
+        trials=tuple(read_trial(trial, directory, tally.successors.get(trial.number)) for trial in tally.trials),
         best_numbers=tuple(tally.best),
         refits=read_refits(directory),
     )
 
 
-def trial_result(trial: FrozenTrial, directory: StudyDirectory, continued_by: int | None = None) -> TrialResult:
+def read_trial(trial: FrozenTrial, directory: StudyDirectory, continued_by: int | None = None) -> TrialResult:
     """Read one trial into frozen data."""
     attrs = trial.user_attrs
     epochs, seconds, facts = read_facts(trial)
     if trial.state.is_finished() and not seconds:  # it was killed with its host, and could not say
         seconds = _measure_from_files(directory, trial)
     if trial.state.is_finished() and not epochs and trial.intermediate_values:
-        epochs = epochs_in(max(trial.intermediate_values) + 1, trainer_section(directory, trial.number)) or 0
+        epochs = count_epochs(max(trial.intermediate_values) + 1, read_trainer_section(directory, trial.number)) or 0
     return TrialResult(
         number=trial.number,
         state=trial.state.name.lower(),
@@ -325,7 +349,7 @@ def _measure_from_files(directory: StudyDirectory, trial: FrozenTrial) -> float:
     return max(min(max(times) - trial.datetime_start.timestamp(), trial.duration.total_seconds()), 0.0)
 
 
-def trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]:
+def read_trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]:
     """Return the trainer section of a trial's config; empty where it cannot be read."""
     try:
         section = read_mapping(directory.config(number)).get("trainer")
@@ -334,22 +358,63 @@ def trainer_section(directory: StudyDirectory, number: int) -> Mapping[str, Any]
     return section if isinstance(section, Mapping) else {}
 
 
-def epochs_in(validations: int, trainer: Mapping[str, Any]) -> int | None:
+def count_epochs(validations: int, trainer: Mapping[str, Any]) -> int | None:
     """Return how many epochs have that many validations; None unless each epoch ends with one.
 
     Example:
-        >>> epochs_in(3, {"max_epochs": 20, "check_val_every_n_epoch": 2}), epochs_in(3, {"val_check_interval": 0.25})
-        (None, None)
+        >>> count_epochs(3, {"max_epochs": 20}), count_epochs(3, {"check_val_every_n_epoch": 2})
+        (3, None)
     """
     # 1 means each batch and 1.0 each epoch; with several epochs between validations, training may report too
-    interval, limit = trainer.get("val_check_interval"), max_epochs_of(trainer)
+    interval, limit = trainer.get("val_check_interval"), read_max_epochs(trainer)
     is_whole = interval is None or (isinstance(interval, float) and interval == 1.0)
     if not trainer or not is_whole or trainer.get("check_val_every_n_epoch", 1) != 1:
         return None
     return validations if limit is None or validations <= limit else None
 
 
-def max_epochs_of(trainer: Mapping[str, Any]) -> int | None:
+def read_max_epochs(trainer: Mapping[str, Any]) -> int | None:
     """Return the limit of epochs; None where the config has none."""
     limit = trainer.get("max_epochs")
     return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def keep_result(
+    study: StudyDirectory, number: int, seed: int, score: Values, checkpoint: Path | None, own: Path
+) -> Refit:
+    """Write the result of a refit to its folder, and return it."""
+    write_text(own / RESULT, dump_json({"number": number, "seed": seed, "score": list(score)}))
+    return Refit(number, seed, score, checkpoint, own, _is_repetition(study, number, own))
+
+
+def read_refits(study: StudyDirectory) -> tuple[Refit, ...]:
+    """Read the refits of a study, sorted by trial and seed; unreadable ones are left out."""
+    found = []
+    for path in sorted((study.root / "refit").glob(f"*/{RESULT}")):
+        with contextlib.suppress(InvalidConfigError, ValueError, TypeError, KeyError):
+            kept = read_mapping(path)
+            number, checkpoint = int(kept["number"]), path.with_name("best.ckpt")
+            found.append(
+                Refit(
+                    number,
+                    int(kept["seed"]),
+                    tuple(float(value) for value in kept["score"]),
+                    checkpoint if checkpoint.is_file() else None,
+                    path.parent,
+                    _is_repetition(study, number, path.parent),
+                )
+            )
+    return tuple(found)
+
+
+def _is_repetition(study: StudyDirectory, number: int, own: Path) -> bool:
+    trained = _but_seed(own / "config.yaml")
+    return trained is not None and trained == _but_seed(study.config(number))
+
+
+def _but_seed(path: Path) -> Any:
+    """Return a config without its seed; None where it cannot be read."""
+    try:
+        return {name: value for name, value in read_mapping(path).items() if name != "seed_everything"}
+    except InvalidConfigError:
+        return None

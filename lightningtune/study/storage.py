@@ -74,9 +74,6 @@ def open_storage(
         default: the journal file to use when ``storage`` is None.
         outage_seconds: how long it is waited for when it is away later on.
         start_seconds: how long a server is waited for now.
-
-    Raises:
-        ConfigurationError: when it is none of these, or cannot be opened.
     """
     open_missing_streams()
     check_storage(storage)
@@ -124,11 +121,7 @@ def expand_storage(storage: str | os.PathLike[str]) -> str:
 
 
 def check_storage(storage: Any) -> None:
-    """Check what can be known of a storage without opening it.
-
-    Raises:
-        ConfigurationError: when `open_storage` could not open it.
-    """
+    """Check what can be known of a storage without opening it."""
     if storage is None or isinstance(storage, BaseStorage):
         return
     if not isinstance(storage, (str, os.PathLike)):
@@ -180,7 +173,7 @@ def _pass_on_for_trial(name: str, writes: bool = True) -> Callable[..., Any]:
     """Return such a method that first sends the values which the trial has reported."""
 
     def method(self: PatientStorage, trial_id: int, *args: Any, **kwargs: Any) -> Any:
-        return self._call_for_trial(trial_id, lambda s: getattr(s, name)(trial_id, *args, **kwargs), writes=writes)
+        return self._call(lambda s: getattr(s, name)(trial_id, *args, **kwargs), writes=writes, trial_id=trial_id)
 
     return method
 
@@ -250,12 +243,19 @@ class PatientStorage(BaseStorage):
             self._lock.notify_all()
 
     def _call(
-        self, call: Callable[[BaseStorage], _T], again: Callable[[BaseStorage], _T] | None = None, writes: bool = False
+        self,
+        call: Callable[[BaseStorage], _T],
+        again: Callable[[BaseStorage], _T] | None = None,
+        writes: bool = False,
+        trial_id: int | None = None,
     ) -> _T:
         """Call the storage until it answers, or the outage has lasted too long.
 
-        Once an answer may have been lost, ``again`` is called instead, where it is given.
+        The collected values of the trial are sent first. Once an answer may have been lost, ``again`` is called
+        instead, where it is given.
         """
+        if trial_id is not None and trial_id in self._unsent:
+            self._send(trial_id, self._call)
         is_hurried, failed = getattr(self._of_thread, "is_hurried", False), self._failed
         nobody_waits = is_hurried or self._since == -math.inf
         if failed is not None and nobody_waits and time.monotonic() < self._not_before:
@@ -315,18 +315,6 @@ class PatientStorage(BaseStorage):
             was_away, self._failed = self._failed is not None, None
         if was_away:
             log.warning("The study's storage is back after %.1f seconds.", time.monotonic() - self._since)
-
-    def _call_for_trial(
-        self,
-        trial_id: int,
-        call: Callable[[BaseStorage], _T],
-        again: Callable[[BaseStorage], _T] | None = None,
-        writes: bool = True,
-    ) -> _T:
-        """Send a trial's collected values, then call the storage."""
-        if trial_id in self._unsent:
-            self._send(trial_id, self._call)
-        return self._call(call, again, writes)
 
     def _send(self, trial_id: int, send: Callable[..., Any]) -> None:
         """Send a trial's collected values, in the order in which they were reported."""
@@ -412,7 +400,7 @@ class PatientStorage(BaseStorage):
             # this host goes on as if it had taken it: claim() finds out who holds it.
             return has_changed or WORKER not in storage.get_trial(trial_id).user_attrs
 
-        return self._call_for_trial(trial_id, lambda s: s.set_trial_state_values(trial_id, state, values), again)
+        return self._call(lambda s: s.set_trial_state_values(trial_id, state, values), again, True, trial_id)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """Return a study's directions. They never change, so they are asked for once."""

@@ -39,7 +39,7 @@ _OF_ONE_ATTEMPT = {REASON, DETAIL, FACTS, PLACEMENT, PROVENANCE, WORKER}
 _OF_THE_SAMPLER = {"grid_id", "search_space"}
 
 
-def successors(trials: Iterable[FrozenTrial]) -> dict[int, int]:
+def find_successors(trials: Iterable[FrozenTrial]) -> dict[int, int]:
     """Return the trials that another stands for, with the other's number; none of them counts.
 
     These are the trials that another goes on from, and those that were queued to go on where another already does.
@@ -54,7 +54,7 @@ def successors(trials: Iterable[FrozenTrial]) -> dict[int, int]:
     return found
 
 
-def line_of(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:
+def get_lineage(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:
     """Return a trial and those that it goes on from, the first one first."""
     line = [trials[number]]
     while CONTINUES in line[0].user_attrs:
@@ -87,14 +87,14 @@ def requeue(study: optuna.Study, number: int, attempts: int = ATTEMPTS) -> int |
     trial = trials[number]
     if trial.state is not TrialState.FAIL:
         return None
-    if number not in successors(trials):
-        attempt = next_attempt(line_of(trials, number))
+    if number not in find_successors(trials):
+        attempt = next_attempt(get_lineage(trials, number))
         if attempt > attempts:
             return None
         study.add_trial(_make_successor(trial, attempt))
     # other hosts may have done the same at this moment: of all that wait to go on, only the first stays
     trials = study.get_trials(deepcopy=False)
-    successor = successors(trials)[number]
+    successor = find_successors(trials)[number]
     for other in trials:
         is_waiting = other.state is TrialState.WAITING and other.user_attrs.get(CONTINUES) == number
         if is_waiting and other.number != successor:

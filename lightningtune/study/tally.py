@@ -14,7 +14,7 @@ from lightningtune.contract import StopReason
 from lightningtune.errors import ConfigurationError, SharedWeightsError
 from lightningtune.study.outage import is_away
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON
-from lightningtune.study.succession import ATTEMPTS, CONTINUES, ORIGIN, line_of, next_attempt
+from lightningtune.study.succession import ATTEMPTS, CONTINUES, ORIGIN, get_lineage, next_attempt
 from lightningtune.wording import mask_numbers
 
 VOID = "lightningtune:void"
@@ -161,13 +161,13 @@ class TrialTally:
         trial goes on from.
         """
         going_on = {*self.unfinished, *filter(self._may_go_on, self.cut_short)} - self.successors.keys()
-        before = {trial.number for number in going_on for trial in line_of(self.trials, number)}
+        before = {trial.number for number in going_on for trial in get_lineage(self.trials, number)}
         return {*self.get_top(top_k), *before}
 
     def _may_go_on(self, number: int) -> bool:
         """Whether a trial may go on: before a killed one is queued again, another host may look at it."""
         is_killed = self.trials[number].user_attrs.get(REASON) == StopReason.KILLED
-        return not is_killed or next_attempt(line_of(self.trials, number)) <= ATTEMPTS
+        return not is_killed or next_attempt(get_lineage(self.trials, number)) <= ATTEMPTS
 
     def get_place(self, number: int) -> int:
         """Return which training of the study a trial is, from 0: one that goes on from another is the same training.
@@ -241,7 +241,7 @@ def describe_progress(study: optuna.Study, n_trials: int) -> str:
         return "The study's storage is away"
 
 
-def mistake_in(study: optuna.Study, error: BaseException | None) -> ConfigurationError | None:
+def find_fatal_error(study: optuna.Study, error: BaseException | None) -> ConfigurationError | None:
     """Return what a trial raised if no other trial can succeed either; None if others may."""
     if not isinstance(error, ConfigurationError) or (has_value(study) and not isinstance(error, SharedWeightsError)):
         return None

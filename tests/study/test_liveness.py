@@ -29,7 +29,7 @@ from lightningtune.study.liveness import (
 from lightningtune.study.opening import open_study, queue_baseline
 from lightningtune.study.reporter import BASELINE, DETAIL, REASON, record_outcome, record_placement
 from lightningtune.study.storage import open_storage
-from lightningtune.study.succession import ATTEMPT, CONTINUES, ORIGIN, WORKER, successors
+from lightningtune.study.succession import ATTEMPT, CONTINUES, ORIGIN, WORKER, find_successors
 from lightningtune.study.tally import count_finished, is_new, start_over
 
 STORAGES = ["memory", "journal", "sqlite"]
@@ -351,7 +351,7 @@ def test_hosts_that_rescue_at_the_same_moment_give_each_trial_out_once(study, wh
     studies = [shared(where, tmp_path) for _ in range(3)]
     asked = [number for numbers in at_the_same_moment(rescue_and_ask, studies) for number in numbers]
     assert len({*asked}) == len(asked), "no two were given the same"
-    chosen = {successor for number, successor in successors(study.trials).items() if number < count}
+    chosen = {successor for number, successor in find_successors(study.trials).items() if number < count}
     assert len(chosen) == count
     assert chosen <= {*asked}
     ended = [trial for trial in study.trials[count:] if trial.state is not TrialState.RUNNING]

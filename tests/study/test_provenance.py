@@ -12,13 +12,13 @@ import pytest
 
 from lightningtune import __version__
 from lightningtune.config.schema import Schema
-from lightningtune.study.provenance import full_name, provenance_here, versions
+from lightningtune.study.provenance import find_provenance, full_name, versions
 
 ASK = """
 import dataclasses, json
 from lightningtune.config.schema import Schema
-from lightningtune.study.provenance import provenance_here
-print(json.dumps(dataclasses.asdict(provenance_here(Schema(dict, None, None), timeout=60))))
+from lightningtune.study.provenance import find_provenance
+print(json.dumps(dataclasses.asdict(find_provenance(Schema(dict, None, None), timeout=60))))
 """
 
 SCHEMA = Schema(dict, None, None)
@@ -81,7 +81,7 @@ def test_a_script_that_git_does_not_know_makes_it_dirty(repository, tmp_path):
 
 def test_without_a_script_the_working_directory_counts(repository, monkeypatch):
     monkeypatch.chdir(repository)  # the script here is pytest, which is installed
-    found = provenance_here(SCHEMA, timeout=60)
+    found = find_provenance(SCHEMA, timeout=60)
     assert (found.commit, found.is_dirty) == (git(repository, "rev-parse", "HEAD"), False)
     assert found.classes == {"model_class": "builtins.dict", "datamodule_class": None}
 
@@ -104,7 +104,7 @@ def test_a_git_that_does_not_answer_is_not_waited_for(repository, tmp_path, monk
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
-    assert provenance_here(SCHEMA, timeout=0.05).commit is None
+    assert find_provenance(SCHEMA, timeout=0.05).commit is None
 
 
 def test_a_name_is_the_same_in_every_run():

@@ -9,7 +9,7 @@ from lightningtune import OptunaDrivenOptimizer
 from lightningtune.cli.main import main
 from lightningtune.report.terminal import describe_refits
 from lightningtune.study.directory import StudyDirectory
-from lightningtune.study.refits import keep_result, read_refits
+from lightningtune.study.results import keep_result, read_refits
 
 
 class LogsByStep(Line):

@@ -10,7 +10,7 @@ from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.search.spaces import RecordingTrial
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.reporter import BASELINE, record_outcome
-from lightningtune.study.results import collect_results, trial_result
+from lightningtune.study.results import collect_results, read_trial
 from lightningtune.study.tally import TrialTally, get_constraint_attributes, get_constraints, is_feasible
 
 
@@ -126,7 +126,7 @@ def test_of_a_trial_that_was_killed_its_validations_tell_the_epochs(study, tmp_p
     directory = StudyDirectory(tmp_path)
     if trainer is not None:
         directory.begin(directory.trial(trial.number), {"trainer": trainer})
-    told = trial_result(study.trials[trial.number], directory)
+    told = read_trial(study.trials[trial.number], directory)
     assert told.epochs == epochs
     assert (told.duration > 0.0) == (trainer is not None), "until it has last written something"
     assert told.duration <= study.trials[trial.number].duration.total_seconds()

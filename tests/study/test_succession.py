@@ -11,7 +11,15 @@ from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.liveness import WORKER, claim
 from lightningtune.study.reporter import record_outcome
 from lightningtune.study.results import collect_results
-from lightningtune.study.succession import ATTEMPT, CONTINUES, ORIGIN, line_of, next_attempt, requeue, successors
+from lightningtune.study.succession import (
+    ATTEMPT,
+    CONTINUES,
+    ORIGIN,
+    find_successors,
+    get_lineage,
+    next_attempt,
+    requeue,
+)
 from lightningtune.study.tally import TrialTally, count_finished, get_constraints, is_new
 
 
@@ -53,7 +61,7 @@ def test_of_several_the_first_goes_on_and_the_others_are_withdrawn(study):
     for _ in range(3):
         queue_to_go_on_from(study, 0)
     first, begun = study.ask(), study.ask()
-    assert successors(study.trials) == {0: 1, 2: 1, 3: 1}
+    assert find_successors(study.trials) == {0: 1, 2: 1, 3: 1}
     assert (claim(first), claim(begun)) == (True, False)
     assert requeue(study, 0) == 1
     assert is_new(study) is False
@@ -145,7 +153,7 @@ def attempts(study, *lengths, reason=StopReason.KILLED):
 )
 def test_an_attempt_that_got_further_than_all_before_it_starts_the_count_afresh(study, lengths, counts):
     assert attempts(study, *lengths) == counts
-    assert line_of(study.trials, len(study.trials) - 1)[0].number == 0
+    assert get_lineage(study.trials, len(study.trials) - 1)[0].number == 0
 
 
 def test_a_training_that_ends_its_process_always_at_the_same_step_has_failed_after_three_more(study):

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightningtune.report.html.summary import find_gain, summarize
-from lightningtune.study.refits import Refit
-from lightningtune.study.results import StudyResults, TrialResult
+from lightningtune.study.results import Refit, StudyResults, TrialResult
 
 BASE = TrialResult(0, "complete", (0.5,), {"lr": 0.001, "act": "relu"}, "completed", "", 3, 1.0, True, Path(), None)
 BEST = dataclasses.replace(BASE, number=1, values=(0.75,), params={"lr": 0.01, "act": "relu"}, is_baseline=False)
