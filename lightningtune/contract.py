@@ -38,12 +38,7 @@ class StopReason(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Stop:
-    """A decision to end a fit early.
-
-    Attributes:
-        reason: what kind of end it is.
-        detail: the reason in one line, for a person.
-    """
+    """A decision to end a fit early, with the reason in one line, for a person."""
 
     reason: StopReason
     detail: str
@@ -53,15 +48,7 @@ class Reporter(Protocol):
     """Where a trial's values go, and where the decision to stop it comes from."""
 
     def report(self, values: Values, step: int) -> Stop | None:
-        """Take the values of one validation.
-
-        Args:
-            values: one value for each monitored metric.
-            step: the 0-based count of validations in this trial.
-
-        Returns:
-            The decision to stop, or None to go on.
-        """
+        """Take one value for each metric, of the validation ``step``, counted from 0; return None to go on."""
 
     def notice(self, text: str) -> None:
         """Tell a person of something that all trials of a study have in common."""
@@ -89,37 +76,28 @@ class Objective:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """Everything that is needed to train one trial, as plain values.
-
-    Attributes:
-        number: the trial's number in its study.
-        config: the resolved config, with ``seed_everything``; what is written beside the checkpoint.
-        directory: the trial's own folder.
-        objective: what is tuned.
-        callbacks: fresh Lightning callbacks of the user's, for this trial only.
-        save_checkpoints: whether ``best.ckpt`` and ``last.ckpt`` are written.
-        data_seed: the study's, for what makes the data; None for a trial from before there was one, whose data draws
-            from the trial's random state.
-        data_is_prepared: whether ``prepare_data`` has been called for this config's data.
-        checkpoint: from where the trial goes on, a ``last.ckpt`` with its ``best.ckpt`` beside it; None from the
-            beginning.
-        study: the study's name; empty where the training is none of its trials.
-        params: what is tuned, as the study has it.
-        pruned_by: exceptions that end the trial as pruned, wherever in it they are raised.
-    """
+    """Everything that is needed to train one trial, as plain values."""
 
     number: int
     config: Mapping[str, Any]
+    """The resolved config, with ``seed_everything``; what is written beside the checkpoint."""
     directory: Path
     objective: Objective
     callbacks: tuple[Any, ...] = ()
+    """Fresh Lightning callbacks of the user's, for this trial only."""
     save_checkpoints: bool = True
     data_seed: int | None = None
+    """The study's, for what makes the data; None for a trial from before there was one: its random state serves."""
     data_is_prepared: bool = False
+    """Whether ``prepare_data`` has been called for this config's data."""
     checkpoint: Path | None = None
+    """From where the trial goes on, a ``last.ckpt`` with its ``best.ckpt`` beside it; None from the beginning."""
     study: str = ""
+    """The study's name; empty where the training is none of its trials."""
     params: Mapping[str, Any] = field(default_factory=dict)
+    """What is tuned, as the study has it."""
     pruned_by: tuple[type[BaseException], ...] = ()
+    """Exceptions that end the trial as pruned, wherever in it they are raised."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +125,7 @@ class TrialFacts:
 
 @dataclass(frozen=True)
 class Notice:
-    """What a person should know of a trial beyond its outcome.
-
-    Attributes:
-        subject: what it is about; a study shows one notice for each subject.
-        detail: the rest of the line.
-    """
+    """What a person should know of a trial beyond its outcome; a study shows one notice for each subject."""
 
     subject: str
     detail: str
@@ -163,31 +136,25 @@ class Notice:
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How one trial ended.
-
-    Attributes:
-        reason: why it ended.
-        detail: the reason in one line, for a person.
-        score: one value for each monitored metric; None unless the trial completed.
-        epochs: training epochs that were begun.
-        duration: seconds from building the model to the end of the fit.
-        checkpoint: the checkpoint of the best validation, where one was kept.
-        traceback: the traceback of what was raised, as text; a trial that an exception has pruned has one, and no
-            ``error``.
-        error: what was raised, where the trial failed or was interrupted.
-        facts: what it was trained with; of a trial whose process was killed, nothing is known.
-        notices: what a person should know of it beyond that.
-    """
+    """How one trial ended."""
 
     reason: StopReason
     detail: str = ""
+    """The reason in one line, for a person."""
     score: Values | None = None
+    """One value for each monitored metric; None unless the trial completed."""
     epochs: int = 0
+    """Training epochs that were begun."""
     duration: float = 0.0
+    """Seconds from building the model to the end of the fit."""
     checkpoint: Path | None = None
+    """The checkpoint of the best validation, where one was kept."""
     traceback: str = ""
+    """Of what was raised, as text; a trial that an exception has pruned has one, and no ``error``."""
     error: BaseException | None = field(default=None, compare=False)
+    """What was raised, where the trial failed or was interrupted."""
     facts: TrialFacts = field(default_factory=TrialFacts)
+    """What it was trained with; of a trial whose process was killed, nothing is known."""
     notices: tuple[Notice, ...] = ()
 
     @classmethod

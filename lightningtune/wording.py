@@ -168,7 +168,8 @@ def parameters(params: Mapping[str, Any]) -> str:
     said = []
     for name, short_name in short_names(params).items():
         value = params[name]
-        text = str(value).rpartition(".")[2] if name.endswith(".class_path") else _few(value)
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
+        text = text.rpartition(".")[2] if name.endswith(".class_path") else text
         said.append(f"{short_name}={text}")
     return printable(" ".join(said))
 
@@ -231,7 +232,3 @@ def as_argument(name: str) -> tuple[str, ...]:
         (('digits',), ('--', '--yes'))
     """
     return ("--", name) if name.startswith("-") else (name,)
-
-
-def _few(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -100,18 +100,10 @@ class TrialProcesses:
     def run(
         self, spec: TrialSpec, slot: Slot, reporter: Reporter, ranks: int = 1, trial_timeout: float | None = None
     ) -> TrialOutcome:
-        """Train one trial; may be called from several threads at a time.
+        """Train one trial in as many processes as it has ranks; any thread may call this.
 
-        Args:
-            spec: what to train.
-            slot: where.
-            reporter: answers the trial's reports, in the calling thread.
-            ranks: how many processes train it together.
-            trial_timeout: seconds from its processes' beginning after which it is ended: softly at its next
-                validation, by SIGTERM 10 seconds later, by SIGKILL after another 10.
-
-        Returns:
-            How it ended, whatever happened to its processes.
+        The reporter answers in the calling thread. When ``trial_timeout`` seconds are over, the trial is ended: softly
+        at its next validation, by SIGTERM 10 seconds later, by SIGKILL after another 10.
         """
         threads = max(1, slot.threads // ranks)
         jobs = [
@@ -129,14 +121,10 @@ class TrialProcesses:
         return outcome
 
     def prepare_data(self, spec: TrialSpec, slot: Slot, ranks: int = 1) -> bool:
-        """Call ``prepare_data`` as the first of a trial's processes does.
-
-        Returns:
-            Whether that has done it for all trials of the same data.
+        """Call ``prepare_data`` as a trial's first process does; return whether that does for all trials of its data.
 
         Raises:
             KeyboardInterrupt: when the study was interrupted.
-            Exception: what it raised.
         """
         task = cloudpickle.dumps(functools.partial(prepare_here, spec=spec))
         job = Job(slot, get_rank_variables(ranks)[0], slot.threads, output_path(spec.directory), task)
@@ -153,9 +141,8 @@ class TrialProcesses:
         output, until_gone = [job.output for job in jobs], any(job.slot.devices for job in jobs)
         try:
             with self._children(jobs, among) as children:
-                result = TrialProcessWatcher(
-                    children, reporter, output, trial_timeout, until_gone, self._grace
-                ).result()
+                watcher = TrialProcessWatcher(children, reporter, output, trial_timeout, until_gone, self._grace)
+                result = watcher.result()
         except TrialError as error:  # no process is started any more
             result = TrialOutcome.failed(error, StopReason.KILLED)
             was_ended = self._is_interrupted
@@ -171,17 +158,17 @@ class TrialProcesses:
 
     def _start_patiently(self, start: Callable[[], _T]) -> _T:
         """Start a process; where the system refuses one, try again until others have ended and made room."""
-        began, is_told = time.monotonic(), False
+        began, is_first = time.monotonic(), True
         while True:
             try:
                 return start()
             except BlockingIOError as error:
                 if time.monotonic() - began > self._patience:
                     raise
-                if not is_told:
+                if is_first:
                     text = "The system starts no process for a trial, and is asked again for %g seconds: %s"
                     log.warning(text, self._patience, error)
-                is_told = True
+                is_first = False
             time.sleep(_PAUSE)
 
     @contextlib.contextmanager
@@ -208,8 +195,8 @@ _PAUSE = 0.2
 """Seconds until a process that was refused is asked for again."""
 
 
-_AFTER_FAILURE, _AFTER_SUCCESS = 5.0, 60.0
-"""Seconds that the other processes of a trial have to end in, when one has ended."""
+_AFTER_SUCCESS = 60.0
+"""Seconds that the other processes of a trial have to end in, when one has ended; ``after_failure`` if it failed."""
 _LOOK = 3600.0
 """Seconds after which a wait is begun again: no system waits for months."""
 
@@ -225,9 +212,11 @@ class TrialProcessWatcher:
         trial_timeout: float | None = None,
         until_gone: bool = True,
         grace: float = 10.0,
+        after_failure: float = 5.0,
         count_kills: Callable[[], int] = count_memory_kills,
     ) -> None:
         self._ranks = len(children)
+        self._after_failure = after_failure
         self._began = time.monotonic()
         self._until_gone = until_gone
         self._pending = dict(enumerate(children))
@@ -294,7 +283,7 @@ class TrialProcessWatcher:
                 died = self._results[rank] = self._describe_death(rank, code)
                 self._death = self._death or (None if self._is_ending else died)
             if self._pending and not self._time_is_up:
-                seconds = _AFTER_FAILURE if _is_failure(self._results[rank]) else _AFTER_SUCCESS
+                seconds = self._after_failure if _is_failure(self._results[rank]) else _AFTER_SUCCESS
                 self._alarms = [(time.monotonic() + seconds, KILL)]
 
     def _answer(self, rank: int, child: Child, values_and_step: tuple[Values, int]) -> None:

@@ -148,15 +148,24 @@ def fork_server(control: socket.socket, theirs: socket.socket, kept: object) -> 
 
 def start_interpreter(control: socket.socket, theirs: socket.socket, here: Surroundings) -> tuple[int, _Wait]:
     """Start an interpreter that serves."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SERVE, str(theirs.fileno()), str(os.getpid())],
-        pass_fds=[theirs.fileno()],
-        stdin=subprocess.DEVNULL,
+    process = _run_python(_SERVE, here, theirs.fileno(), os.getpid(), stdin=subprocess.DEVNULL)
+    return process.pid, process.wait
+
+
+def _run_python(code: str, here: Surroundings, handle: int, *arguments: int, stdin: int) -> subprocess.Popen[bytes]:
+    """Run code in a new interpreter, which inherits the connection that its first argument names."""
+    options: dict[str, Any] = {"pass_fds": [handle]}
+    if sys.platform == "win32":
+        os.set_handle_inheritable(handle, True)
+        options = {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(handle), *map(str, arguments)],
+        stdin=stdin,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in a terminal is the host's to handle
         env=here.environment(),
+        **options,
     )
-    return process.pid, process.wait
 
 
 def get_thread_locals() -> list[object]:
@@ -210,14 +219,7 @@ class Cold:
         ours, theirs = Pipe()
         status, end = Pipe(duplex=False)
         with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-                env=here.environment(),
-                **_inheriting(theirs.fileno()),
-            )
+            process = _run_python(_START, here, theirs.fileno(), stdin=subprocess.PIPE)
         message = pickle.dumps((here, self._payload))
         threading.Thread(target=_tell_and_wait, args=[process, message, end], daemon=True).start()
         return Child(ours, process.pid, status)
@@ -242,14 +244,6 @@ def _tell_and_wait(process: subprocess.Popen[bytes], message: bytes, end: Connec
             kill_group(process.pid)  # what it has started goes with it
         with contextlib.suppress(OSError):  # the host does not want to know
             end.send_bytes(NUMBER.pack(code))
-
-
-def _inheriting(handle: int) -> dict[str, Any]:
-    """Return the options with which a process inherits a connection."""
-    if sys.platform == "win32":
-        os.set_handle_inheritable(handle, True)
-        return {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})}
-    return {"pass_fds": [handle]}
 
 
 class ForkServer:
