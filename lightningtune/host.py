@@ -23,7 +23,8 @@ from lightningtune.search.spaces import SearchSpace
 from lightningtune.study import opening
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.events import Events, Level, Message, TrialEnded, TrialPlaced, TrialStarted, ValuesReported
-from lightningtune.study.loop import HostedStudy, ask_and_tell
+from lightningtune.study.liveness import HostedStudy
+from lightningtune.study.loop import ask_and_tell
 from lightningtune.study.provenance import find_provenance
 from lightningtune.study.recovery import Recovery
 from lightningtune.study.reporter import (

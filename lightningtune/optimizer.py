@@ -42,7 +42,7 @@ from lightningtune.study.changes import Subject, check_continuable, check_subjec
 from lightningtune.study.comparison import Replay, check_tolerance
 from lightningtune.study.directory import StudyDirectory
 from lightningtune.study.events import Events, StudyBegan, StudyEnded
-from lightningtune.study.loop import HostedStudy
+from lightningtune.study.liveness import HostedStudy
 from lightningtune.study.objective import make_objective, read_directions
 from lightningtune.study.recovery import Recovery
 from lightningtune.study.reporter import SEED, read_config_sum

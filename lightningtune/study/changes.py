@@ -39,12 +39,9 @@ _SECTIONS = {"model_class": "model", "datamodule_class": "data"}
 
 @dataclass(frozen=True)
 class Subject:
-    """What a study tunes. A study of another subject is another study, whatever its name.
+    """What a study tunes: its classes and its parameters. With another subject it is another study, whatever its name.
 
-    Attributes:
-        classes: the names of ``cli``, ``model_class`` and ``datamodule_class``.
-        parameters: the names in the search space, sorted.
-        is_complete: whether these are all; of a function of the trial they are those that some samples had.
+    The parameters are not complete where the space is a function of the trial: then they are those of some samples.
     """
 
     classes: Mapping[str, str | None]

@@ -22,12 +22,9 @@ from lightningtune.wording import as_argument, command
 
 @dataclass(frozen=True)
 class FoundStudy:
-    """A study that exists.
+    """A study that exists. Its storage is a URL without the password, or the path of a journal.
 
-    Attributes:
-        study: the study.
-        directory: its folder, which need not be there where it has another storage.
-        storage: where it is stored, as a URL without its password or the path of a journal.
+    Where that is not in its folder, the folder need not be there.
     """
 
     study: optuna.Study
@@ -43,12 +40,9 @@ class FoundStudy:
 
 
 def find_study(study: str, storage: str | None = None, outage_seconds: float = OUTAGE_SECONDS) -> FoundStudy:
-    """Open a study that exists. A folder that was renamed still holds its study.
+    """Open a study that exists, by its folder or its name; then its folder lies in ``lightningtune_runs``.
 
-    Args:
-        study: its folder; or its name, and then its folder lies in ``lightningtune_runs``.
-        storage: where it is stored, as a URL or the path of a journal; the journal in its folder when not given.
-        outage_seconds: how long the storage is waited for when it is away.
+    A folder that was renamed still holds its study.
     """
     storage = None if storage is None else expand_storage(storage)
     directory = StudyDirectory(expand_home(study).absolute())

@@ -160,10 +160,6 @@ class JournalLock(JournalFileSymlinkLock):
     Optuna waits for 30 seconds. Here each holder also has the kernel's lock on the file, which ends with the process.
     Who gets the kernel's lock and finds Optuna's taken knows that its holder is dead, or is another program, which
     gives its lock back within a second.
-
-    Args:
-        filepath: the journal.
-        dead_lock_seconds: after how many seconds Optuna's lock is freed.
     """
 
     def __init__(self, filepath: str, dead_lock_seconds: float = DEAD_LOCK_SECONDS) -> None:

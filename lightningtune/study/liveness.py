@@ -65,8 +65,14 @@ def heartbeat_name(worker: Worker) -> str:
     return f"{HEARTBEAT}{worker.machine}:{worker.process}:{worker.started}"
 
 
-class SharedStudy(EnqueuingStudy):
-    """A study of several hosts: who asks it for a trial holds that trial, and nobody else does."""
+class HostedStudy(EnqueuingStudy):
+    """A study that this host runs, perhaps beside others: who asks it for a trial holds that trial."""
+
+    stopped = False
+
+    def stop(self) -> None:
+        """Ask for no further trial, as within ``optimize``."""
+        self.stopped = True
 
     def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> optuna.Trial:
         """Ask for a trial, and claim it."""
@@ -80,11 +86,7 @@ class SharedStudy(EnqueuingStudy):
 
 
 def claim(trial: optuna.Trial) -> bool:
-    """Write on a trial that this process holds it, before anything else is done with it.
-
-    Returns:
-        Whether the trial is to be run. Otherwise another host runs it, or runs the one that goes on in its place.
-    """
+    """Write on a trial that this process holds it; return False if another host runs it, or its successor."""
     try:
         was_queued = "fixed_params" in trial.storage.get_trial(get_id(trial)).system_attrs
         if was_queued and not _wins(trial):
@@ -128,14 +130,7 @@ def _read_attrs(trial: optuna.Trial) -> dict[str, Any]:
 
 
 class ProcessMonitor:
-    """One host's heartbeat in a study, and its watch over the other hosts. Kept for as long as the host runs.
-
-    Args:
-        study: the study; one that `open_study` has opened.
-        attempts: consecutive attempts that may be cut short without getting further.
-        lease: seconds without a sign of life after which a host of another machine is given up.
-        clock: tells seconds, of which only differences matter.
-    """
+    """One host's heartbeat in a study, and its watch over the other hosts. Kept for as long as the host runs."""
 
     def __init__(
         self,
@@ -161,13 +156,10 @@ class ProcessMonitor:
             self._last_beat = now
 
     def rescue(self, interrupted: bool = False) -> list[int]:
-        """Fail the trials whose process has died, and queue them again.
+        """Fail the trials whose process has died, queue them again, and return the numbers of those that go on.
 
         A host calls this before it asks for its first trial and every `HEARTBEAT_SECONDS` from then on, from one thread
         at a time. Trials that a user has interrupted are queued again where ``interrupted`` says so.
-
-        Returns:
-            The numbers of the trials that go on.
         """
         # the heartbeat comes first: else another host could take a trial that this one is about to claim for abandoned
         self.beat()

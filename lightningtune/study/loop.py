@@ -14,20 +14,10 @@ from optuna.trial import TrialState
 
 from lightningtune.contract import StopReason, TrialOutcome
 from lightningtune.errors import redact
-from lightningtune.study.liveness import SharedStudy
+from lightningtune.study.liveness import HostedStudy
 from lightningtune.study.sampling import tell
 
 log = logging.getLogger(__name__)
-
-
-class HostedStudy(SharedStudy):
-    """A study that `ask_and_tell` runs; ``stop`` works as within ``optimize``."""
-
-    stopped = False
-
-    def stop(self) -> None:
-        """Ask for no further trial."""
-        self.stopped = True
 
 
 def ask_and_tell(
@@ -46,16 +36,9 @@ def ask_and_tell(
     Only this function calls the sampler, in the order of the trials' numbers. So with a seed, a trial's parameters
     depend only on the outcomes that were told before it was asked for.
 
-    Args:
-        study: is asked and told.
-        start: starts a trial.
-        record: keeps an outcome, and returns the one to tell.
-        end: ends all running trials; called when an exception leaves this function.
-        is_wanted: whether to ask for another trial, given how many run.
-        n_jobs: trials at a time.
-        timeout: seconds after which no trial is asked for.
-        catch: errors of a trial that do not end the study.
-        callbacks: called after each trial.
+    ``record`` keeps an outcome, and returns the one to tell. ``is_wanted`` says whether to ask for another trial, given
+    how many run. ``end`` ends all running trials when an exception leaves this function, such as an error of a trial
+    that ``catch`` does not name.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     running: dict[Future[TrialOutcome], optuna.Trial] = {}

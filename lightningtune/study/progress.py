@@ -32,17 +32,11 @@ class RunningTrial:
     """A trial that runs, or whose process died unnoticed.
 
     Attributes:
-        number: its number.
-        params: the sampled parameters, as Optuna stores them.
         validations: how many it has reported.
         epoch: how many epochs these are; None where validations are not at the end of epochs.
-        max_epochs: to how many it is trained; None where that is not known.
-        value: the latest that it has reported.
-        best: the best that it has reported.
         seconds: since it began.
         where: the process that holds it; None where it is none of this library's.
         is_dead: whether that process has ended; None where that cannot be known from here.
-        is_baseline: whether it trains the untuned defaults.
     """
 
     number: int

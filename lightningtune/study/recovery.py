@@ -70,11 +70,7 @@ class Recovery:
             log.warning("The study's other hosts could not be looked after: %s", redact(str(error)))
 
     def requeue(self, trial: FrozenTrial) -> Callable[[], None]:
-        """Queue a trial again if its process was killed.
-
-        Returns:
-            What says so, to be called when the trial's own end has been shown.
-        """
+        """Queue a trial again if its process was killed. Call what is returned once the trial's end has been shown."""
         if trial.user_attrs.get(REASON) != StopReason.KILLED.value:
             return lambda: None
         again = succession.requeue(self._study, trial.number)

@@ -45,11 +45,7 @@ class OptunaReporter:
 
     The pruner is not asked about the baseline, whose score all other trials are compared with. Optuna has no pruning in
     studies with several objectives: there values are not reported, and one notice says so. While a `PatientStorage` is
-    away the values wait there, and nothing is pruned.
-
-    Args:
-        trial: a running trial, or a ``FixedTrial``, which is never pruned.
-        tell: is told each notice; the log, once for each study, when not given.
+    away the values wait there, and nothing is pruned. Nor is a ``FixedTrial``, which has no study.
     """
 
     def __init__(self, trial: optuna.trial.BaseTrial, tell: Callable[[str], None] | None = None) -> None:

@@ -24,8 +24,7 @@ from lightningtune.study.succession import CONTINUES
 def move_on(sampler: BaseSampler, seed: int) -> bool:
     """Seed a sampler anew: with its own seed it would repeat its points in a study that goes on.
 
-    Returns:
-        Whether that is possible; a sampler of somebody's own may hide its random state.
+    Return False where that is not possible: a sampler of somebody's own may hide its random state.
     """
     sampler.reseed_rng()  # creates states that are made on first use; takes no seed
     states = list(_random_states(sampler, set()))
@@ -77,9 +76,8 @@ def is_exhausted(study: optuna.Study, space: SearchSpace) -> bool:
             return False
         if not is_grid:  # it repeats a point only when none is left
             return True
-        dry.tell(
-            asked, state=TrialState.FAIL
-        )  # another point of the grid, with the same parameters once some are fixed
+        # another point of the grid may have the same parameters once some are fixed
+        dry.tell(asked, state=TrialState.FAIL)
     return True
 
 

@@ -67,13 +67,8 @@ def open_storage(
 ) -> BaseStorage:
     """Open a storage and wrap it in a `PatientStorage`.
 
-    A storage in memory is never away. One with a heartbeat stays as it is, because Optuna checks its type.
-
-    Args:
-        storage: a URL (``sqlite:///study.db``), the path of a journal file, or an Optuna storage.
-        default: the journal file to use when ``storage`` is None.
-        outage_seconds: how long it is waited for when it is away later on.
-        start_seconds: how long a server is waited for now.
+    The storage is a URL, the path of a journal file, an Optuna storage, or None for the ``default`` journal. One in
+    memory is never away. One with a heartbeat stays as it is, because Optuna checks its type.
     """
     open_missing_streams()
     check_storage(storage)
@@ -187,10 +182,6 @@ class PatientStorage(BaseStorage):
       that nothing is written twice.
     - The values that a trial reports never wait: while the storage is away they are collected here, and sent before
       anything else is asked about the trial or written to it.
-
-    Args:
-        storage: the storage; one that several threads may use.
-        outage_seconds: how long it is waited for.
     """
 
     def __init__(self, storage: BaseStorage, outage_seconds: float = OUTAGE_SECONDS) -> None:

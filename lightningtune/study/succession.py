@@ -80,8 +80,7 @@ def next_attempt(line: Sequence[FrozenTrial]) -> int:
 def requeue(study: optuna.Study, number: int, attempts: int = ATTEMPTS) -> int | None:
     """Queue a failed trial again, with its parameters and attributes; once, however many processes do so.
 
-    Returns:
-        The number of the trial that goes on; None when the trial has not failed, or the last attempt is used up.
+    Return the successor's number; None when the trial has not failed, or the last attempt is used up.
     """
     trials = study.get_trials(deepcopy=False)
     trial = trials[number]

@@ -21,8 +21,8 @@ from lightningtune.study.identity import Worker, is_dead
 from lightningtune.study.liveness import (
     HEARTBEAT_SECONDS,
     LEASE_SECONDS,
+    HostedStudy,
     ProcessMonitor,
-    SharedStudy,
     claim,
     heartbeat_name,
 )
@@ -115,7 +115,7 @@ def held(study, worker, **params):
 
 
 def shared(where, tmp_path):
-    return SharedStudy("s", open_storage(where, tmp_path / "unused"), optuna.samplers.RandomSampler())
+    return HostedStudy("s", open_storage(where, tmp_path / "unused"), optuna.samplers.RandomSampler())
 
 
 def at_the_same_moment(function, arguments):

@@ -6,7 +6,8 @@ import optuna
 import pytest
 
 from lightningtune.contract import StopReason, TrialOutcome
-from lightningtune.study.loop import HostedStudy, ask_and_tell
+from lightningtune.study.liveness import HostedStudy
+from lightningtune.study.loop import ask_and_tell
 
 DONE = TrialOutcome(StopReason.COMPLETED, score=(1.0,))
 
