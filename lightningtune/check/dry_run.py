@@ -90,14 +90,9 @@ class DryRun(Callback):
         self._is_cut = False  # the epoch ends early
         self._is_shortened = False  # by now, something was left out that a trial does
         self._is_in_batch = False  # what is raised now is raised in a trial too
-        self._has_stopped = False
         self._every_n_epochs: int | None = None  # the user's setting, while the trainer has another
-        self._settings: dict[str, Any] = {}
-        self._val_batches: list[int | float] = []
-        self._losses: list[float] = []
+        self._notes = DryRunNotes()
         self._since = 0.0
-        self._train_seconds: list[float] = []
-        self._val_seconds: list[float] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have checkpoints written here, wherever they come from, and leave out what trains more than once."""
@@ -112,7 +107,7 @@ class DryRun(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note how long a trial is, and begin to take the time."""
-        self._settings = {name: getattr(trainer, name) for name in _SETTINGS}
+        self._notes.settings = {name: getattr(trainer, name) for name in _SETTINGS}
         self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -129,12 +124,11 @@ class DryRun(Callback):
         self._is_in_batch = False
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor) and loss.numel() == 1:
-            self._losses.append(float(loss))
-        self._note_seconds(self._train_seconds)
+            self._notes.losses.append(float(loss))
+        self._note_seconds(self._notes.train_seconds)
         if self._is_cut:
             end_epoch(trainer)  # a step that takes an iterator of the dataloader has undone it
         if trainer.is_last_batch:
-            self._has_stopped = True
             stop_softly(trainer)
             # Lightning validates after this epoch, whenever a trial would; why_never_validated knows where it must not
             if trainer.check_val_every_n_epoch is not None and why_never_validated(trainer) is None:
@@ -144,7 +138,8 @@ class DryRun(Callback):
         """Count the batches, shorten the validation, and begin to take the time."""
         self._restore_interval(trainer)
         if not trainer.sanity_checking:
-            self._val_batches = self._val_batches or [*trainer.num_val_batches]
+            if self._notes.val_batches == 0:  # else an earlier validation has shortened the numbers
+                self._notes.val_batches = _known(sum(trainer.num_val_batches))
             self._is_shortened |= shorten_validation(trainer, _BATCHES)
         self._since = time.perf_counter()
 
@@ -157,7 +152,7 @@ class DryRun(Callback):
         self._is_in_batch = False
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)
-        self._note_seconds(self._val_seconds)
+        self._note_seconds(self._notes.val_seconds)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to take the time of the training batches that follow, where there are any."""
@@ -173,7 +168,7 @@ class DryRun(Callback):
         self._write_notes(trainer, pl_module)
         self._is_in_batch = False
         is_over = trainer.max_epochs == 1 or 0 <= trainer.max_steps <= trainer.global_step
-        self._is_shortened |= self._has_stopped and not is_over
+        self._is_shortened |= not is_over
         if self._is_shortened:  # an exception that follows does not reach on_exception
             self._note_doubt()
 
@@ -200,21 +195,14 @@ class DryRun(Callback):
         size = self._measure_checkpoint(trainer)  # on all ranks
         if not trainer.is_global_zero:
             return
-        device = pl_module.device
-        is_cuda = device.type == "cuda"
-        notes = DryRunNotes(
-            metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
-            losses=self._losses,
-            train_batches=_known(trainer.num_training_batches),
-            val_batches=_known(sum(self._val_batches)),
-            train_seconds=self._train_seconds,
-            val_seconds=self._val_seconds,
-            checkpoint=size,
-            settings=self._settings,
-            device_total=torch.cuda.get_device_properties(device).total_memory if is_cuda else None,
-            fingerprint=fingerprint(trainer, pl_module),
-            overhead=time.perf_counter() - began,
-        )
+        notes, device = self._notes, pl_module.device
+        notes.metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        notes.train_batches = _known(trainer.num_training_batches)
+        notes.checkpoint = size
+        if device.type == "cuda":
+            notes.device_total = torch.cuda.get_device_properties(device).total_memory
+        notes.fingerprint = fingerprint(trainer, pl_module)
+        notes.overhead = time.perf_counter() - began
         notes.write(self._directory / NOTES_FILE)
 
     def _measure_checkpoint(self, trainer: Trainer) -> int | None:

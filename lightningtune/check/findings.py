@@ -102,9 +102,7 @@ def judge_parameters(runs: Sequence[TriedPoint]) -> Iterator[Finding]:
 
 
 def _is_same(run: TriedPoint, base: TriedPoint) -> bool:
-    if run.notes is None or base.notes is None or not run.is_visible:
-        return False
-    return run.notes.identity == base.notes.identity
+    return run.notes is not None and base.notes is not None and run.notes.identity == base.notes.identity
 
 
 def judge_metrics(runs: Sequence[TriedPoint], objective: Objective) -> Iterator[Fact | Finding]:

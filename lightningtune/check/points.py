@@ -119,7 +119,8 @@ class _Walk:
         """Add a point; where it is there already, note in which parameter it differs alone."""
         for i, other in enumerate(self.points):
             if other.name != DEFAULTS and same(dict(other.overrides), dict(point.overrides)):
-                self.points[i] = dataclasses.replace(other, parameter=point.parameter, base=point.base)
+                if other.name != point.base:
+                    self.points[i] = dataclasses.replace(other, parameter=point.parameter, base=point.base)
                 return
         self.points.append(point)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,16 +19,16 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _WIDTH = 80
 
 
-@dataclass(frozen=True)
+@dataclass
 class DryRunNotes:
     """What a dry run noted of its one epoch; it is written to a file by the trial's process."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
-    losses: Sequence[float] = ()
+    losses: list[float] = field(default_factory=list)
     train_batches: int | None = None  # of an epoch of a trial; None where the dataloaders do not tell
-    val_batches: int | None = None  # of one validation of a trial, over all dataloaders
-    train_seconds: Sequence[float] = ()  # of each training batch, with loading it
-    val_seconds: Sequence[float] = ()
+    val_batches: int | None = 0  # of one validation of a trial, over all dataloaders
+    train_seconds: list[float] = field(default_factory=list)  # of each training batch, with loading it
+    val_seconds: list[float] = field(default_factory=list)
     checkpoint: int | None = None  # bytes; None where none is written
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the trainer: how long it trains, when it validates
     device_total: int | None = None  # bytes of memory that the accelerator has
@@ -70,7 +70,6 @@ class TriedPoint:
         notes: what it noted; None where it did not get that far.
         parameter: the only parameter in which it differs from the base.
         base: the name of the point that it differs from.
-        is_visible: whether the two had different configs.
         is_in_doubt: whether a trial, which is longer, need not fail as the dry run did.
     """
 
@@ -80,7 +79,6 @@ class TriedPoint:
     notes: DryRunNotes | None = None
     parameter: str | None = None
     base: str | None = None
-    is_visible: bool = True
     is_in_doubt: bool = False
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,6 @@ class DryRunner:
     folder: Path
     processes: TrialProcesses | None  # None for runs in this process
     is_isolated: bool  # whether each run needs a process of its own
-    _configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._preparation = Preparation(self.plan.blueprint)
@@ -164,27 +163,19 @@ class DryRunner:
 
     def run(self, point: DryRunPoint) -> TriedPoint:
         """Try a point, whatever becomes of it."""
-        config: Mapping[str, Any] = {}
-        directory = self.folder / f"{len(self._configs):02d}"
-        directory.mkdir()
+        blueprint, directory = self.plan.blueprint, Path(tempfile.mkdtemp(dir=self.folder))
         try:
-            blueprint = self.plan.blueprint
-            merged = blueprint.schema.merge(blueprint.config, point.overrides)
-            blueprint.check(merged)
-            ranks = blueprint.check_trainer(merged)
-            config = dry_run_config(merged, self.seed)
-            outcome = self._train(config, directory, ranks)
+            config = blueprint.schema.merge(blueprint.config, point.overrides)
+            blueprint.check(config)
+            ranks = blueprint.check_trainer(config)
+            outcome = self._train(dry_run_config(config, self.seed), directory, ranks)
         except Exception as error:  # of the config, of a copy, of a process: it is this point that cannot be trained
             outcome = failure(error, PRUNED_BY)
         if self.processes is None and isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
             raise outcome.error
         notes = DryRunNotes.read(directory / NOTES_FILE)
         is_in_doubt = (directory / DOUBT_FILE).exists() and _may_be_due_to_cut(outcome, notes)
-        is_visible = point.base is None or self._configs.get(point.base) != config
-        self._configs[point.name] = config
-        return TriedPoint(
-            point.name, point.values, outcome, notes, point.parameter, point.base, is_visible, is_in_doubt
-        )
+        return TriedPoint(point.name, point.values, outcome, notes, point.parameter, point.base, is_in_doubt)
 
     def _train(self, config: Mapping[str, Any], directory: Path, ranks: int) -> TrialOutcome:
         plan, processes = self.plan, self.processes
