@@ -43,7 +43,7 @@ from lightningtune.study.opening import quiet_optuna
 from lightningtune.study.reporter import PRUNED_BY
 from lightningtune.training.failures import failure
 from lightningtune.training.run import prepare_data
-from lightningtune.training.tracker_guard import with_local_loggers
+from lightningtune.training.trackers import with_local_loggers
 from lightningtune.wording import counted
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import Preparation, run_inline

@@ -20,8 +20,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import Strategy
 
 from lightningtune.files import put
-from lightningtune.training.logger_files import flush_tables
 from lightningtune.training.resumption import BEST, LAST, ResumePoint
+from lightningtune.training.trackers import flush_tables
 
 LastNeeded = Literal["when due", "always", "never"]
 """When the checkpoint to go on from is needed: as time goes by, now, or not any more."""

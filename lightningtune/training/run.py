@@ -26,8 +26,7 @@ from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_ligh
 from lightningtune.training.random_state import own_random_state
 from lightningtune.training.resumption import ResumePoint, digest_training, find_resume_point
 from lightningtune.training.shared_data import prepare
-from lightningtune.training.tracker_guard import with_local_loggers
-from lightningtune.training.trackers import Trackers, best_values, refuse_default_logger
+from lightningtune.training.trackers import Trackers, best_values, refuse_default_logger, with_local_loggers
 from lightningtune.training.trainers import refuse_processes
 from lightningtune.training.weights import InitialWeights
 

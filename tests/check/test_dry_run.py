@@ -18,7 +18,7 @@ from lightningtune.contract import Objective, SilentReporter, StopReason, TrialO
 from lightningtune.errors import MetricError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.run import train
-from lightningtune.training.tracker_guard import with_local_loggers
+from lightningtune.training.trackers import with_local_loggers
 
 LOSS = Objective(("val_loss",), ("min",))
 CPU = {"accelerator": "cpu"}
@@ -236,7 +236,7 @@ def test_loggers_of_files_write_to_the_dry_runs_folder_and_trackers_get_no_run(t
     csv = {"class_path": "CSVLogger", "init_args": {"save_dir": "mine", "flush_logs_every_n_steps": 3}}
     found = local([csv, "WandbLogger", "nowhere.Logger"], tmp_path)
     assert found[0]["init_args"] == {"save_dir": str(tmp_path), "flush_logs_every_n_steps": 3}
-    stand_in = {"class_path": "lightningtune.training.tracker_guard.StandIn", "init_args": {"folder": str(tmp_path)}}
+    stand_in = {"class_path": "lightningtune.training.trackers.StandIn", "init_args": {"folder": str(tmp_path)}}
     assert found[1:] == [stand_in, stand_in]
     assert local("TensorBoardLogger", tmp_path)["init_args"] == {"save_dir": str(tmp_path)}
 

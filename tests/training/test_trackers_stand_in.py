@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightningtune.training.tracker_guard import Nothing, StandIn
+from lightningtune.training.trackers import Nothing, StandIn
 
 
 def test_nothing_is_done_at_any_depth(tmp_path):
@@ -19,13 +19,10 @@ def test_nothing_is_done_at_any_depth(tmp_path):
     with run.start(nested=True) as inner:
         inner[0].log_artifact(3).wait()
     assert not run.config["a"]
-    assert (len(run), [*run.history()], "a" in run.config) == (0, [], False)
     assert not run.summary["best"] > 1
     assert not run.summary["best"] < 1
     assert math.isnan(float(2 * run.summary["best"] / 3))
-    assert (int(run.step), [*range(run.step)]) == (0, [])
-    assert math.isnan(float(round(abs(-run.summary["best"]) ** 2 // 3 % 4, 2)))
-    assert next(run.history(), "no more") == "no more"
+    assert (len(run), [*run.history()], "a" in run.config) == (0, [], False)
     assert f"{run.dir:.2f}" == str(run.dir) == str(tmp_path)
     assert Path(run.dir, "net.pt") == tmp_path / "net.pt"
 
