@@ -46,7 +46,7 @@ from lightningtune.training.failures import failure
 from lightningtune.training.run import load_data, prepare_data
 from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import Preparation, frozen_heap, run_inline
-from lightningtune.workers.limits import InterruptibleReporter, Interruption, PausedError, TimedReporter, and_pauses
+from lightningtune.workers.limits import Interruption, LimitedReporter, PausedError, and_pauses, limit_time
 from lightningtune.workers.processes import TrialProcesses
 
 StudyCallback = Callable[[optuna.Study, optuna.trial.FrozenTrial], Any]
@@ -137,7 +137,7 @@ class InlineRunner(Runner):
         blueprint = self._plan.blueprint
         try:
             spec = self._with_data(spec, lambda: prepare_data(blueprint, spec))
-            return _finish(run_inline(spec, blueprint, TimedReporter(reporter, self._plan.trial_timeout)))
+            return _finish(run_inline(spec, blueprint, limit_time(reporter, self._plan.trial_timeout)))
         except BaseException as error:  # the data may fail to be prepared
             return _finish(failure(error, PRUNED_BY))
 
@@ -262,7 +262,9 @@ class Host:
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's function may raise anything
             return _finish(failure(error, PRUNED_BY))
         watched = _ToldReporter(OptunaReporter(trial, self._tell.warn_once), trial.number, self._tell)
-        return self._runner.start(trial, spec, InterruptibleReporter(watched, self._interruption, self._pruner_turn))
+        return self._runner.start(
+            trial, spec, LimitedReporter(watched, lambda: self._interruption.stop, self._pruner_turn)
+        )
 
     def _sample(self, trial: optuna.Trial) -> TrialSpec:
         """Sample a trial's parameters, and freeze its config."""

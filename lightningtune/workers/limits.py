@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -93,19 +94,24 @@ class Interruption:
         return SystemExit(128 + self._number)
 
 
-class InterruptibleReporter:
-    """A reporter that also ends a trial when the study is interrupted."""
+class LimitedReporter:
+    """A reporter that ends a trial for one more reason; where reporters share ``turn``, one reports at a time."""
 
-    def __init__(self, reporter: Reporter, interruption: Interruption, turn: threading.Lock) -> None:
+    def __init__(
+        self,
+        reporter: Reporter,
+        find_stop: Callable[[], Stop | None],
+        turn: contextlib.AbstractContextManager[Any] | None = None,
+    ) -> None:
         self._reporter = reporter
-        self._interruption = interruption
-        self._turn = turn
+        self._find_stop = find_stop
+        self._turn = turn or contextlib.nullcontext()
 
     def report(self, values: Values, step: int) -> Stop | None:
         """Report, and pass on the first reason to stop."""
         with self._turn:
             verdict = self._reporter.report(values, step)
-        return verdict or self._interruption.stop
+        return verdict or self._find_stop()
 
     def notice(self, text: str) -> None:
         """Pass on a notice."""
@@ -113,24 +119,16 @@ class InterruptibleReporter:
             self._reporter.notice(text)
 
 
-class TimedReporter:
-    """A reporter that also ends a trial whose time is up."""
+def limit_time(reporter: Reporter, trial_timeout: float | None) -> LimitedReporter:
+    """Return a reporter that also ends a trial whose time, from now on, is up."""
+    began = time.monotonic()
 
-    def __init__(self, reporter: Reporter, trial_timeout: float | None) -> None:
-        self._reporter = reporter
-        self._trial_timeout = trial_timeout
-        self._started = time.monotonic()
+    def find_stop() -> Stop | None:
+        if trial_timeout is None or time.monotonic() - began < trial_timeout:
+            return None
+        return timed_out(trial_timeout)
 
-    def report(self, values: Values, step: int) -> Stop | None:
-        """Report, and pass on the first reason to stop."""
-        verdict = self._reporter.report(values, step)
-        if verdict is None and self._trial_timeout is not None:
-            return timed_out(self._trial_timeout) if time.monotonic() - self._started >= self._trial_timeout else None
-        return verdict
-
-    def notice(self, text: str) -> None:
-        """Pass on a notice."""
-        self._reporter.notice(text)
+    return LimitedReporter(reporter, find_stop)
 
 
 def timed_out(trial_timeout: float) -> Stop:

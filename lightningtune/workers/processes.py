@@ -25,7 +25,7 @@ from lightningtune.study.directory import output_path
 from lightningtune.training.build import Blueprint
 from lightningtune.workers.child import Job, prepare_here, train_as_rank
 from lightningtune.workers.devices import Slot, get_rank_variables
-from lightningtune.workers.limits import TimedReporter, timed_out
+from lightningtune.workers.limits import limit_time, timed_out
 from lightningtune.workers.starters import KILL, Child, Cold, ForkServer, count_memory_kills
 from lightningtune.workers.travel import Result, check_travels
 
@@ -220,7 +220,7 @@ class TrialProcessWatcher:
         self._began = time.monotonic()
         self._until_gone = until_gone
         self._pending = dict(enumerate(children))
-        self._reporter = TimedReporter(reporter, trial_timeout)
+        self._reporter = limit_time(reporter, trial_timeout)
         self._output = output
         self._trial_timeout = trial_timeout
         self._results: dict[int, Result] = {}

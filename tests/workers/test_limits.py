@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightningtune.contract import SilentReporter, Stop, StopReason
-from lightningtune.workers.limits import InterruptibleReporter, Interruption, TimedReporter
+from lightningtune.workers.limits import Interruption, LimitedReporter, limit_time
 
 
 class Says(SilentReporter):
@@ -32,7 +32,7 @@ def test_the_first_signal_asks_the_second_insists(number, first, second, name):
 
     def once():
         with Interruption(notices.append) as interruption:
-            limited = InterruptibleReporter(reporter, interruption, threading.Lock())
+            limited = LimitedReporter(reporter, lambda: interruption.stop, threading.Lock())
             assert limited.report((1.0,), 0) is None
             os.kill(os.getpid(), number)
             assert limited.report((2.0,), 1) == Stop(StopReason.INTERRUPTED, f"interrupted by {name}")
@@ -93,10 +93,10 @@ def test_without_a_signal_nothing_is_raised_and_threads_need_no_handlers():
 
 def test_a_trial_whose_time_is_up_stops_after_its_report():
     reporter = Says()
-    assert TimedReporter(reporter, 60).report((1.0,), 0) is None
-    assert TimedReporter(reporter, None).report((1.0,), 0) is None
-    stop = TimedReporter(reporter, 0).report((1.0,), 1)
+    assert limit_time(reporter, 60).report((1.0,), 0) is None
+    assert limit_time(reporter, None).report((1.0,), 0) is None
+    stop = limit_time(reporter, 0).report((1.0,), 1)
     assert stop == Stop(StopReason.TIMED_OUT, "took longer than trial_timeout=0 seconds")
     assert len(reporter.told) == 3
     pruned = Stop(StopReason.PRUNED, "bad")
-    assert TimedReporter(Says(pruned), 0).report((1.0,), 1) == pruned
+    assert limit_time(Says(pruned), 0).report((1.0,), 1) == pruned
