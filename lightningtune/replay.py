@@ -35,8 +35,14 @@ from lightningtune.workers.devices import Slot
 from lightningtune.workers.inline import Preparation, run_inline
 from lightningtune.workers.processes import TrialProcesses
 
-_FAILURES = {StopReason.FAILED, StopReason.REFUSED, StopReason.OUT_OF_MEMORY, StopReason.NON_FINITE}
-_BY_THEMSELVES = {reason.value for reason in (StopReason.COMPLETED, *_FAILURES)}
+_BY_THEMSELVES = {
+    StopReason.COMPLETED,
+    StopReason.FAILED,
+    StopReason.REFUSED,
+    StopReason.OUT_OF_MEMORY,
+    StopReason.NON_FINITE,
+}
+"""How a trial ends that nobody stops."""
 
 
 def replay(
@@ -52,11 +58,6 @@ def replay(
 
     It is trained as the trial was: with its config, its seed and its number of threads, and in a process of its own if
     the trial had one. The study stays as it is; only the folder ``replay/0007`` of trial 7 is written.
-
-    Raises:
-        NoResultError: when there is no such trial, or nothing recorded of it that could be compared.
-        InvalidConfigError: when the file of its config is not there, or not as it was written.
-        TrialError: when the trial's classes are not what it was trained with.
     """
     trial = _get_finished(study, number)
     recorded = _read_record(trial)

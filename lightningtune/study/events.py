@@ -14,14 +14,7 @@ from lightningtune.study.results import StudyResults, TrialResult
 
 @dataclass(frozen=True)
 class StudyBegan:
-    """A session of a study begins.
-
-    Attributes:
-        results: what earlier sessions have found.
-        done: trials that need not be run again.
-        total: trials that the study is to have.
-        headline: what is about to run.
-    """
+    """A session of a study begins; ``results`` are those of earlier sessions."""
 
     results: StudyResults
     done: int
@@ -58,13 +51,7 @@ class ValuesReported:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial has ended, and its folder is as it stays.
-
-    Attributes:
-        trial: which has ended.
-        best: the best trial, or the Pareto front.
-        done: trials that need not be run again, those of other hosts too.
-    """
+    """A trial has ended, and its folder is as it stays. Trials of other hosts are ``done`` too."""
 
     trial: TrialResult
     best: tuple[TrialResult, ...]

@@ -335,14 +335,7 @@ def watch_for_pause(
 
 @contextlib.contextmanager
 def call_every(seconds: float, act: Callable[[], object], thread_name: str) -> Iterator[None]:
-    """Call a function at intervals, in a thread of its own, until it returns something true. It must not raise.
-
-    Example:
-        >>> called = threading.Event()
-        >>> with call_every(0.01, called.set, "example"):
-        ...     called.wait(10)
-        True
-    """
+    """Call a function at intervals, in a thread of its own, until it returns something true. It must not raise."""
     end = threading.Event()
 
     def work() -> None:

@@ -53,26 +53,12 @@ def mark(error: BaseException) -> None:
 
 
 def is_of_storage(error: BaseException) -> bool:
-    """Whether a study's storage that is away has raised an error: another disk may be full, too.
-
-    Example:
-        >>> error = OSError(errno.ENOSPC, "No space left on device")
-        >>> is_of_storage(error)
-        False
-        >>> mark(error)
-        >>> is_of_storage(error)
-        True
-    """
+    """Whether a study's storage that is away has raised an error: another disk may be full, too."""
     return any(getattr(one, _MARK, False) for one in _chain(error))
 
 
 def waits() -> Iterator[float]:
-    """Yield the seconds to wait before each new try: doubled up to 5, and shortened at random by up to half.
-
-    Example:
-        >>> 0.025 <= next(waits()) <= 0.05
-        True
-    """
+    """Yield the seconds to wait before each new try: doubled up to 5, and shortened at random by up to half."""
     longest = _FIRST
     while True:
         # several hosts that lost the same storage must not come back all at once

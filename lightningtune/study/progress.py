@@ -57,10 +57,8 @@ class StudyProgress:
     """How far a study is.
 
     Attributes:
-        results: what it has found.
         done: trials that need not be run again.
         total: trials that were asked for; None where that is not known.
-        running: the trials that run now.
         trial_seconds: how long one of the latest trials took, on average; None where none has ended.
     """
 

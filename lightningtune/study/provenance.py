@@ -45,11 +45,7 @@ def find_provenance(schema: Schema, timeout: float = 3.0) -> Provenance:
     seconds to answer each of two questions.
     """
     file = script()
-    try:
-        folder = Path.cwd() if file is None else file.parent
-    except OSError:  # the working directory has been removed
-        return Provenance(versions(), classes=class_names(schema))
-    commit, is_dirty = _git(folder, file, timeout)
+    commit, is_dirty = _git(Path() if file is None else file.parent, file, timeout)
     return Provenance(versions(), commit, is_dirty, class_names(schema))
 
 

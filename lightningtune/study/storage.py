@@ -187,9 +187,6 @@ class PatientStorage(BaseStorage):
     def __init__(self, storage: BaseStorage, outage_seconds: float = OUTAGE_SECONDS) -> None:
         self.storage = storage
         self._outage_seconds = outage_seconds
-        self._set_up()
-
-    def _set_up(self) -> None:
         self._lock = threading.Condition()
         self._of_thread = threading.local()
         self._directions: dict[int, list[StudyDirection]] = {}
@@ -207,12 +204,8 @@ class PatientStorage(BaseStorage):
         self._stopped_waiting = -math.inf
         self._pauses = waits()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"storage": self.storage, "_outage_seconds": self._outage_seconds}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._set_up()
+    def __reduce__(self) -> tuple[Any, ...]:  # a lock cannot be pickled
+        return type(self), (self.storage, self._outage_seconds)
 
     def call_at_once(self, call: Callable[[], _T], otherwise: _T) -> _T:
         """Call a function that uses this storage without waiting; return ``otherwise`` where the storage is away."""
