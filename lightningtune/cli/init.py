@@ -75,61 +75,45 @@ def _write_study_file(given: Namespace) -> None:
     show(f"Then: {shlex.join(['lightningtune', 'tune', *as_argument(str(output))])}")
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The model or the data: the section of the config, the name in the study file, and the class or function."""
-
-    section: str
-    name: str
-    target: Callable[..., Any]
-
-
-def _find_parts(given: Namespace, folder: Path) -> tuple[str | None, _Part, _Part | None]:
-    """Return the LightningCLI, if there is one, the model, and its data; names lead from the study file's folder."""
+def _find_parts(given: Namespace, folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what the study file names, as it names that, and the model and its data, by section."""
     # deferred imports: keep --help fast
     from lightningtune.arguments import check_target
     from lightningtune.training.cli_call import catch_cli
 
     search_also(Path())
+    targets: dict[str, Any] = {}
     if given.cli is None:
-        model = import_named("MODEL", given.model)
-        check_target("model_class", model)
-        part = _Part("model", _name_from(folder, given.model), model)
-        name = given.data or _find_datamodule(model, given.model)
-        if name is None:
-            return None, part, None
-        data = import_named("--data", name)
-        check_target("datamodule_class", data)
-        return None, part, _Part("data", _name_from(folder, name), data)
-    call = catch_cli(find_script("--cli", given.cli) or import_named("--cli", given.cli))
+        targets["model"] = import_named("MODEL", given.model)
+        names = {"model_class": _name_from(folder, given.model)}
+        check_target("model_class", targets["model"])
+        data = given.data or _find_datamodule(targets["model"], given.model)
+        if data is not None:
+            targets["data"] = import_named("--data", data)
+            names["datamodule_class"] = _name_from(folder, data)
+            check_target("datamodule_class", targets["data"])
+        return names, targets
     cli = _name_from(folder, given.cli)
-    parts: dict[str, _Part] = {}
+    arguments = catch_cli(find_script("--cli", given.cli) or import_named("--cli", given.cli)).arguments
     for section, argument in (("model", "model_class"), ("data", "datamodule_class")):
-        target = call.arguments.get(argument)
-        if callable(target) and not call.arguments.get(f"subclass_mode_{section}"):
-            parts[section] = _Part(section, target.__name__, target)
-    if "model" not in parts:
+        if callable(arguments.get(argument)) and not arguments.get(f"subclass_mode_{section}"):
+            targets[section] = arguments[argument]
+    if "model" not in targets:
         raise ConfigurationError(
             f"--cli: {cli} takes the class of its model from the config, so no search space can be guessed. "
             f"Write one: lightningtune tune --help names what a study file holds beside 'cli: {cli}'."
         )
-    return cli, parts["model"], parts.get("data")
+    return {"cli": cli}, targets
 
 
 def _find_datamodule(model: Any, name: str) -> str | None:
-    """Return the datamodule in the model's module, in the form of the model's name; None unless there is just one."""
+    """Return the name of the datamodule in the model's module; None unless there is just one."""
     base: Any = import_named("--data", "lightning.pytorch.LightningDataModule")
-    found = [
-        key
-        for key, value in vars(sys.modules[model.__module__]).items()
-        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == model.__module__
-    ]
-    if len(found) != 1:
-        return None
-    mark = ":" if ":" in name else "."
-    place = name.rpartition(mark)[0]
-    is_defined_there = (Path(place).stem if place.endswith(".py") else place) == model.__module__
-    return f"{place if is_defined_there else model.__module__}{mark}{found[0]}"
+    own = [value for value in vars(sys.modules[model.__module__]).values() if inspect.isclass(value)]
+    found = [value.__name__ for value in own if issubclass(value, base) and value.__module__ == model.__module__]
+    script = name.partition(":")[0]
+    is_of_script = script.endswith(".py") and Path(script).stem == model.__module__
+    return f"{script if is_of_script else model.__module__}:{found[0]}" if len(found) == 1 else None
 
 
 def _name_from(folder: Path, name: str) -> str:
@@ -138,41 +122,40 @@ def _name_from(folder: Path, name: str) -> str:
     return f"{os.path.relpath(script, folder)}{mark}{rest}" if script.endswith(".py") else name
 
 
-def _draft(cli: str | None, model: _Part, data: _Part | None) -> tuple[str, str]:
+def _draft(names: Mapping[str, str], targets: Mapping[str, Any]) -> tuple[str, str]:
     """Return the text of a study file, and a summary of it."""
     from lightningtune.search.tunable import search_space_of  # deferred import: keeps --help fast
 
-    parts = [model] if data is None else [model, data]
-    guesses = [guess for part in parts for guess in guess_space(part.target, part.section)]
-    spaces = {part.section: space for part in parts if (space := search_space_of(part.target)) is not None}
-    tuned, proposed = sum(guess.is_tuned for guess in guesses), sum(not guess.is_tuned for guess in guesses)
+    guesses = [guess for section, target in targets.items() for guess in guess_space(target, section)]
+    spaces = {section: space for section, target in targets.items() if (space := search_space_of(target)) is not None}
+    tuned = sum(guess.is_tuned for guess in guesses)
+    proposed = len(guesses) - tuned
     if spaces:
         tuned, proposed = sum(len(space.parameters or ()) for space in spaces.values()), 0
+    model, name = targets["model"], names.get("model_class", targets["model"].__name__)
+    subject = [f"{key}: {value}" for key, value in names.items()]
     missing = [f"base_config.{guess.path}, which has no default" for guess in guesses if guess.value is _REQUIRED]
-    subject = f"model_class: {model.name}\n" if cli is None else f"cli: {cli}"
-    base: Any = import_named("MODEL", "lightning.pytorch.LightningModule")
-    if cli is None and data is not None:
-        subject += f"datamodule_class: {data.name}"
-    elif cli is None and getattr(model.target, "train_dataloader", base.train_dataloader) is not base.train_dataloader:
-        subject += "# datamodule_class:  # the model has dataloaders of its own"
-    elif cli is None:
-        missing.append("datamodule_class, the data that the model trains on")
-        subject += (
-            "# datamodule_class: package.module:Data  # fill in: a LightningDataModule, or what returns dataloaders"
-        )
-    logged = find_logged_metrics(model.target)
+    if "cli" not in names and "data" not in targets:
+        base: Any = import_named("MODEL", "lightning.pytorch.LightningModule")
+        if getattr(model, "train_dataloader", base.train_dataloader) is base.train_dataloader:
+            missing.append("datamodule_class, the data that the model trains on")
+            hint = "package.module:Data  # fill in: a LightningDataModule, or what returns dataloaders"
+        else:
+            hint = " # the model has dataloaders of its own"
+        subject.append(f"# datamodule_class: {hint}")
+    logged = find_logged_metrics(model)
     chosen = choose_metric(logged)
     if chosen is None:
-        missing.append(f"metric: nothing that a validation logs was found in {model.name}")
+        missing.append(f"metric: nothing that a validation logs was found in {name}")
     if not tuned and not spaces:
         missing.append("search_space: nothing could be guessed")
     metric, direction = chosen or ("val_loss", "minimize")
     found = f"the model logs {', '.join(logged)}" if logged else "as the model logs it in a validation"
     text = _TEMPLATE.format(
-        name=model.name,
-        subject=subject,
-        or_a_path="" if cli is None else " It may be the path of a config of the CLI.",
-        config="\n".join(_config_lines(guesses)),
+        name=name,
+        subject="\n".join(subject),
+        or_a_path=" It may be the path of a config of the CLI." if "cli" in names else "",
+        config="".join(_config_lines(guesses)),
         space="\n".join(_declared_lines(spaces) if spaces else _space_lines(guesses)),
         metric=f"{_flow(metric)}  # {'' if chosen else 'fill in: '}{found}",
         direction=f"{direction}  # or {'maximize' if direction == 'minimize' else 'minimize'}",
@@ -210,16 +193,20 @@ pruner:  # any of Optuna's; it stops trials that fall behind
 
 
 def _config_lines(guesses: list[Guess]) -> Iterator[str]:
-    """Yield what the config has to hold beside the defaults, and an empty line."""
-    held = [guess for guess in guesses if guess.value is not None]
-    for section in dict.fromkeys(guess.section for guess in held):
-        yield f"  {section}:"
-        for guess in held:
-            if guess.section == section and guess.value is _REQUIRED:
-                yield f"    # {guess.name}:  # fill in: {guess.note}"
-            elif guess.section == section:
-                yield f"    {guess.name}: {_flow(guess.value)}"
-    yield ""
+    """Yield what the config has to hold beside the defaults."""
+    section = None
+    for guess in guesses:
+        if guess.value is None:
+            continue
+        if guess.section != section:
+            section = guess.section
+            yield f"  {section}:\n"
+        is_open = guess.value is _REQUIRED
+        yield (
+            f"    # {guess.name}:  # fill in: {guess.note}\n"
+            if is_open
+            else f"    {guess.name}: {_flow(guess.value)}\n"
+        )
 
 
 def _space_lines(guesses: list[Guess]) -> Iterator[str]:
@@ -250,14 +237,17 @@ def _flow(value: Any) -> str:
 
 
 # Words of the arguments' names, which stand between underscores.
-_RATE = r"(lr|learning_?rate|eta)(?!_(min|decay|factor|gamma|mult|scale))"
-_PENALTY = r"wd|weight_decay|(l1|l2)(?!_ratio)|reg|regulari[sz]ation|lambda"
+_SCALE = (
+    r"(lr|learning_?rate|eta)(?!_(min|decay|factor|gamma|mult|scale))|"
+    r"wd|weight_decay|(l1|l2)(?!_ratio)|reg|regulari[sz]ation|lambda"
+)
 _DROPOUT = r"p?drop(out|path)?|drop_(out|path|connect)"
 _AVERAGE = r"momentum|beta_?\d?|betas|ema"
 _COUNT = r"n?(layers?|blocks?|stages?)|depth"
 _SIZE = r"hidden|width|units|neurons|embed|emb|d_model|d_ff|ffn|latent|filters|dim|size|features|rank|batch_?size"
+_CHOICE = r"act(ivation)?|non_?linearity|norm(ali[sz]ation)?|optim(izer)?|solver|sched(uler)?|init(iali[sz]ation)?"
 _USUAL: Mapping[Any, Mapping[str, Any]] = {
-    float: {_RATE: 1e-3, _PENALTY: 1e-4, _DROPOUT: 0.1, _AVERAGE: 0.9},
+    float: {_SCALE: 1e-3, _DROPOUT: 0.1, _AVERAGE: 0.9},
     int: {_COUNT: 2, _SIZE: 64},
 }
 """What is worth tuning, with the value that an argument without a default gets."""
@@ -267,7 +257,6 @@ _ADVICE: Mapping[Any, str] = {
     str: "say the choices, as {type: categorical, choices: […, …]}",
 }
 """What to write for an argument for which nothing could be guessed."""
-_CHOICE = r"act(ivation)?|non_?linearity|norm(ali[sz]ation)?|optim(izer)?|solver|sched(uler)?|init(iali[sz]ation)?"
 _DOUBTS = {
     r"heads": "must divide another size; ",
     r"kernel|stride|padding|dilation|patch|window|pool|bins": "changes the shapes; ",
@@ -315,27 +304,27 @@ def guess_space(target: Callable[..., Any], section: str = "model") -> list[Gues
 
 
 def _guess(section: str, name: str, hint: Any, default: Any) -> Guess:
-    kind, value = _plain_type(hint, default), _REQUIRED if default is _REQUIRED else None
-    note = "no default" if default is _REQUIRED else f"default {_format_default(default)}"
+    kind, required = _plain_type(hint, default), default is _REQUIRED
+    note = "no default" if required else f"default {_format_default(default)}"
+    value = default if required else None
     if _has(_FIXED, name):
         return Guess(section, name, None, False, f"the task or the data decides it; {note}", value)
+    words, usual, spec = "", default, None
     if kind in (int, float):
         words = next((words for words in _USUAL[kind] if _has(words, name)), "")
-        usual = _USUAL[kind].get(words) if default in (_REQUIRED, None) else default
-        spec = None
+        usual = _USUAL[kind].get(words) if required or default is None else default
         if usual is not None and 0 <= usual < math.inf and kind(usual) == usual:
             spec = _number_range(words, kind, kind(usual))
-        is_known = words != "" and not (words in (_DROPOUT, _AVERAGE) and float(usual or 0) > 1)
-    else:
-        spec, is_known = _all_choices(hint, kind), kind is not bool and _has(_CHOICE, name)
-        usual = default.name if isinstance(default, enum.Enum) else spec["choices"][0] if spec else None
+    elif choices := _all_choices(hint, kind):
+        words = _CHOICE if kind is not bool and _has(_CHOICE, name) else ""
+        usual = default.name if isinstance(default, enum.Enum) else choices[0]
+        spec = {"type": "categorical", "choices": choices}
     if spec is None:
-        advice = next((text for one, text in _ADVICE.items() if kind is one), "not guessed")
-        return Guess(section, name, None, False, f"{advice}; {note}", value)
-    doubt = next((doubt for words, doubt in _DOUBTS.items() if _has(words, name)), "" if is_known else "perhaps; ")
+        return Guess(section, name, None, False, f"{_ADVICE.get(kind, 'not guessed')}; {note}", value)
+    doubt = next((doubt for pattern, doubt in _DOUBTS.items() if _has(pattern, name)), "" if words else "perhaps; ")
     if section == "data" and kind is int and not doubt and not _has("batch_?size", name):
         doubt = "the model may depend on it; "
-    needs_value = default is _REQUIRED or isinstance(default, enum.Enum)  # of an Enum, YAML holds the name
+    needs_value = required or isinstance(default, enum.Enum)  # of an Enum, YAML holds the name
     return Guess(section, name, spec, not doubt, doubt + note, usual if needs_value else None)
 
 
@@ -351,13 +340,12 @@ def _number_range(words: str, kind: type, default: Any) -> dict[str, Any] | None
     """Return what to try around a default, by the words that the argument's name has."""
     if words == _COUNT:
         return {"type": "int", "low": max(1, default - 1) if default else 0, "high": default + 2}
-    if words == _PENALTY and default == 0:  # which no logarithmic range holds
-        return {"type": "categorical", "choices": [0.0, 1e-5, 1e-4, 1e-3, 1e-2]}
     if words == _DROPOUT and default <= 1:
         return {"type": "uniform", "low": 0.0, "high": max(0.5, default)}
     if words == _AVERAGE and default <= 1:
-        high = 0.99 if default <= 0.99 else max(0.9999, default)
-        return {"type": "uniform", "low": min(0.8, default), "high": high}
+        return {"type": "uniform", "low": min(0.8, default), "high": 0.99 if default <= 0.99 else max(0.9999, default)}
+    if words == _SCALE and default == 0:  # which no logarithmic range holds
+        return {"type": "categorical", "choices": [0.0, 1e-5, 1e-4, 1e-3, 1e-2]}
     if not default:
         return None
     if kind is int and default > 1 and default & (default - 1) == 0:  # a power of two stays one
@@ -366,17 +354,16 @@ def _number_range(words: str, kind: type, default: Any) -> dict[str, Any] | None
     if kind is int:
         return {"type": "int_log" if default >= 8 else "int", "low": max(1, default // 4), "high": default * 4}
     low, high = default / 10, default * 10
-    if words == _RATE:
+    if words == _SCALE:
         low, high = default / 100, max(high, min(default * 100, 1.0))
-    elif words == _PENALTY:
-        low, high = default / 100, default * 100
     elif default < 1:  # it may be a probability or a factor
         high = max(default, min(high, (1 + default) / 2, 0.9999))
     low, high = float(f"{low:.4g}"), float(f"{high:.4g}")
     return {"type": "loguniform", "low": low, "high": high} if low > 0 and high < math.inf else None
 
 
-def _all_choices(hint: Any, kind: Any) -> dict[str, Any] | None:
+def _all_choices(hint: Any, kind: Any) -> list[Any] | None:
+    """Return the values of a type that has few; None where there is no choice."""
     choices: list[Any] = []
     if kind is bool:
         choices = [True, False]
@@ -386,7 +373,7 @@ def _all_choices(hint: Any, kind: Any) -> dict[str, Any] | None:
         choices = [member.name for member in kind]
     if choices and NoneType in get_args(hint):
         choices.append(None)
-    return {"type": "categorical", "choices": choices} if len(choices) > 1 else None
+    return choices if len(choices) > 1 else None
 
 
 def _format_default(value: Any) -> str:

@@ -131,8 +131,8 @@ def test_a_script_is_named_from_where_the_file_lies():
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("pk_of_init.Net", "pk_of_init.inner.Data"), ("pk_of_init:Net", "pk_of_init.inner:Data"),
-     ("shown.py:Net", "pk_of_init.inner:Data"), ("pk_of_init.inner.Net", "pk_of_init.inner.Data")],
+    [("pk_of_init.Net", "pk_of_init.inner:Data"), ("pk_of_init:Net", "pk_of_init.inner:Data"),
+     ("shown.py:Net", "pk_of_init.inner:Data"), ("pk_of_init.inner.Net", "pk_of_init.inner:Data")],
 )  # fmt: skip
 def test_the_data_of_a_model_that_is_named_elsewhere_is_named_where_it_is(name, data, monkeypatch):
     Path("pk_of_init").mkdir()
