@@ -166,7 +166,7 @@ def _refit(given: Namespace) -> None:
     # deferred imports: keep --help fast
     from lightningtune.arguments import check_seeds
     from lightningtune.cli.start import plan_restart, read_start
-    from lightningtune.report.progress import named
+    from lightningtune.report.live import named
 
     if read_start(found.study) is None:
         raise ConfigurationError(

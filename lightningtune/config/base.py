@@ -67,7 +67,7 @@ def read_config(source: Any, sections: Sequence[str] = SECTIONS, folder: Path | 
     folder = folder or Path()
     if isinstance(source, (str, os.PathLike)):
         path = folder / expand_home(source)
-        source, folder = read_mapping(path), path.parent
+        source, folder = _read_named("base_config", path), path.parent
     elif not isinstance(source, (Mapping, argparse.Namespace)):
         raise InvalidConfigError(f"base_config must be a file's path or a mapping, but got {source!r}.")
     try:
@@ -87,13 +87,7 @@ def with_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return a study file's values with the files in a folder read that hold the config and the space."""
     read = dict(values)
     config, space = read.get("base_config"), read.get("search_space")
-    if isinstance(config, str):
-        try:
-            read["base_config"] = read_config(config, folder=folder)
-        except InvalidConfigError as error:
-            prefix = "" if str(error).startswith("base_config.") else "base_config: "
-            raise InvalidConfigError(f"{prefix}{error}") from error
-    elif isinstance(config, dict):
+    if isinstance(config, (str, dict)):
         read["base_config"] = read_config(config, folder=folder)
     if isinstance(space, str) and space.endswith(FILE_ENDINGS):
         read["search_space"] = _read_named("search_space", folder / expand_home(space))

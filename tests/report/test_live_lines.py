@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lightningtune.report.progress import ProgressLines, sparkline
+from lightningtune.report.live import ProgressLines, sparkline
 from lightningtune.study.events import StudyBegan, TrialEnded, TrialPlaced, TrialStarted, ValuesReported
 from lightningtune.study.results import StudyResults, TrialResult
 
