@@ -16,7 +16,7 @@ import pytest
 from lightningtune import AdvancedSearchSpace, OptunaDrivenOptimizer
 from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml, load_yaml
-from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.process_state import quiet_lightning
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

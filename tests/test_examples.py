@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.process_state import quiet_lightning
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

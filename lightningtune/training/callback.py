@@ -35,7 +35,7 @@ from lightningtune.training.metrics import (
     why_never_validated,
 )
 from lightningtune.training.mixture import refuse_mixed_objects
-from lightningtune.training.random_state import random_states
+from lightningtune.training.process_state import random_states
 from lightningtune.training.resumption import STATE, ResumeState, restore_fit
 
 _CHECK_LOSS_EVERY = 50

@@ -26,7 +26,7 @@ from lightningtune.errors import ConfigurationError
 from lightningtune.training.data import seeded
 from lightningtune.training.messages import one_line
 from lightningtune.training.mixture import IMPORT_INSTEAD, of_pytorch_lightning
-from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.process_state import quiet_lightning
 
 _PARAMETERS = inspect.signature(LightningCLI.__init__)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,11 +12,10 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightningtune.errors import ConfigurationError
-from lightningtune.training.random_state import own_random_state
+from lightningtune.training.process_state import own_random_state, own_seed_variables
 
 _LOADER_HOOKS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
 DATA_HOOKS = ("prepare_data", "setup", *_LOADER_HOOKS)
-_SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 _FIT_NAMES = {
     "train": "train_dataloaders",
     "val": "val_dataloaders",
@@ -25,19 +23,6 @@ _FIT_NAMES = {
     "val_dataloaders": "val_dataloaders",
 }
 """Keys that a dict of dataloaders may have, and the name that ``Trainer.fit`` has for each."""
-
-
-@contextlib.contextmanager
-def own_seed_variables() -> Iterator[None]:
-    """Restore the environment variables in which Lightning keeps the seed: other fits would read them."""
-    before = {name: os.environ.get(name) for name in _SEED_VARIABLES}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from lightningtune.training.cli_call import CliCall, CliForm, CliLike, catch_cli
 from lightningtune.training.folders import own_folder
 from lightningtune.training.loops import get_callbacks
 from lightningtune.training.messages import refusal
-from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.process_state import quiet_lightning
 from lightningtune.training.sections import NAMED, ConfigSection
 from lightningtune.training.shared_data import has_preparation, load
 from lightningtune.training.tracker_names import FILE_LOGGERS

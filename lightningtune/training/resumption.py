@@ -21,7 +21,7 @@ from lightningtune.errors import TrialError
 from lightningtune.files import check_sums
 from lightningtune.training.loops import begin_next_epoch, call_between_epochs
 from lightningtune.training.metrics import best_index
-from lightningtune.training.random_state import restore_random_state
+from lightningtune.training.process_state import restore_random_state
 
 log = logging.getLogger(__name__)
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import gc
 import logging
+import platform
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import LightningModule, seed_everything
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
+from torch.nn.parameter import UninitializedParameter
 
-from lightningtune.contract import Reporter, StopReason, TrialOutcome, TrialSpec
+from lightningtune.contract import Reporter, StopReason, TrialFacts, TrialOutcome, TrialSpec
 from lightningtune.errors import ConfigurationError, MetricError, NonFiniteError, TrialError
 from lightningtune.training.build import Blueprint, Fit
 from lightningtune.training.callback import TrialCallback
 from lightningtune.training.checkpoints import KeepCheckpoints
-from lightningtune.training.data import own_seed_variables
-from lightningtune.training.facts import collect_facts, reset_peaks
 from lightningtune.training.failures import failure
 from lightningtune.training.folders import OwnFolders
 from lightningtune.training.loops import get_callbacks, set_callbacks
-from lightningtune.training.quiet import own_interrupts, own_sigterm, quiet_lightning
-from lightningtune.training.random_state import own_random_state
+from lightningtune.training.process_state import own_process_state, own_sigterm, quiet_lightning
 from lightningtune.training.resumption import ResumePoint, digest_training, find_resume_point
 from lightningtune.training.shared_data import prepare
 from lightningtune.training.trackers import Trackers, best_values, refuse_default_logger, with_local_loggers
@@ -31,6 +34,8 @@ from lightningtune.training.trainers import refuse_processes
 from lightningtune.training.weights import InitialWeights
 
 log = logging.getLogger(__name__)
+
+_PROC = Path("/proc/self")
 
 
 def train(
@@ -67,11 +72,11 @@ def _fit(
     trackers: Trackers,
 ) -> TrialOutcome:
     started = time.perf_counter()
-    known_peak = reset_peaks()
+    known_peak = _reset_peaks()
     fit: Fit | None = None
     error: BaseException | None = None
     weights = InitialWeights()
-    with own_random_state(), own_seed_variables(), quiet_lightning(), own_interrupts():
+    with own_process_state():
         try:
             seed = spec.config.get("seed_everything")
             if isinstance(seed, int) and not isinstance(seed, bool):
@@ -156,7 +161,7 @@ def prepare_data(blueprint: Blueprint, spec: TrialSpec) -> bool:
 
     The datamodule has a Trainer like the trial's, but for callbacks that are not in the config, and for trackers.
     """
-    with own_random_state(), own_seed_variables(), quiet_lightning():
+    with own_process_state():
         logger = blueprint.schema.lookup(spec.config, "trainer.logger")
         config = with_local_loggers(spec.config, logger, spec.directory)
         fit = blueprint.build(config, spec.directory, (), Callback(), data_seed=spec.data_seed)
@@ -165,7 +170,7 @@ def prepare_data(blueprint: Blueprint, spec: TrialSpec) -> bool:
 
 def load_data(blueprint: Blueprint) -> None:
     """Load the data that all trials share, as `Blueprint.load_data` does."""
-    with own_random_state(), own_seed_variables(), quiet_lightning():
+    with own_process_state():
         blueprint.load_data()
 
 
@@ -174,3 +179,61 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
+
+
+# What a training was done with: device, threads, parameters, and the most memory that it held
+
+
+def _reset_peaks() -> int:
+    """Count the peaks of this process's memory anew; return the bytes above which a peak is a new one."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
+    try:
+        (_PROC / "clear_refs").write_text("5")
+    except OSError:  # there is no such file but on Linux, and a container may forbid it
+        return _read_peak() or 0
+    return 0
+
+
+def collect_facts(fit: Fit | None, above: int) -> TrialFacts:
+    """Return what is known of a training that has ended; ``above`` is what `_reset_peaks` has returned."""
+    peak = _read_peak() or 0
+    facts = TrialFacts(threads=torch.get_num_threads(), memory=peak if peak > above else None)
+    if fit is None:
+        return facts
+    parameters, trainable = _count_parameters(fit.model)
+    facts = dataclasses.replace(facts, ranks=fit.trainer.world_size, parameters=parameters, trainable=trainable)
+    device = fit.trainer.strategy.root_device
+    if device.type != "cuda":
+        return dataclasses.replace(facts, device=f"{device.type} ({_processor_name()})")
+    try:
+        name, most = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
+    except RuntimeError:  # a device on which something has failed answers nothing
+        return dataclasses.replace(facts, device=device.type)
+    return dataclasses.replace(facts, device=f"{device.type} ({name})", device_memory=most)
+
+
+def _count_parameters(model: LightningModule) -> tuple[int, int]:
+    """Count the parameters of a model, and those that are trained; a lazy one that was never used has none."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters() if not isinstance(p, UninitializedParameter)]
+    return sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+
+
+def _read_peak() -> int | None:
+    """Return the most bytes that this process has held at once since the count began."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", (_PROC / "status").read_text())
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+@functools.cache
+def _processor_name() -> str:
+    """Return the name of the CPU, as far as the system tells it."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open() as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -19,7 +19,7 @@ from lightningtune.config.base import as_list
 from lightningtune.config.importing import find_class
 from lightningtune.errors import ConfigurationError
 from lightningtune.training.messages import one_line
-from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.process_state import quiet_lightning
 from lightningtune.training.sections import ConfigSection
 
 

@@ -18,8 +18,7 @@ from lightningtune.contract import Values
 from lightningtune.errors import SharedWeightsError, TrialError
 from lightningtune.training.build import Blueprint
 from lightningtune.training.messages import one_line
-from lightningtune.training.quiet import own_interrupts, quiet_lightning
-from lightningtune.training.random_state import own_random_state
+from lightningtune.training.process_state import own_process_state
 from lightningtune.training.resumption import STATE, digest_training, read_checkpoint
 
 _trained: dict[int, tuple[weakref.ref[Tensor], int]] = {}
@@ -109,7 +108,7 @@ def trained_model(
             return model
         mismatch = f"{type(model).__name__} has no '{left[0]}'"
     try:
-        with own_random_state(), quiet_lightning(), own_interrupts():
+        with own_process_state():
             model = blueprint.set_up_model(config)
     except Exception as error:  # of the user's hooks: the data may not be there any more
         raise TrialError(

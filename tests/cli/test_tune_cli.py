@@ -13,7 +13,7 @@ from lightningtune.cli.main import main
 from lightningtune.files import dump_yaml, read_mapping
 from lightningtune.study.outage import mark
 from lightningtune.training.cli_call import catch_cli
-from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.process_state import quiet_lightning
 
 TRAINER = {"accelerator": "cpu", "max_epochs": 1}
 

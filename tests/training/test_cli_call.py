@@ -9,7 +9,7 @@ from nets import Line, Points
 
 from lightningtune import ConfigurationError
 from lightningtune.training.cli_call import catch_cli
-from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.process_state import quiet_lightning
 
 
 def test_the_form_knows_links_and_defaults():

@@ -19,7 +19,7 @@ from lightningtune.files import dump_yaml
 from lightningtune.study.comparison import Agreement
 from lightningtune.study.reporter import REASON
 from lightningtune.training.lightning_cli import CliBlueprint, CliSchema, read_cli_config
-from lightningtune.training.quiet import quiet_lightning
+from lightningtune.training.process_state import quiet_lightning
 from lightningtune.training.run import prepare_data, train
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}

@@ -6,7 +6,7 @@ import warnings
 import pytest
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-from lightningtune.training.quiet import own_interrupts, quiet_lightning
+from lightningtune.training.process_state import own_interrupts, quiet_lightning
 
 
 def test_advice_is_silenced_and_warnings_are_not():

@@ -11,8 +11,7 @@ from nets import Line, Points
 from lightningtune.config.schema import Schema
 from lightningtune.contract import Objective, SilentReporter, TrialFacts, TrialSpec
 from lightningtune.training.build import Blueprint
-from lightningtune.training.facts import collect_facts
-from lightningtune.training.run import train
+from lightningtune.training.run import collect_facts, train
 
 
 def facts(folder, model=Line):
