@@ -90,28 +90,20 @@ def load_yaml(text: str, source: str = "YAML") -> Any:
         InvalidConfigError: when it is not YAML.
     """
     try:
-        loader = _Loader(text)
-    except yaml.reader.ReaderError as error:  # a character that YAML does not allow
-        line = text.count("\n", 0, error.position) + 1
-        raise InvalidConfigError(f"{source} is not valid YAML: line {line}, {_one_line(str(error))}") from error
-    try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise InvalidConfigError(f"{source} is not valid YAML: {_told(error)}") from error
-    except RecursionError:
-        raise InvalidConfigError(f"{source} is not valid YAML: it is nested too deeply.") from None
+        return _Loader(text).get_single_data()
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InvalidConfigError(f"{source} is not valid YAML: {_describe(error)}") from error
 
 
-def _one_line(text: str) -> str:
-    return f"{' '.join(text.split()).rstrip('.')}."
-
-
-def _told(error: yaml.YAMLError) -> str:
-    """Say in a line what is wrong with YAML, and where."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return _one_line(str(error))
-    where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-    return _one_line(", ".join(filter(None, (where, error.context, error.problem))))
+def _describe(error: Exception) -> str:
+    """Say in a line what is wrong with YAML or JSON, and where."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply."
+    parts: list[str | None] = [str(error)]
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+        parts = [where, error.context, error.problem]
+    return f"{' '.join(', '.join(filter(None, parts)).split()).rstrip('.')}."
 
 
 def dump_yaml(value: Any) -> str:
@@ -183,7 +175,7 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:  # an integer may have too many digits for Python
-            raise InvalidConfigError(f"'{path}' is not valid JSON: {_one_line(str(error))}") from None
+            raise InvalidConfigError(f"'{path}' is not valid JSON: {_describe(error)}") from None
     else:
         value = load_yaml(text, f"'{path}'")
     value = {} if value is None else value
