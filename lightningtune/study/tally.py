@@ -50,8 +50,8 @@ class TrialTally:
         >>> tally = TrialTally(study)
         >>> study.add_trials([optuna.create_trial(value=value) for value in (3.0, 1.0, 2.0)])
         >>> tally.update()
-        >>> tally.count, tally.ranking
-        (3, [1, 2, 0])
+        >>> tally.count, tally.get_top(2)
+        (3, [1, 2])
     """
 
     def __init__(self, study: optuna.Study) -> None:
@@ -139,17 +139,12 @@ class TrialTally:
         return not self._counted and all(number in self.successors for number in running)
 
     @property
-    def ranking(self) -> list[int]:
-        """The completed, feasible trials of a study with one objective, the best first."""
-        return [number for _, number in self._scores]
-
-    @property
     def best(self) -> list[int]:
-        """The best trial, or each on the Pareto front; empty when there is none. Infeasible trials are left out."""
+        """The best trial, or each on the Pareto front; empty when there is none."""
         return self.get_top(1)
 
     def get_top(self, count: int) -> list[int]:
-        """Return the ``count`` best trials, or the Pareto front."""
+        """Return the ``count`` best trials, the best first, or the Pareto front. Infeasible ones are left out."""
         if len(self._signs) > 1:
             return sorted(self._front)
         return [number for _, number in self._scores[:count]]
@@ -216,7 +211,7 @@ def is_over(study: optuna.Study, n_trials: int) -> bool:
 
 def _has_only_failed(study: optuna.Study) -> bool:
     trials = study.get_trials(deepcopy=False)
-    return bool(trials) and not has_value(study) and all(trial.state is TrialState.FAIL for trial in trials)
+    return bool(trials) and all(trial.state is TrialState.FAIL and not has_reported(trial) for trial in trials)
 
 
 def is_new(study: optuna.Study) -> bool:

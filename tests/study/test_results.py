@@ -85,8 +85,8 @@ def test_infeasible_trials_are_never_best():
         trial = study.ask()
         constrain(trial, constraint)
         study.tell(trial, value)
-    assert TrialTally(study).ranking == [1, 2]
-    assert TrialTally(study).ranking[0] == study.best_trial.number
+    assert TrialTally(study).get_top(3) == [1, 2]
+    assert TrialTally(study).best[0] == study.best_trial.number
 
 
 def test_where_all_are_infeasible_that_is_why_there_is_no_best(tmp_path):
