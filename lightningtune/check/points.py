@@ -42,17 +42,17 @@ class DryRunPoint:
     base: str | None = None  # name of the point that it differs from
 
 
-def dry_run_points(space: SearchSpace, default_of: _Choose | None) -> list[DryRunPoint]:
+def dry_run_points(space: SearchSpace, defaults: Mapping[str, Any] | None) -> list[DryRunPoint]:
     """Return the untuned defaults, the two ends of all parameters, and points at which one parameter differs alone.
 
     Each choice of a categorical is somewhere among them, unless there are many. Of a function of the trial some points
-    are drawn, too; the parameters that these meet are taken for all. ``default_of`` is None where the defaults cannot
-    be trained.
+    are drawn, too; the parameters that these meet are taken for all. ``defaults`` is None where they cannot be
+    trained.
 
     Example:
         >>> from lightningtune import SimpleSearchSpace
         >>> space = SimpleSearchSpace({"lr": ("loguniform", 0.001, 1), "act": ("categorical", ["relu", "gelu", "elu"])})
-        >>> for point in dry_run_points(space, lambda parameter: {"lr": 0.1, "act": "relu"}[parameter.name]):
+        >>> for point in dry_run_points(space, {"lr": 0.1, "act": "relu"}):
         ...     print(point.name, dict(point.values))
         untuned defaults {}
         all low {'lr': 0.001, 'act': 'relu'}
@@ -61,15 +61,15 @@ def dry_run_points(space: SearchSpace, default_of: _Choose | None) -> list[DryRu
         lr=1 {'lr': 1.0}
     """
     walk = _Walk(space)
-    if default_of is not None:
+    if defaults is not None:
         walk.points.append(DryRunPoint(DEFAULTS))
     walk.visit(LOW, lambda parameter: parameter.ends[0])
     has_low = any(point.name == LOW for point in walk.points)
     walk.visit(HIGH, lambda parameter: parameter.ends[-1])
     for number in range(1, DRAWN_POINTS + 1) if space.parameters is None else ():
         walk.visit(f"drawn point {number}", None)
-    if default_of is not None and space.parameters is not None:
-        for parameter, value in walk.single_changes({p.name: default_of(p) for p in space.parameters}):
+    if defaults is not None and space.parameters is not None:
+        for parameter, value in walk.single_changes(defaults):
             name, overrides = f"{parameter.name}={format_value(value)}", dict.fromkeys(parameter.paths, value)
             walk.add(DryRunPoint(name, overrides, {parameter.name: value}, parameter.name, DEFAULTS))
     elif has_low:

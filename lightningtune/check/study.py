@@ -38,7 +38,6 @@ from lightningtune.errors import ConfigurationError, MetricError
 from lightningtune.host import StudyPlan
 from lightningtune.preflight import notices, plan_baseline
 from lightningtune.report.terminal import headline
-from lightningtune.search.parameters import Parameter
 from lightningtune.study.opening import quiet_optuna
 from lightningtune.study.reporter import PRUNED_BY
 from lightningtune.training.failures import failure
@@ -231,20 +230,14 @@ def _check_config(plan: StudyPlan, baseline: bool | Mapping[str, Any]) -> Iterat
         yield Finding("error", "disk", f"The study's folder '{plan.directory.root}' cannot be written to.")
 
 
-def _find_defaults(plan: StudyPlan) -> Callable[[Parameter], Any] | None:
-    """Return what looks up the default of a parameter; None where the config cannot be trained as it is."""
-    blueprint = plan.blueprint
-
-    def default_of(parameter: Parameter) -> Any:
-        return blueprint.schema.lookup(blueprint.config, parameter.paths[0])
-
+def _find_defaults(plan: StudyPlan) -> dict[str, Any] | None:
+    """Return the default of each parameter; None where the config cannot be trained as it is."""
+    schema, config = plan.blueprint.schema, plan.blueprint.config
     try:
-        blueprint.check(blueprint.config)
-        for parameter in plan.space.parameters or ():
-            default_of(parameter)
+        plan.blueprint.check(config)
+        return {parameter.name: schema.lookup(config, parameter.paths[0]) for parameter in plan.space.parameters or ()}
     except ConfigurationError:
         return None
-    return default_of
 
 
 def _describe_runs(runs: Sequence[TriedPoint], left: Sequence[DryRunPoint], seconds: float) -> Iterator[Fact | Finding]:

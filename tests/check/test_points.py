@@ -23,8 +23,9 @@ SPACE = {
 
 
 def find(space, defaults=DEFAULTS):
-    default_of = None if defaults is None else lambda parameter: defaults[parameter.name]
-    return dry_run_points(as_search_space(space), default_of)
+    space = as_search_space(space)
+    names = [parameter.name for parameter in space.parameters or ()]
+    return dry_run_points(space, defaults and {name: defaults[name] for name in names})
 
 
 def test_the_defaults_come_first_and_every_end_and_choice_comes_once():
@@ -118,9 +119,9 @@ def test_a_function_that_raises_at_an_end_is_named_with_the_point():
 
 def test_values_are_copies():
     space = SimpleSearchSpace({"widths": ("categorical", [[1], [2]])})
-    found = dry_run_points(space, lambda parameter: [1])
+    found = dry_run_points(space, {"widths": [1]})
     found[1].overrides["widths"].append(9)
-    assert dry_run_points(space, lambda parameter: [1])[1].overrides == {"widths": [1]}
+    assert dry_run_points(space, {"widths": [1]})[1].overrides == {"widths": [1]}
 
 
 def test_a_point_is_tried_once():
