@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightningtune.cli.output import print_json, show, width
 from lightningtune.cli.studies import STORAGE_SECONDS, add_json
-from lightningtune.cli.study_file import StudyFile, fill_in_storage
-from lightningtune.cli.study_options import StudyParser
+from lightningtune.cli.study_file import StudyFile, StudyParser, fill_in_storage
 from lightningtune.errors import ConfigurationError, LightningTuneError
 from lightningtune.wording import counted
 

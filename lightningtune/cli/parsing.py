@@ -15,14 +15,7 @@ NOT_UNDERSTOOD = 2
 
 
 class CommandParser(argparse.ArgumentParser):
-    """One command: its arguments, and what it does with them.
-
-    Args:
-        name: the command's.
-        command: called with the parsed arguments; returns the exit code, or None for 0.
-        description: what it does, in a sentence or two.
-        epilog: what stands below the options, such as examples; its lines stay as they are.
-    """
+    """One command: its arguments, and the function that it runs, which returns the exit code or None for 0."""
 
     def __init__(
         self, name: str, command: Callable[[Any], int | None], description: str, epilog: str | None = None

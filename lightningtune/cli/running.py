@@ -13,8 +13,7 @@ from lightningtune.cli.check import check_first
 from lightningtune.cli.output import print_json, show, tell
 from lightningtune.cli.parsing import CommandParser, jobs, positive
 from lightningtune.cli.studies import STORAGE, add_check, add_json, add_study, open_study
-from lightningtune.cli.study_file import fill_in_storage
-from lightningtune.cli.study_options import StudyParser
+from lightningtune.cli.study_file import StudyParser, fill_in_storage
 from lightningtune.errors import redact
 
 # What imports Optuna or torch is imported in the functions: --help waits for neither.

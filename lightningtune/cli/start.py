@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyStart:
-    """How a study was started.
-
-    Attributes:
-        study: the study file, resolved.
-        folder: the one that it lies in, where modules and scripts are found.
-        started_in: the working directory, at which relative paths begin.
-    """
+    """How a study was started: its file, resolved; the folder of that; and the working directory then."""
 
     study: StudyFile
     folder: Path
@@ -55,11 +49,7 @@ class StudyStart:
 
 
 def run_started(optimizer: OptunaDrivenOptimizer, start: StudyStart) -> optuna.Study:
-    """Run a study, and store how it was started; where that is refused, what was stored before stays.
-
-    Raises:
-        ConfigurationError: when the study cannot go on as it is asked for.
-    """
+    """Run a study, and store how it was started; where that is refused, what was stored before stays."""
     study = optimizer.study
     if is_over(study, start.study.n_trials):  # nothing runs as it is asked for now
         return optimizer.optimize()

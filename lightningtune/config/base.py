@@ -45,7 +45,8 @@ def load_base_config(source: Any, sections: Sequence[str] = SECTIONS, owner: str
     allowed = (*sections, SEED)
     for name, value in config.items():
         if name not in allowed:
-            hint = did_you_mean(str(name), allowed)
+            is_limit = name in LIMITS and "trainer" in sections
+            hint = f" Did you mean 'trainer.{name}'?" if is_limit else did_you_mean(str(name), allowed)
             raise InvalidConfigError(f"{owner} has no section '{name}'.{hint} Allowed: {', '.join(allowed)}.")
         if isinstance(value, str) and name in ("model", "data"):
             config[name] = {"class_path": value}

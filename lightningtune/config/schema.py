@@ -167,6 +167,8 @@ class Schema:
             names = reached.signature.defaults
             known += [] if is_block(reached.value) else [f"{reached.path}.{name}" for name in names]
             takes = f" '{reached.path}' takes: {', '.join(names)}." if 0 < len(names) <= _FEW else ""
+        elif reached is not None and reached.parent is None and reached.target is None and reached.value is None:
+            takes = f" The config names no class for '{head}': give it as '{head}.class_path'."
         hint = did_you_mean(path, [other for other in known if other != path])
         raise InvalidConfigError(f"'{path}' leads nowhere in the config.{hint or takes}")
 

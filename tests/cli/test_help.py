@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightningtune.cli.main import COMMANDS, overview
-from lightningtune.cli.study_options import StudyParser
+from lightningtune.cli.study_file import StudyParser
 from lightningtune.cli.tune_cli import _options
 
 FOLDER = Path(__file__).parent / "help"

@@ -17,8 +17,7 @@ import pytest
 
 from lightningtune.cli.main import main
 from lightningtune.cli.start import get_exit_code, read_start
-from lightningtune.cli.study_file import StudyFile, descriptions
-from lightningtune.cli.study_options import is_tuned
+from lightningtune.cli.study_file import StudyFile, descriptions, is_tuned
 from lightningtune.files import dump_yaml, load_yaml
 from lightningtune.study import storage as storages
 from lightningtune.study.changes import SUBJECT

@@ -12,8 +12,16 @@ from lightningtune import ConfigurationError, OptunaDrivenOptimizer
 from lightningtune.arguments import OPTUNA_KWARGS
 from lightningtune.cli.building import build_optimizer
 from lightningtune.cli.main import main
-from lightningtune.cli.study_file import StudyFile, describe_type, descriptions, fits, hints, read_study, read_value
-from lightningtune.cli.study_options import StudyParser
+from lightningtune.cli.study_file import (
+    StudyFile,
+    StudyParser,
+    describe_type,
+    descriptions,
+    fits,
+    hints,
+    read_study,
+    read_value,
+)
 from lightningtune.config.base import place_at
 from lightningtune.errors import InvalidConfigError
 from lightningtune.files import dump_yaml, load_yaml

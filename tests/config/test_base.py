@@ -31,6 +31,7 @@ def test_a_config_comes_from_yaml_json_or_a_mapping(tmp_path):
     [
         ({"trainr": {}}, "no section 'trainr'. Did you mean 'trainer'. Allowed: model, data, trainer, seed_everything"),
         ({"optimizer": {"lr": 1}}, "no section 'optimizer'"),
+        ({"max_epochs": 3}, "no section 'max_epochs'. Did you mean 'trainer.max_epochs'"),
         ({"model": [1]}, r"'model' must be a mapping, but is \[1\]"),
         ({"seed_everything": "one"}, "seed_everything must be"),
         ({"seed_everything": -1}, "seed_everything must be"),
@@ -67,6 +68,11 @@ def test_a_config_of_another_form_is_refused(config, message):
 def test_every_name_is_checked_down_to_nested_blocks(config, message):
     with pytest.raises(InvalidConfigError, match=message):
         check_names(Schema(Line, Points), config)
+
+
+def test_a_section_without_a_class_asks_for_one():
+    with pytest.raises(InvalidConfigError, match="names no class for 'model': give it as 'model.class_path'"):
+        Schema().find({}, "model.lr")
 
 
 def test_free_mappings_hold_what_they_like():
