@@ -18,6 +18,7 @@ import random
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -58,6 +59,8 @@ PAUSE = "lightningtune:pause"
 
 _CLAIM_SECONDS = 10.0
 """Seconds for which hosts that were handed the same trial try to agree on who runs it."""
+_MONITORS: list[weakref.ref[ProcessMonitor]] = []
+"""The monitors of this process."""
 
 
 def heartbeat_name(worker: Worker) -> str:
@@ -163,6 +166,8 @@ class ProcessMonitor:
         """
         # the heartbeat comes first: else another host could take a trial that this one is about to claim for abandoned
         self.beat()
+        if not self._has_begun:
+            _MONITORS.append(weakref.ref(self))
         self._tally.update()
         unfinished = [self._tally.trials[number] for number in sorted(self._tally.unfinished)]
         running = [trial for trial in unfinished if trial.state is TrialState.RUNNING]
@@ -211,9 +216,15 @@ class ProcessMonitor:
             return None
         # its host has asked for it and not claimed it: it has died in between, or is about to claim it.
         # Where nobody else works on the study it has died, unless this process asks for trials itself by now.
-        if (self._has_begun or self._has_others(hosts)) and self._silent_seconds(f"trial {trial.number}") < self._lease:
+        may_be_claimed = self._has_begun or self._has_others(hosts) or self._runs_in_another_thread()
+        if may_be_claimed and self._silent_seconds(f"trial {trial.number}") < self._lease:
             return None
         return "the process that ran it ended before it could say which it was"
+
+    def _runs_in_another_thread(self) -> bool:
+        """Whether another thread of this process works on the study too."""
+        monitors = [one for reference in _MONITORS if (one := reference()) is not None and one is not self]
+        return any(monitor._study.study_name == self._study.study_name for monitor in monitors)
 
     def _has_others(self, hosts: Iterable[Worker]) -> bool:
         me = Worker.this()

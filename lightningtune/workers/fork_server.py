@@ -15,14 +15,17 @@ import gc
 import importlib
 import os
 import selectors
+import shutil
 import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -120,9 +123,22 @@ def _serve(descriptor: int, host: int, is_forked: bool) -> None:
             return
         with contextlib.suppress(OSError):
             connection.send(None)
-    gc.collect()
-    gc.freeze()
-    _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
+    with _one_folder_for_sockets():
+        gc.collect()
+        gc.freeze()
+        _Server(control, lambda trial: work(trial, lambda: blueprint)).run()
+
+
+@contextlib.contextmanager
+def _one_folder_for_sockets() -> Iterator[None]:
+    """Let all forked processes share one folder for ``multiprocessing``'s sockets: a killed process leaves its own."""
+    others = {*Path(tempfile.gettempdir()).glob("pymp-*")}
+    folder = Path(get_temp_dir())
+    try:
+        yield
+    finally:
+        if folder not in others:  # the host's folder, which it removes itself
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _leave_host_behind() -> None:
