@@ -12,7 +12,7 @@ TESTS_AT_A_TIME ?= 2
 # the oldest versions that pyproject.toml allows; uv resolves to them, pip cannot
 OLDEST_PYTHON ?= $(shell python3.10 -c '' 2> /dev/null && echo python3.10 || echo $(PYTHON))
 OLDEST = $(VENV)-oldest
-OLDEST_TESTS ?= tests/test_callback.py tests/test_callback_endings.py tests/test_host.py tests/cli tests/study/test_constraints.py
+OLDEST_TESTS ?= tests/test_callback.py tests/test_callback_endings.py tests/test_host.py tests/cli tests/study/test_results.py
 
 .PHONY: quickstart test test-all test-oldest check chaos bench pictures format clean
 

@@ -135,6 +135,11 @@ def test_every_make_target_that_is_named_exists():
             assert f"\n{target}:" in makefile, f"{page.name} names make {target}"
 
 
+def test_the_tests_for_the_oldest_versions_exist():
+    (line,) = re.findall(r"^OLDEST_TESTS \?= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [path for path in line.split() if not (ROOT / path).exists()] == []
+
+
 def test_a_person_decides_in_two_minutes():
     assert len(README.splitlines()) <= 150
 
