@@ -104,7 +104,10 @@ def describe_non_finite(names: Sequence[str], values: Values) -> str | None:
 
 # A metric that is missing
 
-_NEEDED = re.compile(r"conditioned on metric `?(\S+?)`? which is not available")
+_NEEDED = (
+    re.compile(r"conditioned on metric `?(\S+?)`? which is not available"),
+    re.compile(r"`ModelCheckpoint\(monitor='(.+?)'\)` could not find the monitored key"),
+)
 _OF_VALIDATION = re.compile(r"val(id(ation)?)?([^a-z]|$)", re.IGNORECASE)
 
 
@@ -159,8 +162,8 @@ def cannot_come(trainer: Trainer, names: tuple[str, ...]) -> bool:
 
 
 def find_missing_metric(error: BaseException) -> str | None:
-    """Return the metric that Lightning's own error says an early stopping or a scheduler needs; None of any other."""
-    found = _NEEDED.search(str(error))
+    """Return the missing metric that Lightning's own error names; None for any other error."""
+    found = next((match for pattern in _NEEDED if (match := pattern.search(str(error)))), None)
     return None if found is None else found[1]
 
 

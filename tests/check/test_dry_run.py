@@ -211,8 +211,11 @@ def test_checkpoints_of_callbacks_go_to_the_dry_runs_folder_and_finders_are_left
 
 
 def test_a_callback_that_watches_a_metric_that_is_not_logged_is_seen(dry_run):
-    outcome, *_ = dry_run(callbacks=[ModelCheckpoint(monitor="val_los")])
+    outcome, _, is_in_doubt = dry_run(
+        {"trainer": {**CPU, "max_epochs": 4}}, data=many, callbacks=[ModelCheckpoint(monitor="val_los")]
+    )
     assert "val_los" in outcome.detail
+    assert not is_in_doubt
 
 
 class LooksAround(Line):
